@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * uiommu/space.h - address spaces, domains, the IOMMU unit and DMA ports.
+ *
+ * An IOAS says which IOVAs are reserved, allowed and mapped. A domain is one I/O page table that an
+ * IOAS keeps filled. A unit is one IOMMU: it knows which domain each requester ID is attached to. A
+ * port is how a device's DMA enters the unit.
+ *
+ * Threads: every function may be called from any thread, except that one port belongs to one thread
+ * at a time. Ports never take a lock. Unmap and detach return only when no port can still reach
+ * what was taken away.
+ */
+#ifndef UIOMMU_SPACE_H
+#define UIOMMU_SPACE_H
+
+#include <uiommu/memory.h>
+#include <uiommu/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct uiommu_unit;
+struct uiommu_ioas;
+struct uiommu_domain;
+struct uiommu_port;
+
+/* ---- unit ---------------------------------------------------------------------------------- */
+
+/** Why a DMA was aborted. */
+enum uiommu_fault_reason {
+	UIOMMU_FAULT_NONE,
+	UIOMMU_FAULT_BUS_MASTER,   /**< the function's bus-master enable is clear */
+	UIOMMU_FAULT_NO_DOMAIN,	   /**< the requester ID is attached to nothing */
+	UIOMMU_FAULT_BEYOND,	   /**< the IOVA is wider than the domain translates, or wraps */
+	UIOMMU_FAULT_NOT_PRESENT,  /**< nothing is mapped there */
+	UIOMMU_FAULT_READ_DENIED,  /**< mapped without read permission */
+	UIOMMU_FAULT_WRITE_DENIED, /**< mapped without write permission */
+	UIOMMU_FAULT_MEMORY_GONE,  /**< translated, but the memory behind it is not there (any more)
+				    */
+	UIOMMU_FAULT_INTERRUPT,	   /**< a doorbell write that the platform did not accept */
+	UIOMMU_FAULT_DOORBELL_READ, /**< a read from a doorbell window */
+};
+
+/** Words for a reason. Never NULL. */
+UIOMMU_API const char *uiommu_fault_reason_name(enum uiommu_fault_reason reason);
+
+/** One aborted transaction. */
+struct uiommu_fault {
+	uiommu_rid rid;
+	int access; /**< UIOMMU_READ or UIOMMU_WRITE */
+	enum uiommu_fault_reason reason;
+	uint64_t iova; /**< the first byte that could not be reached */
+	uint64_t data; /**< for doorbell writes: the data */
+};
+
+/**
+ * An IOVA window in which writes are not translated but handed over as interrupts (on x86,
+ * 0xfee00000 to 0xfeefffff; Intel VT-d specification, section 3.14 "Handling requests to reserved
+ * system memory / interrupt address range").
+ * @write returns 0 if the interrupt was accepted, else the write becomes UIOMMU_FAULT_INTERRUPT.
+ * Called from the port's thread, outside of any access section, with no lock held.
+ */
+struct uiommu_doorbell_window {
+	struct uiommu_range range;
+	int (*write)(void *ctx, uiommu_rid rid, uint64_t iova, uint32_t data);
+	void *ctx;
+};
+
+/** IOTLB size that switches the IOTLB off. */
+#define UIOMMU_IOTLB_OFF UINT32_MAX
+
+struct uiommu_unit_options {
+	size_t size;			    /**< sizeof(struct uiommu_unit_options) */
+	const struct uiommu_memory *memory; /**< NULL: uiommu_memory_self */
+	/** Entries of each port's IOTLB, rounded up to a power of two, at most 65536;
+	 *  0: 256; UIOMMU_IOTLB_OFF: none. */
+	uint32_t iotlb_entries;
+	const struct uiommu_doorbell_window *windows; /**< copied */
+	size_t window_count;
+	/** Called for every fault, from the port's thread, with no lock held. May be NULL. */
+	void (*fault)(void *ctx, const struct uiommu_fault *fault);
+	void *fault_ctx;
+};
+
+/** Make an IOMMU. -ENOMEM, -EINVAL (bad options), -E2BIG (options from a newer header). */
+UIOMMU_API int uiommu_unit_create(const struct uiommu_unit_options *options,
+				  struct uiommu_unit **out);
+
+/** Destroy it. Its domains and ports must be gone. NULL is fine. */
+UIOMMU_API void uiommu_unit_destroy(struct uiommu_unit *unit);
+
+/** Counters of a unit: sums over its ports, those already destroyed included. */
+struct uiommu_unit_stats {
+	uint64_t reads, writes;		    /**< accesses by devices */
+	uint64_t bytes_read, bytes_written; /**< bytes that reached, or came from, memory */
+	uint64_t doorbells;		    /**< interrupt writes accepted */
+	uint64_t iotlb_hits, iotlb_misses;  /**< lookups, one per page touched */
+	uint64_t walks;			    /**< page-table walks */
+	uint64_t flushes;	  /**< IOTLB flushes: one per unmap call that changed anything */
+	uint64_t entries_flushed; /**< IOTLB entries dropped by flushes */
+	uint64_t faults;
+};
+UIOMMU_API void uiommu_unit_stats(struct uiommu_unit *unit, struct uiommu_unit_stats *stats);
+
+/* ---- address space ----------------------------------------------------------------------------
+ */
+
+/** Make an empty IOAS: everything usable, nothing reserved, alignment 1. -ENOMEM. */
+UIOMMU_API int uiommu_ioas_create(struct uiommu_ioas **out);
+
+/** Destroy it and forget its areas. Its domains must be gone. NULL is fine. */
+UIOMMU_API void uiommu_ioas_destroy(struct uiommu_ioas *ioas);
+
+/**
+ * Reserve a range for @owner, which is @name to people. Ranges of several owners may overlap.
+ * -EADDRINUSE: an area or an allowed range is there (refusal: RULE_OVERLAP); -ENOMEM.
+ */
+UIOMMU_API int uiommu_ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range,
+				   enum uiommu_resv_type type, const void *owner, const char *name);
+
+/** Take back all that @owner reserved. Never fails. */
+UIOMMU_API void uiommu_ioas_unreserve(struct uiommu_ioas *ioas, const void *owner);
+
+/**
+ * Replace the list of allowed ranges, as a promise: no later reservation may hit one. An empty list
+ * lifts it. -EINVAL: first > last or entries overlap; -EADDRINUSE: a reserved region is in the way;
+ * the old list stays then.
+ */
+UIOMMU_API int uiommu_ioas_allow(struct uiommu_ioas *ioas, const struct uiommu_range *ranges,
+				 size_t count);
+
+/**
+ * The usable ranges: the whole space less what is reserved, ascending. Writes at most *@count and
+ * sets *@count to how many there are. -EMSGSIZE if that is more than fitted (those that fit are
+ * written); @ranges may be NULL if *@count is 0.
+ */
+UIOMMU_API int uiommu_ioas_ranges(struct uiommu_ioas *ioas, struct uiommu_range *ranges,
+				  size_t *count);
+
+/** A reserved range with its owner. */
+struct uiommu_reserved {
+	struct uiommu_range range;
+	enum uiommu_resv_type type;
+	char owner[UIOMMU_OWNER_MAX];
+};
+
+/** The reserved ranges, sorted by their first address; *@count as in uiommu_ioas_ranges(). */
+UIOMMU_API int uiommu_ioas_reserved(struct uiommu_ioas *ioas, struct uiommu_reserved *list,
+				    size_t *count);
+
+/** The alignment that IOVAs, addresses and sizes must have: the largest of the smallest I/O pages
+ *  of the domains; 1 if there is none. */
+UIOMMU_API uint64_t uiommu_ioas_alignment(struct uiommu_ioas *ioas);
+
+/** The intersection of the domains' page sizes, as a bitmap; all ones if there is no domain. */
+UIOMMU_API uint64_t uiommu_ioas_page_sizes(struct uiommu_ioas *ioas);
+
+/** One mapping. */
+struct uiommu_area {
+	struct uiommu_range range;
+	uint64_t addr; /**< what range.first translates to */
+	int prot;
+	void *tag; /**< the caller's */
+};
+
+/**
+ * Map the closed range to memory at @addr onwards. All or nothing. In the order of the checks:
+ * -EINVAL RULE_PERMISSION (@prot is not READ, WRITE or both), RULE_EMPTY (first > last);
+ * -EINVAL RULE_ALIGNMENT; -EOVERFLOW RULE_WRAP (@addr + length wraps or needs more than 52 bits
+ * while a domain is attached); -EEXIST RULE_OVERLAP; -EINVAL RULE_RESERVED or RULE_APERTURE;
+ * -ENOMEM.
+ */
+UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
+			       int prot, void *tag);
+
+/** Called for each area that an unmap removed, after the flush, in ascending order. */
+typedef void (*uiommu_area_fn)(void *ctx, const struct uiommu_area *area);
+
+/**
+ * Remove every area inside the closed range, with one flush for the call. Returns when no device
+ * can reach any of it. *@unmapped: bytes removed (0 if nothing was there, which is no error;
+ * saturates at UINT64_MAX). @each may be NULL. -EINVAL RULE_EMPTY; -EINVAL RULE_SPLIT: the range
+ * cuts a mapping in two, and nothing is changed. Cannot fail for want of memory.
+ */
+UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
+				 uint64_t *unmapped, uiommu_area_fn each, void *ctx);
+
+/** The first area that ends at or above @iova: 0, or -ENOENT. */
+UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct uiommu_area *area);
+
+/** Number of areas now, bytes mapped now (saturating), most areas ever. */
+struct uiommu_ioas_stats {
+	uint64_t areas, bytes, most_areas;
+	uint64_t maps, unmaps; /**< successful calls */
+	uint64_t largest;      /**< bytes of the largest area ever mapped */
+};
+UIOMMU_API void uiommu_ioas_stats(struct uiommu_ioas *ioas, struct uiommu_ioas_stats *stats);
+
+/* ---- domain -----------------------------------------------------------------------------------
+ */
+
+struct uiommu_domain_options {
+	size_t size;	    /**< sizeof(struct uiommu_domain_options) */
+	const char *format; /**< name of a table format: "vtd-ss" */
+	unsigned width;	    /**< bits of IOVA it translates: 39, 48 or 57 for vtd-ss */
+	const char *name;   /**< its owner's name in refusals; NULL: the format's */
+};
+
+/**
+ * Make a page table, fill it with all areas of @ioas and keep it filled. What it can't translate is
+ * reserved in @ioas. -EINVAL: unknown format or width; -EADDRINUSE: an area lies outside of what it
+ * translates, or is not aligned to its pages; -ENOMEM.
+ */
+UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
+				    const struct uiommu_domain_options *options,
+				    struct uiommu_domain **out);
+
+/** Destroy it; requester IDs attached to it must be detached first. NULL is fine. */
+UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain);
+
+/**
+ * Attach a requester ID, and reserve its regions in the domain's IOAS for as long (relaxable ones
+ * are dropped). Attached elsewhere: it is moved, and until this returns a transaction goes through
+ * one of the two. @name names the device in refusals. -EADDRINUSE: a region hits an area or an
+ * allowed range, and nothing is changed; -EINVAL: both MSI types, or two sw-msi regions; -ENOMEM.
+ */
+UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid,
+				    const struct uiommu_resv_region *regions, size_t count,
+				    const char *name);
+
+/** Detach; returns when nothing by this requester ID reaches memory any more. Never fails. */
+UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid rid);
+
+/** The translation of one IOVA as a device would get it: 0, or -ENOENT. */
+UIOMMU_API int uiommu_domain_lookup(struct uiommu_domain *domain, uint64_t iova, uint64_t *addr,
+				    int *prot);
+
+/* ---- port -------------------------------------------------------------------------------------
+ */
+
+/** Open a way in for DMA by @rid. Several ports may have one requester ID. -ENOMEM. */
+UIOMMU_API int uiommu_port_create(struct uiommu_unit *unit, uiommu_rid rid,
+				  struct uiommu_port **out);
+UIOMMU_API void uiommu_port_destroy(struct uiommu_port *port);
+
+/** Bus-master enable; a new port's is off. Any thread. Returns when, after clearing it, no access
+ *  through this port is under way; so not from the port's own thread inside an access section. */
+UIOMMU_API void uiommu_port_set_master(struct uiommu_port *port, bool enabled);
+
+/**
+ * Copy @len bytes from (to) IOVA @iova, over as many mappings as it takes. 0, or -EFAULT: a fault
+ * was recorded for the first byte that could not be reached; the bytes before it were transferred.
+ * A write to a doorbell window is an interrupt.
+ */
+UIOMMU_API int uiommu_port_read(struct uiommu_port *port, uint64_t iova, void *buf, size_t len);
+UIOMMU_API int uiommu_port_write(struct uiommu_port *port, uint64_t iova, const void *buf,
+				 size_t len);
+
+/** One piece of a scatter/gather access. */
+struct uiommu_sg {
+	uint64_t iova;
+	uint64_t len;
+};
+
+/** Gather from (scatter to) several ranges in order, as one access. Errors as above. */
+UIOMMU_API int uiommu_port_readv(struct uiommu_port *port, const struct uiommu_sg *sg, size_t count,
+				 void *buf, size_t len);
+UIOMMU_API int uiommu_port_writev(struct uiommu_port *port, const struct uiommu_sg *sg,
+				  size_t count, const void *buf, size_t len);
+
+/** One piece of translated memory. */
+struct uiommu_segment {
+	uint64_t addr;
+	uint64_t len;
+};
+
+/**
+ * Enter and leave an access section. Translations obtained inside stay valid until the section is
+ * left: unmap waits for it. Keep sections short. They do not nest.
+ */
+UIOMMU_API void uiommu_port_enter(struct uiommu_port *port);
+UIOMMU_API void uiommu_port_leave(struct uiommu_port *port);
+
+/**
+ * Inside a section: translate [iova, iova + len) for @access into at most *@count segments, merged
+ * where they adjoin. *@count is set to the number of segments. Returns the bytes covered (less than
+ * @len if the segments did not suffice), or -EFAULT with a fault recorded.
+ */
+UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova, uint64_t len,
+					 int access, struct uiommu_segment *segments,
+					 size_t *count);
+
+/** The port's own counters (flushes are the unit's and stay 0 here). Any thread. */
+UIOMMU_API void uiommu_port_stats(struct uiommu_port *port, struct uiommu_unit_stats *stats);
+
+/** The last fault of this port; reason NONE if there was none. The port's thread. */
+UIOMMU_API void uiommu_port_last_fault(struct uiommu_port *port, struct uiommu_fault *fault);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

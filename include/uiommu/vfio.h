@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * uiommu/vfio.h - the VFIO front end: containers, groups and devices of a machine, bit-exact to
+ * <linux/vfio.h> and to Linux 7.2's behaviour.
+ *
+ * It deals in files: what Linux has behind one open file description. Descriptors, dup() and
+ * close() are the caller's (uiommu run, or an embedder with its own notion of descriptors), who
+ * supplies the struct uiommu_vfio_host that turns one into the other.
+ *
+ * Functions that carry a request (ioctl, pread, pwrite) return what the system call would return:
+ * >= 0, or a negative errno. Any thread may call any function.
+ */
+#ifndef UIOMMU_VFIO_H
+#define UIOMMU_VFIO_H
+
+#include <sys/types.h>
+
+#include <uiommu/device.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct uiommu_vfio;
+struct uiommu_vfio_file;
+
+/** What the front end needs from whoever owns descriptors and user pointers. */
+struct uiommu_vfio_host {
+	size_t size; /**< sizeof(struct uiommu_vfio_host) */
+	/** Copy from and to the program's memory: 0 or -EFAULT, never a crash. NULL: plain copies.
+	 */
+	int (*copy_in)(void *ctx, void *to, const void *from, size_t len);
+	int (*copy_out)(void *ctx, void *to, const void *from, size_t len);
+	/** The file behind a descriptor, or NULL if it is none of this front end's. */
+	struct uiommu_vfio_file *(*file_of)(void *ctx, int fd);
+	/** Make a descriptor for a new device file: the descriptor, or -errno (then the front end
+	 * releases the file). */
+	int (*install)(void *ctx, struct uiommu_vfio_file *file);
+	/** Keep an eventfd of the program's: a descriptor of our own for it, or -errno (-EBADF;
+	 * -EINVAL if it is no eventfd). NULL: dup(). */
+	int (*eventfd_get)(void *ctx, int fd);
+	void (*eventfd_put)(void *ctx, int fd);
+	/** Called when a request was refused and a reason is known; @what is e.g.
+	 * "VFIO_IOMMU_MAP_DMA". May be NULL. */
+	void (*refused)(void *ctx, const char *what, const struct uiommu_refusal *refusal);
+	/** Start a helper thread's life (signal mask, affinity). May be NULL. */
+	void (*thread_start)(void *ctx);
+	void *ctx;
+};
+
+struct uiommu_vfio_options {
+	size_t size; /**< sizeof(struct uiommu_vfio_options) */
+	struct uiommu_vfio_host host;
+	unsigned dma_entry_limit; /**< as the kernel's module parameter; 0: 65535 */
+	bool memlock;		  /**< account mapped pages against RLIMIT_MEMLOCK */
+	bool unsafe_interrupts;	  /**< as vfio_iommu_type1.allow_unsafe_interrupts */
+};
+
+UIOMMU_API int uiommu_vfio_create(struct uiommu_machine *machine,
+				  const struct uiommu_vfio_options *options,
+				  struct uiommu_vfio **out);
+/** Destroy it; open files are released. NULL is fine. */
+UIOMMU_API void uiommu_vfio_destroy(struct uiommu_vfio *vfio);
+
+enum uiommu_vfio_kind {
+	UIOMMU_VFIO_CONTAINER,
+	UIOMMU_VFIO_GROUP,
+	UIOMMU_VFIO_DEVICE,
+};
+
+/** Open /dev/vfio/vfio. -ENOMEM. */
+UIOMMU_API int uiommu_vfio_open_container(struct uiommu_vfio *vfio, struct uiommu_vfio_file **out);
+/** Open /dev/vfio/NUMBER. -ENODEV: no such group, or none of its functions is vfio-pci's; -EBUSY:
+ * open already; -ENOMEM. */
+UIOMMU_API int uiommu_vfio_open_group(struct uiommu_vfio *vfio, unsigned number,
+				      struct uiommu_vfio_file **out);
+/** The last descriptor (and, for a device, the last mapping) of this file is gone. What it held is
+ * torn down as Linux does it; a group stays while a device of it is open, a container while a group
+ * is in it. Never fails. */
+UIOMMU_API void uiommu_vfio_release(struct uiommu_vfio_file *file);
+
+UIOMMU_API enum uiommu_vfio_kind uiommu_vfio_file_kind(const struct uiommu_vfio_file *file);
+/** For a device: its function. For a group: NULL. */
+UIOMMU_API struct uiommu_function *uiommu_vfio_file_function(const struct uiommu_vfio_file *file);
+
+/** ioctl(2). @arg is the program's pointer or value. -ENOTTY for unknown requests. */
+UIOMMU_API long uiommu_vfio_ioctl(struct uiommu_vfio_file *file, unsigned long request,
+				  unsigned long arg);
+/** pread(2) and pwrite(2); @buf is the program's. Devices only; else -EINVAL. */
+UIOMMU_API ssize_t uiommu_vfio_pread(struct uiommu_vfio_file *file, void *buf, size_t count,
+				     uint64_t offset);
+UIOMMU_API ssize_t uiommu_vfio_pwrite(struct uiommu_vfio_file *file, const void *buf, size_t count,
+				      uint64_t offset);
+
+/** What a mmap(2) of a device file reaches. */
+struct uiommu_vfio_mapping {
+	struct uiommu_function *function;
+	unsigned bar;
+	uint64_t offset; /**< in the BAR */
+	int fd;		 /**< map this file */
+	uint64_t fd_offset;
+	bool trap_reads; /**< map without any permission, not only read-only */
+};
+/** Check a mmap(2) and say what to map. -EINVAL as in vfio_pci_core_mmap(). */
+UIOMMU_API int uiommu_vfio_mmap(struct uiommu_vfio_file *file, size_t length, int prot, int flags,
+				uint64_t offset, struct uiommu_vfio_mapping *mapping);
+
+/** Walk the address spaces in use, for pictures and statistics. */
+UIOMMU_API void uiommu_vfio_each_ioas(struct uiommu_vfio *vfio,
+				      void (*each)(void *ctx, struct uiommu_ioas *ioas,
+						   const char *name),
+				      void *ctx);
+
+/** Around fork(); call around the machine's own: prepare before it, parent and child after it. */
+UIOMMU_API void uiommu_vfio_fork_prepare(struct uiommu_vfio *vfio);
+UIOMMU_API void uiommu_vfio_fork_parent(struct uiommu_vfio *vfio);
+UIOMMU_API void uiommu_vfio_fork_child(struct uiommu_vfio *vfio);
+
+/** Sums over all address spaces, those released included. */
+struct uiommu_vfio_stats {
+	uint64_t maps, unmaps;	   /**< successful MAP_DMA and UNMAP_DMA */
+	uint64_t live, live_bytes; /**< mappings now */
+	uint64_t most, largest;	   /**< most at once; bytes of the largest */
+	uint64_t refused;	   /**< requests refused, of any kind */
+};
+UIOMMU_API void uiommu_vfio_stats(struct uiommu_vfio *vfio, struct uiommu_vfio_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The I/O address space: owns what is reserved, what is allowed and what is mapped.
+ *
+ * Invariants: areas are disjoint, and none overlaps a reserved range; every domain of the IOAS
+ * translates exactly its areas. Each call either does all of what it was asked, or nothing.
+ * Reserved ranges of different owners may overlap; "blocked" is their union, kept for quick
+ * answers.
+ *
+ * Locks: ioas->lock for all of it, domain tables included. Flushing, under it, takes unit->lock.
+ * Unmapping cannot fail once the arguments are found good, for it needs no memory.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "space/space.h"
+#include "util/alloc.h"
+#include "util/refuse.h"
+
+/* How an area is called in refusals. */
+#define AREA_OWNER "an existing mapping"
+
+UIOMMU_API int uiommu_ioas_create(struct uiommu_ioas **out)
+{
+	struct uiommu_ioas *ioas = uiommu_alloc(sizeof(*ioas));
+
+	if (!ioas)
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL, UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	pthread_mutex_init(&ioas->lock, NULL);
+	ioas->alignment = 1;
+	ioas->page_sizes = UINT64_MAX;
+	ioas->max_addr = UINT64_MAX;
+	*out = ioas;
+	return 0;
+}
+
+static void free_reserved(struct uiommu_ioas *ioas)
+{
+	uiommu_free(ioas->reserved, ioas->reserved_room * sizeof(*ioas->reserved));
+	uiommu_free(ioas->blocked, ioas->reserved_room * sizeof(*ioas->blocked));
+}
+
+UIOMMU_API void uiommu_ioas_destroy(struct uiommu_ioas *ioas)
+{
+	if (!ioas)
+		return;
+	imap_clear(&ioas->areas);
+	free_reserved(ioas);
+	uiommu_free(ioas->allowed, ioas->allowed_count * sizeof(*ioas->allowed));
+	pthread_mutex_destroy(&ioas->lock);
+	uiommu_free(ioas, sizeof(*ioas));
+}
+
+/* ---- reserved ranges ---- */
+
+/* Room for one more reservation. */
+static int reserve_room(struct uiommu_ioas *ioas)
+{
+	size_t room = ioas->reserved_room ? ioas->reserved_room * 2 : 16;
+	struct reservation *reserved;
+	struct uiommu_range *blocked;
+
+	if (ioas->reserved_count < ioas->reserved_room)
+		return 0;
+	reserved = uiommu_alloc_array(room, sizeof(*reserved));
+	blocked = uiommu_alloc_array(room, sizeof(*blocked));
+	if (!reserved || !blocked) {
+		uiommu_free(reserved, room * sizeof(*reserved));
+		uiommu_free(blocked, room * sizeof(*blocked));
+		return -ENOMEM;
+	}
+	if (ioas->reserved_count) {
+		memcpy(reserved, ioas->reserved, ioas->reserved_count * sizeof(*reserved));
+		memcpy(blocked, ioas->blocked, ioas->blocked_count * sizeof(*blocked));
+	}
+	free_reserved(ioas);
+	ioas->reserved = reserved;
+	ioas->blocked = blocked;
+	ioas->reserved_room = room;
+	return 0;
+}
+
+static void rebuild_blocked(struct uiommu_ioas *ioas)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < ioas->reserved_count; i++) {
+		struct uiommu_range r = ioas->reserved[i].range;
+
+		if (n && (ioas->blocked[n - 1].last == UINT64_MAX ||
+			  r.first <= ioas->blocked[n - 1].last + 1)) {
+			if (r.last > ioas->blocked[n - 1].last)
+				ioas->blocked[n - 1].last = r.last;
+		} else {
+			ioas->blocked[n++] = r;
+		}
+	}
+	ioas->blocked_count = n;
+}
+
+/* The first range of a sorted disjoint list that overlaps r; NULL: none. */
+static const struct uiommu_range *list_hit(const struct uiommu_range *list, size_t count,
+					   struct uiommu_range r)
+{
+	size_t lo = 0, hi = count;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (list[mid].last < r.first)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < count && list[lo].first <= r.last ? &list[lo] : NULL;
+}
+
+/* The reservation that is in the way of r, in its owner's words. */
+static int refuse_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range r)
+{
+	for (size_t i = 0; i < ioas->reserved_count; i++) {
+		const struct reservation *resv = &ioas->reserved[i];
+
+		if (range_overlaps(resv->range, r))
+			return uiommu_refuse_reserved(error, resv->name, r, resv->range,
+						      resv->type);
+	}
+	return error;
+}
+
+static int reserve_locked(struct uiommu_ioas *ioas, struct uiommu_range range,
+			  enum uiommu_resv_type type, const void *owner, const char *name)
+{
+	const struct uiommu_range *allowed;
+	struct imap_entry *area;
+	struct reservation *resv;
+	size_t at = 0;
+
+	if (!range_valid(range))
+		return uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, name, range, UIOMMU_RANGE_NONE);
+	area = imap_find(&ioas->areas, range.first, NULL);
+	if (area && area->range.first <= range.last)
+		return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EADDRINUSE, AREA_OWNER, range,
+				     area->range);
+	allowed = list_hit(ioas->allowed, ioas->allowed_count, range);
+	if (allowed)
+		return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EADDRINUSE, "an allowed range", range,
+				     *allowed);
+	if (reserve_room(ioas))
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, range,
+				     UIOMMU_RANGE_NONE);
+	while (at < ioas->reserved_count && ioas->reserved[at].range.first <= range.first)
+		at++;
+	resv = &ioas->reserved[at];
+	memmove(resv + 1, resv, (ioas->reserved_count - at) * sizeof(*resv));
+	ioas->reserved_count++;
+	*resv = (struct reservation){.range = range, .type = type, .owner = owner};
+	snprintf(resv->name, sizeof(resv->name), "%s", name ? name : "");
+	rebuild_blocked(ioas);
+	return 0;
+}
+
+UIOMMU_API int uiommu_ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range,
+				   enum uiommu_resv_type type, const void *owner, const char *name)
+{
+	int ret;
+
+	pthread_mutex_lock(&ioas->lock);
+	ret = reserve_locked(ioas, range, type, owner, name);
+	pthread_mutex_unlock(&ioas->lock);
+	return ret;
+}
+
+UIOMMU_API void uiommu_ioas_unreserve(struct uiommu_ioas *ioas, const void *owner)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&ioas->lock);
+	for (size_t i = 0; i < ioas->reserved_count; i++)
+		if (ioas->reserved[i].owner != owner)
+			ioas->reserved[n++] = ioas->reserved[i];
+	ioas->reserved_count = n;
+	rebuild_blocked(ioas);
+	pthread_mutex_unlock(&ioas->lock);
+}
+
+/* ---- allowed ranges ---- */
+
+/* Sort a copy and refuse entries that are empty or overlap. */
+static int check_allowed(struct uiommu_range *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct uiommu_range r = list[i];
+		size_t at = i;
+
+		if (!range_valid(r))
+			return uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, NULL, r,
+					     UIOMMU_RANGE_NONE);
+		while (at && list[at - 1].first > r.first) {
+			list[at] = list[at - 1];
+			at--;
+		}
+		list[at] = r;
+	}
+	for (size_t i = 1; i < count; i++)
+		if (list[i].first <= list[i - 1].last)
+			return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EINVAL, "an allowed range",
+					     list[i], list[i - 1]);
+	return 0;
+}
+
+static int allow_locked(struct uiommu_ioas *ioas, struct uiommu_range *copy, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (list_hit(ioas->blocked, ioas->blocked_count, copy[i]))
+			return refuse_blocked(ioas, -EADDRINUSE, copy[i]);
+	uiommu_free(ioas->allowed, ioas->allowed_count * sizeof(*copy));
+	ioas->allowed = copy;
+	ioas->allowed_count = count;
+	return 0;
+}
+
+UIOMMU_API int uiommu_ioas_allow(struct uiommu_ioas *ioas, const struct uiommu_range *ranges,
+				 size_t count)
+{
+	struct uiommu_range *copy = NULL;
+	int ret = 0;
+
+	if (count) {
+		copy = uiommu_alloc_array(count, sizeof(*copy));
+		if (!copy)
+			return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL,
+					     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+		memcpy(copy, ranges, count * sizeof(*copy));
+		ret = check_allowed(copy, count);
+	}
+	if (!ret) {
+		pthread_mutex_lock(&ioas->lock);
+		ret = allow_locked(ioas, copy, count);
+		pthread_mutex_unlock(&ioas->lock);
+	}
+	if (ret)
+		uiommu_free(copy, count * sizeof(*copy));
+	return ret;
+}
+
+/* ---- queries ---- */
+
+UIOMMU_API int uiommu_ioas_ranges(struct uiommu_ioas *ioas, struct uiommu_range *ranges,
+				  size_t *count)
+{
+	size_t room = *count, n = 0;
+	uint64_t next = 0;
+	bool open = true; /* the space from next on is not looked at yet */
+
+	pthread_mutex_lock(&ioas->lock);
+	for (size_t i = 0; i <= ioas->blocked_count && open; i++) {
+		bool end = i == ioas->blocked_count;
+		uint64_t last = end ? UINT64_MAX : ioas->blocked[i].first - 1;
+
+		if (end || ioas->blocked[i].first > next) {
+			if (n < room)
+				ranges[n] = (struct uiommu_range){next, last};
+			n++;
+		}
+		if (!end) {
+			open = ioas->blocked[i].last != UINT64_MAX;
+			next = ioas->blocked[i].last + 1;
+		}
+	}
+	pthread_mutex_unlock(&ioas->lock);
+	*count = n;
+	return n > room ? -EMSGSIZE : 0;
+}
+
+UIOMMU_API int uiommu_ioas_reserved(struct uiommu_ioas *ioas, struct uiommu_reserved *list,
+				    size_t *count)
+{
+	size_t room = *count, n;
+
+	pthread_mutex_lock(&ioas->lock);
+	n = ioas->reserved_count;
+	for (size_t i = 0; i < n && i < room; i++) {
+		list[i].range = ioas->reserved[i].range;
+		list[i].type = ioas->reserved[i].type;
+		memcpy(list[i].owner, ioas->reserved[i].name, sizeof(list[i].owner));
+	}
+	pthread_mutex_unlock(&ioas->lock);
+	*count = n;
+	return n > room ? -EMSGSIZE : 0;
+}
+
+UIOMMU_API uint64_t uiommu_ioas_alignment(struct uiommu_ioas *ioas)
+{
+	uint64_t alignment;
+
+	pthread_mutex_lock(&ioas->lock);
+	alignment = ioas->alignment;
+	pthread_mutex_unlock(&ioas->lock);
+	return alignment;
+}
+
+UIOMMU_API uint64_t uiommu_ioas_page_sizes(struct uiommu_ioas *ioas)
+{
+	uint64_t sizes;
+
+	pthread_mutex_lock(&ioas->lock);
+	sizes = ioas->page_sizes;
+	pthread_mutex_unlock(&ioas->lock);
+	return sizes;
+}
+
+static void area_of(const struct imap_entry *entry, struct uiommu_area *area)
+{
+	area->range = entry->range;
+	area->addr = entry->value;
+	area->prot = entry->info;
+	area->tag = entry->tag;
+}
+
+UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct uiommu_area *area)
+{
+	struct imap_entry *entry;
+
+	pthread_mutex_lock(&ioas->lock);
+	entry = imap_find(&ioas->areas, iova, NULL);
+	if (entry)
+		area_of(entry, area);
+	pthread_mutex_unlock(&ioas->lock);
+	return entry ? 0 : -ENOENT;
+}
+
+UIOMMU_API void uiommu_ioas_stats(struct uiommu_ioas *ioas, struct uiommu_ioas_stats *stats)
+{
+	pthread_mutex_lock(&ioas->lock);
+	*stats = ioas->stats;
+	stats->areas = ioas->areas.count;
+	pthread_mutex_unlock(&ioas->lock);
+}
+
+/* ---- map and unmap ---- */
+
+/* What can be said of a request before looking at the space. */
+static int check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
+{
+	if (!(prot & (UIOMMU_READ | UIOMMU_WRITE)) || (prot & ~(UIOMMU_READ | UIOMMU_WRITE)))
+		return uiommu_refuse(UIOMMU_RULE_PERMISSION, -EINVAL, NULL, range,
+				     UIOMMU_RANGE_NONE);
+	if (!range_valid(range))
+		return uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, NULL, range, UIOMMU_RANGE_NONE);
+	if ((range.first | addr | (range.last + 1)) & (ioas->alignment - 1))
+		return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EINVAL, "the domain's smallest page",
+				     range, (struct uiommu_range){0, ioas->alignment - 1});
+	if (addr > ioas->max_addr || range.last - range.first > ioas->max_addr - addr)
+		return uiommu_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "the memory's address", range,
+				     (struct uiommu_range){addr, ioas->max_addr});
+	return 0;
+}
+
+/* Undo the first domains' entries of a mapping that another could not take. */
+static void unmap_domains(struct uiommu_ioas *ioas, struct uiommu_range range,
+			  const struct uiommu_domain *stop)
+{
+	for (struct uiommu_domain *d = ioas->domains; d != stop; d = d->next) {
+		struct gather gather = GATHER_INIT;
+
+		table_unmap(&d->table, range, &gather);
+		domain_flush(d, &gather);
+	}
+}
+
+static int map_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot,
+		      void *tag)
+{
+	const struct imap_entry entry = {.range = range, .value = addr, .tag = tag, .info = prot};
+	struct imap_entry blocking;
+	uint64_t length = range_length(range);
+	int ret = check_map(ioas, range, addr, prot);
+
+	if (ret)
+		return ret;
+	ret = imap_insert(&ioas->areas, &entry, &blocking);
+	if (ret == -EEXIST)
+		return uiommu_refuse(UIOMMU_RULE_OVERLAP, ret, AREA_OWNER, range, blocking.range);
+	if (!ret && list_hit(ioas->blocked, ioas->blocked_count, range)) {
+		imap_erase(&ioas->areas, range.first);
+		return refuse_blocked(ioas, -EINVAL, range);
+	}
+	for (struct uiommu_domain *d = ioas->domains; d && !ret; d = d->next) {
+		struct gather gather = GATHER_INIT;
+
+		ret = table_map(&d->table, range, addr, prot, &gather);
+		if (ret) {
+			domain_flush(d, &gather);
+			unmap_domains(ioas, range, d);
+			imap_erase(&ioas->areas, range.first);
+		}
+	}
+	if (ret)
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, range, UIOMMU_RANGE_NONE);
+	ioas->stats.maps++;
+	ioas->stats.bytes = add_sat(ioas->stats.bytes, length);
+	if (length > ioas->stats.largest)
+		ioas->stats.largest = length;
+	if (ioas->areas.count > ioas->stats.most_areas)
+		ioas->stats.most_areas = ioas->areas.count;
+	return 0;
+}
+
+UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
+			       int prot, void *tag)
+{
+	int ret;
+
+	pthread_mutex_lock(&ioas->lock);
+	ret = map_locked(ioas, range, addr, prot, tag);
+	pthread_mutex_unlock(&ioas->lock);
+	return ret;
+}
+
+/* Does an edge of the range lie inside an area that reaches beyond it? */
+static int check_split(struct uiommu_ioas *ioas, struct uiommu_range range)
+{
+	const struct imap_entry *at[2] = {imap_find(&ioas->areas, range.first, NULL),
+					  imap_find(&ioas->areas, range.last, NULL)};
+
+	for (unsigned i = 0; i < 2; i++)
+		if (at[i] && range_overlaps(at[i]->range, range) &&
+		    !range_contains(range, at[i]->range))
+			return uiommu_refuse(UIOMMU_RULE_SPLIT, -EINVAL, AREA_OWNER, range,
+					     at[i]->range);
+	return 0;
+}
+
+/* Forget the areas inside the range, which no device reaches any more. */
+static uint64_t drop_areas(struct uiommu_ioas *ioas, struct uiommu_range range, uiommu_area_fn each,
+			   void *ctx)
+{
+	struct imap_entry *entry;
+	uint64_t bytes = 0;
+
+	while ((entry = imap_find(&ioas->areas, range.first, NULL)) &&
+	       entry->range.first <= range.last) {
+		struct uiommu_area area;
+
+		area_of(entry, &area);
+		bytes = add_sat(bytes, range_length(area.range));
+		imap_erase(&ioas->areas, area.range.first);
+		if (each)
+			each(ctx, &area);
+	}
+	return bytes;
+}
+
+static int unmap_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *unmapped,
+			uiommu_area_fn each, void *ctx)
+{
+	const struct imap_entry *head;
+	int ret;
+
+	if (!range_valid(range))
+		return uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, NULL, range, UIOMMU_RANGE_NONE);
+	ret = check_split(ioas, range);
+	if (ret)
+		return ret;
+	*unmapped = 0;
+	head = imap_find(&ioas->areas, range.first, NULL);
+	if (!head || head->range.first > range.last)
+		return 0;
+	/* Start at what is there, so that invalidations are no wider than need be. */
+	range.first = head->range.first;
+	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
+		struct gather gather = GATHER_INIT;
+
+		table_unmap(&d->table, range, &gather);
+		domain_flush(d, &gather);
+	}
+	*unmapped = drop_areas(ioas, range, each, ctx);
+	ioas->stats.bytes -= *unmapped < ioas->stats.bytes ? *unmapped : ioas->stats.bytes;
+	ioas->stats.unmaps++;
+	return 0;
+}
+
+UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
+				 uint64_t *unmapped, uiommu_area_fn each, void *ctx)
+{
+	uint64_t bytes;
+	int ret;
+
+	pthread_mutex_lock(&ioas->lock);
+	ret = unmap_locked(ioas, range, unmapped ? unmapped : &bytes, each, ctx);
+	pthread_mutex_unlock(&ioas->lock);
+	return ret;
+}

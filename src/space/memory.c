@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Owns the default memory: this process's own, where an address is a virtual address. Copies are
+ * plain; who maps an address that isn't there gets a signal, as with any pointer.
+ */
+#include <uiommu/memory.h>
+
+#include <string.h>
+
+/* Registers and completion words must not be seen half written: one access for aligned words. */
+static inline bool copy_word(void *to, const void *from, size_t len)
+{
+	if ((((uintptr_t)to | (uintptr_t)from) & (len - 1)))
+		return false;
+	switch (len) {
+	case 8:
+		__atomic_store_n((uint64_t *)to,
+				 __atomic_load_n((const uint64_t *)from, __ATOMIC_RELAXED),
+				 __ATOMIC_RELAXED);
+		return true;
+	case 4:
+		__atomic_store_n((uint32_t *)to,
+				 __atomic_load_n((const uint32_t *)from, __ATOMIC_RELAXED),
+				 __ATOMIC_RELAXED);
+		return true;
+	case 2:
+		__atomic_store_n((uint16_t *)to,
+				 __atomic_load_n((const uint16_t *)from, __ATOMIC_RELAXED),
+				 __ATOMIC_RELAXED);
+		return true;
+	}
+	return false;
+}
+
+static void copy(void *to, const void *from, size_t len)
+{
+	if (!copy_word(to, from, len))
+		memcpy(to, from, len);
+}
+
+static int self_read(void *ctx, uint64_t addr, void *buf, size_t len)
+{
+	copy(buf, (const void *)(uintptr_t)addr, len);
+	return 0;
+}
+
+static int self_write(void *ctx, uint64_t addr, const void *buf, size_t len)
+{
+	copy((void *)(uintptr_t)addr, buf, len);
+	return 0;
+}
+
+static void *self_direct(void *ctx, uint64_t addr, uint64_t len)
+{
+	return (void *)(uintptr_t)addr;
+}
+
+static const struct uiommu_memory_ops self_ops = {
+	.size = sizeof(struct uiommu_memory_ops),
+	.read = self_read,
+	.write = self_write,
+	.direct = self_direct,
+};
+
+UIOMMU_API const struct uiommu_memory uiommu_memory_self = {.ops = &self_ops};

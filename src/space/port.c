@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * DMA ports: the only way by which a device reaches memory. Owns the access sections, the IOTLB of
+ * each port, and faults.
+ *
+ * A port is used by one thread at a time and takes no lock. What makes unmap safe: a port is inside
+ * a section (its number is odd) from before it reads the attachment, the ring of invalidations or a
+ * table entry until after its last access to memory. It announces that with a plain store. Whoever
+ * takes a translation away clears it, then makes every running thread pass a barrier
+ * (membarrier(2)), then waits for the ports that are in a section. So either the waiter sees the
+ * section, or the port sees what was cleared.
+ *
+ * Doorbell writes are delivered and faults reported outside of sections, with nothing held.
+ */
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "space/space.h"
+#include "util/alloc.h"
+#include "util/refuse.h"
+
+/* Longest copy within one section: unmap may have to wait for it. */
+#define SECTION_BYTES 65536
+#define PAGE	      UINT64_C(4096)
+
+/* ---- barrier ---- */
+
+/* Set when membarrier(2) is not to be had: then ports pay for a full fence. */
+static _Atomic bool reader_fence;
+
+static bool membarrier(int command)
+{
+	return !syscall(SYS_membarrier, command, 0, 0);
+}
+
+void port_barrier_init(void)
+{
+	if (!membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
+		atomic_store_explicit(&reader_fence, true, memory_order_seq_cst);
+}
+
+void port_barrier(void)
+{
+	if (atomic_load_explicit(&reader_fence, memory_order_relaxed)) {
+		__sync_synchronize();
+		return;
+	}
+	if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
+		return;
+	/* A child of fork() has to register for itself; a global barrier is the last resort. */
+	if (membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) &&
+	    membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
+		return;
+	membarrier(MEMBARRIER_CMD_GLOBAL);
+}
+
+UIOMMU_API void uiommu_port_enter(struct uiommu_port *port)
+{
+	uint64_t section = atomic_load_explicit(&port->section, memory_order_relaxed);
+
+	atomic_store_explicit(&port->section, section + 1, memory_order_relaxed);
+	if (atomic_load_explicit(&reader_fence, memory_order_relaxed))
+		__sync_synchronize();
+	else
+		atomic_signal_fence(memory_order_seq_cst);
+}
+
+UIOMMU_API void uiommu_port_leave(struct uiommu_port *port)
+{
+	uint64_t section = atomic_load_explicit(&port->section, memory_order_relaxed);
+
+	atomic_store_explicit(&port->section, section + 1, memory_order_release);
+}
+
+/* ---- IOTLB ---- */
+
+static struct iotlb_entry *iotlb_slot(struct uiommu_port *port, uint64_t iova)
+{
+	return &port->iotlb[(iova / PAGE) & port->iotlb_mask];
+}
+
+static void iotlb_forget(struct uiommu_port *port, struct iotlb_entry *entry)
+{
+	entry->range = UIOMMU_RANGE_NONE;
+	counter_add(&port->counters.entries_flushed, 1);
+}
+
+/* Drop what lies in the range. Entries stand at the slot of a page inside their leaf, and
+ * invalidations never cut a leaf, so a short range needs only its own pages' slots. */
+static void iotlb_drop(struct uiommu_port *port, struct uiommu_range range)
+{
+	uint64_t pages = range.last / PAGE - range.first / PAGE;
+
+	if (pages > port->iotlb_mask) {
+		for (uint64_t i = 0; i <= port->iotlb_mask; i++)
+			if (range_valid(port->iotlb[i].range) &&
+			    range_overlaps(port->iotlb[i].range, range))
+				iotlb_forget(port, &port->iotlb[i]);
+		return;
+	}
+	for (uint64_t i = 0; i <= pages; i++) {
+		struct iotlb_entry *entry = iotlb_slot(port, range.first + i * PAGE);
+
+		if (range_valid(entry->range) && range_overlaps(entry->range, range))
+			iotlb_forget(port, entry);
+	}
+}
+
+/* See to the invalidations that came since the last time. */
+static void iotlb_catch_up(struct uiommu_port *port, struct uiommu_domain *domain)
+{
+	uint64_t head = atomic_load_explicit(&domain->inval_head, memory_order_acquire);
+
+	if (!port->iotlb || (port->domain_uid == domain->uid && port->inval_seen == head))
+		return;
+	if (port->domain_uid != domain->uid) {
+		iotlb_drop(port, UIOMMU_RANGE_ALL);
+		port->domain_uid = domain->uid;
+		port->inval_seen = head;
+		return;
+	}
+	for (uint64_t seq = port->inval_seen; seq != head; seq++) {
+		struct inval_slot *slot = &domain->inval[seq % INVAL_RING];
+		struct uiommu_range range = {
+			atomic_load_explicit(&slot->first, memory_order_acquire),
+			atomic_load_explicit(&slot->last, memory_order_acquire),
+		};
+		uint64_t claim = atomic_load_explicit(&domain->inval_claim, memory_order_relaxed);
+
+		/* Too late: the slot may hold a later invalidation already. */
+		if (claim - seq > INVAL_RING) {
+			iotlb_drop(port, UIOMMU_RANGE_ALL);
+			break;
+		}
+		iotlb_drop(port, range);
+	}
+	port->inval_seen = head;
+}
+
+/* ---- translation ---- */
+
+static enum uiommu_fault_reason check_prot(int prot, int access)
+{
+	if (prot & access)
+		return UIOMMU_FAULT_NONE;
+	return access == UIOMMU_READ ? UIOMMU_FAULT_READ_DENIED : UIOMMU_FAULT_WRITE_DENIED;
+}
+
+/* The leaf that translates iova, from the IOTLB or the table. Inside a section. */
+static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iova, int access,
+					  struct table_leaf *leaf)
+{
+	struct uiommu_domain *domain =
+		atomic_load_explicit(&port->slot->domain, memory_order_acquire);
+	struct iotlb_entry *entry = NULL;
+
+	if (!atomic_load_explicit(&port->master, memory_order_relaxed))
+		return UIOMMU_FAULT_BUS_MASTER;
+	if (!domain)
+		return UIOMMU_FAULT_NO_DOMAIN;
+	if (iova > table_last(&domain->table))
+		return UIOMMU_FAULT_BEYOND;
+	iotlb_catch_up(port, domain);
+	if (port->iotlb) {
+		entry = iotlb_slot(port, iova);
+		if (entry->range.first <= iova && iova <= entry->range.last) {
+			counter_add(&port->counters.iotlb_hits, 1);
+			*leaf = (struct table_leaf){entry->range, entry->addr, entry->prot};
+			return check_prot(leaf->prot, access);
+		}
+		counter_add(&port->counters.iotlb_misses, 1);
+	}
+	counter_add(&port->counters.walks, 1);
+	if (!table_walk(&domain->table, iova, leaf))
+		return UIOMMU_FAULT_NOT_PRESENT;
+	if (entry)
+		*entry = (struct iotlb_entry){leaf->range, leaf->addr, leaf->prot};
+	return check_prot(leaf->prot, access);
+}
+
+static int fault(struct uiommu_port *port, uint64_t iova, int access,
+		 enum uiommu_fault_reason reason, uint64_t data)
+{
+	struct uiommu_unit *unit = port->unit;
+
+	port->last_fault = (struct uiommu_fault){.rid = port->slot->rid,
+						 .access = access,
+						 .reason = reason,
+						 .iova = iova,
+						 .data = data};
+	counter_add(&port->counters.faults, 1);
+	if (unit->fault)
+		unit->fault(unit->fault_ctx, &port->last_fault);
+	return -EFAULT;
+}
+
+UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova, uint64_t len,
+					 int access, struct uiommu_segment *segments, size_t *count)
+{
+	size_t room = *count, n = 0;
+	uint64_t done = 0;
+
+	*count = 0;
+	if (len > INT64_MAX)
+		len = INT64_MAX;
+	while (done < len) {
+		enum uiommu_fault_reason reason;
+		struct table_leaf leaf;
+		uint64_t addr, piece;
+
+		/* Past the end of the space there is nothing to translate. */
+		reason = iova + done < iova ? UIOMMU_FAULT_BEYOND
+					    : translate(port, iova + done, access, &leaf);
+		if (reason)
+			return fault(port, iova + done, access, reason, 0);
+		addr = leaf.addr + (iova + done - leaf.range.first);
+		piece = leaf.range.last - (iova + done) + 1;
+		if (piece > len - done)
+			piece = len - done;
+		if (n && segments[n - 1].addr + segments[n - 1].len == addr) {
+			segments[n - 1].len += piece;
+		} else {
+			if (n == room)
+				break;
+			segments[n++] = (struct uiommu_segment){addr, piece};
+		}
+		done += piece;
+	}
+	*count = n;
+	return (int64_t)done;
+}
+
+/* ---- access ---- */
+
+static const struct uiommu_doorbell_window *window_at(const struct uiommu_unit *unit,
+						      struct uiommu_range r)
+{
+	for (size_t i = 0; i < unit->window_count; i++)
+		if (range_overlaps(unit->windows[i].range, r))
+			return &unit->windows[i];
+	return NULL;
+}
+
+/* A doorbell takes aligned 32-bit writes and nothing else. */
+static int ring_doorbell(struct uiommu_port *port, const struct uiommu_doorbell_window *window,
+			 uint64_t iova, const void *buf, size_t len, int access)
+{
+	uint32_t data = 0;
+
+	if (access == UIOMMU_READ)
+		return fault(port, iova, access, UIOMMU_FAULT_DOORBELL_READ, 0);
+	if (!atomic_load_explicit(&port->master, memory_order_relaxed))
+		return fault(port, iova, access, UIOMMU_FAULT_BUS_MASTER, 0);
+	memcpy(&data, buf, len < sizeof(data) ? len : sizeof(data));
+	if (len != sizeof(data) || (iova & 3) ||
+	    window->write(window->ctx, port->slot->rid, iova, data))
+		return fault(port, iova, access, UIOMMU_FAULT_INTERRUPT, data);
+	counter_add(&port->counters.doorbells, 1);
+	return 0;
+}
+
+/* Copy what one leaf translates, at most *piece bytes from iova on; *piece becomes what was copied.
+ */
+static enum uiommu_fault_reason copy_piece(struct uiommu_port *port, uint64_t iova, void *buf,
+					   size_t *piece, int access)
+{
+	const struct uiommu_memory *memory = &port->unit->memory;
+	enum uiommu_fault_reason reason;
+	struct table_leaf leaf;
+	uint64_t addr;
+	int ret;
+
+	uiommu_port_enter(port);
+	reason = translate(port, iova, access, &leaf);
+	if (!reason) {
+		if (leaf.range.last - iova < *piece - 1)
+			*piece = leaf.range.last - iova + 1;
+		addr = leaf.addr + (iova - leaf.range.first);
+		ret = access == UIOMMU_READ ? memory->ops->read(memory->ctx, addr, buf, *piece)
+					    : memory->ops->write(memory->ctx, addr, buf, *piece);
+		if (ret)
+			reason = UIOMMU_FAULT_MEMORY_GONE;
+	}
+	uiommu_port_leave(port);
+	return reason;
+}
+
+static int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_t len, int access)
+{
+	uint64_t most = SECTION_BYTES;
+	size_t done = 0;
+
+	while (done < len) {
+		uint64_t at = iova + done;
+		size_t piece = len - done < most ? len - done : most;
+		const struct uiommu_doorbell_window *window;
+		enum uiommu_fault_reason reason;
+
+		if (at < iova)
+			return fault(port, at, access, UIOMMU_FAULT_BEYOND, 0);
+		if (piece - 1 > UINT64_MAX - at)
+			piece = UINT64_MAX - at + 1;
+		window = window_at(port->unit, (struct uiommu_range){at, at + (piece - 1)});
+		if (window && window->range.first <= at)
+			return ring_doorbell(port, window, at, buf + done, len - done, access);
+		if (window)
+			piece = window->range.first - at;
+		reason = copy_piece(port, at, buf + done, &piece, access);
+		if (reason == UIOMMU_FAULT_MEMORY_GONE && piece > PAGE - at % PAGE) {
+			/* Some page of many is gone: go on page by page to find it. */
+			most = PAGE - at % PAGE;
+			continue;
+		}
+		if (reason)
+			return fault(port, at, access, reason, 0);
+		if (most != SECTION_BYTES)
+			most = PAGE;
+		counter_add(access == UIOMMU_READ ? &port->counters.bytes_read
+						  : &port->counters.bytes_written,
+			    piece);
+		done += piece;
+	}
+	return 0;
+}
+
+UIOMMU_API int uiommu_port_read(struct uiommu_port *port, uint64_t iova, void *buf, size_t len)
+{
+	counter_add(&port->counters.reads, 1);
+	return port_access(port, iova, buf, len, UIOMMU_READ);
+}
+
+UIOMMU_API int uiommu_port_write(struct uiommu_port *port, uint64_t iova, const void *buf,
+				 size_t len)
+{
+	counter_add(&port->counters.writes, 1);
+	return port_access(port, iova, (char *)(uintptr_t)buf, len, UIOMMU_WRITE);
+}
+
+static int port_vector(struct uiommu_port *port, const struct uiommu_sg *sg, size_t count,
+		       char *buf, size_t len, int access)
+{
+	for (size_t i = 0; i < count && len; i++) {
+		size_t piece = sg[i].len < len ? sg[i].len : len;
+		int ret = port_access(port, sg[i].iova, buf, piece, access);
+
+		if (ret)
+			return ret;
+		buf += piece;
+		len -= piece;
+	}
+	return 0;
+}
+
+UIOMMU_API int uiommu_port_readv(struct uiommu_port *port, const struct uiommu_sg *sg, size_t count,
+				 void *buf, size_t len)
+{
+	counter_add(&port->counters.reads, 1);
+	return port_vector(port, sg, count, buf, len, UIOMMU_READ);
+}
+
+UIOMMU_API int uiommu_port_writev(struct uiommu_port *port, const struct uiommu_sg *sg,
+				  size_t count, const void *buf, size_t len)
+{
+	counter_add(&port->counters.writes, 1);
+	return port_vector(port, sg, count, (char *)(uintptr_t)buf, len, UIOMMU_WRITE);
+}
+
+/* ---- life ---- */
+
+UIOMMU_API int uiommu_port_create(struct uiommu_unit *unit, uiommu_rid rid,
+				  struct uiommu_port **out)
+{
+	struct uiommu_port *port = uiommu_alloc(sizeof(*port));
+	size_t bytes = unit->iotlb_entries * sizeof(struct iotlb_entry);
+
+	if (!port)
+		goto no_memory;
+	if (bytes) {
+		port->iotlb = uiommu_alloc(bytes);
+		if (!port->iotlb)
+			goto no_memory;
+		for (uint32_t i = 0; i < unit->iotlb_entries; i++)
+			port->iotlb[i].range = UIOMMU_RANGE_NONE;
+		port->iotlb_mask = unit->iotlb_entries - 1;
+	}
+	port->unit = unit;
+	pthread_mutex_lock(&unit->lock);
+	port->slot = unit_slot(unit, rid);
+	if (port->slot) {
+		port->link = &unit->ports;
+		port->next = unit->ports;
+		if (port->next)
+			port->next->link = &port->next;
+		unit->ports = port;
+	}
+	pthread_mutex_unlock(&unit->lock);
+	if (!port->slot)
+		goto no_memory;
+	*out = port;
+	return 0;
+
+no_memory:
+	if (port) {
+		uiommu_free(port->iotlb, bytes);
+		uiommu_free(port, sizeof(*port));
+	}
+	return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "port", UIOMMU_RANGE_NONE,
+			     UIOMMU_RANGE_NONE);
+}
+
+UIOMMU_API void uiommu_port_destroy(struct uiommu_port *port)
+{
+	struct uiommu_unit *unit;
+
+	if (!port)
+		return;
+	unit = port->unit;
+	pthread_mutex_lock(&unit->lock);
+	*port->link = port->next;
+	if (port->next)
+		port->next->link = port->link;
+	port_counters_add(port, &unit->retired);
+	pthread_mutex_unlock(&unit->lock);
+	uiommu_free(port->iotlb, unit->iotlb_entries * sizeof(struct iotlb_entry));
+	uiommu_free(port, sizeof(*port));
+}
+
+UIOMMU_API void uiommu_port_set_master(struct uiommu_port *port, bool enabled)
+{
+	atomic_store_explicit(&port->master, enabled, memory_order_relaxed);
+	if (enabled)
+		return;
+	pthread_mutex_lock(&port->unit->lock);
+	unit_wait(port->unit, port->slot, NULL);
+	pthread_mutex_unlock(&port->unit->lock);
+}
+
+void port_counters_add(struct uiommu_port *port, struct uiommu_unit_stats *sum)
+{
+	struct port_counters *c = &port->counters;
+
+	sum->reads += counter_get(&c->reads);
+	sum->writes += counter_get(&c->writes);
+	sum->bytes_read += counter_get(&c->bytes_read);
+	sum->bytes_written += counter_get(&c->bytes_written);
+	sum->doorbells += counter_get(&c->doorbells);
+	sum->iotlb_hits += counter_get(&c->iotlb_hits);
+	sum->iotlb_misses += counter_get(&c->iotlb_misses);
+	sum->walks += counter_get(&c->walks);
+	sum->entries_flushed += counter_get(&c->entries_flushed);
+	sum->faults += counter_get(&c->faults);
+}
+
+UIOMMU_API void uiommu_port_stats(struct uiommu_port *port, struct uiommu_unit_stats *stats)
+{
+	*stats = (struct uiommu_unit_stats){0};
+	port_counters_add(port, stats);
+}
+
+UIOMMU_API void uiommu_port_last_fault(struct uiommu_port *port, struct uiommu_fault *out)
+{
+	*out = port->last_fault;
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The objects of this folder as they see each other. Public functions are in <uiommu/space.h>.
+ *
+ * Locks, in this order: ioas->lock, unit->lock. Nothing is called back under unit->lock.
+ * Ports take none: see port.c for how unmap and detach wait for them.
+ */
+#ifndef SPACE_SPACE_H
+#define SPACE_SPACE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <uiommu/space.h>
+
+#include "table/table.h"
+#include "util/imap.h"
+
+/* ---- address space ---- */
+
+struct reservation {
+	struct uiommu_range range;
+	enum uiommu_resv_type type;
+	const void *owner;
+	char name[UIOMMU_OWNER_MAX];
+};
+
+struct uiommu_ioas {
+	pthread_mutex_t lock; /* guards all below, and the tables of the domains */
+	struct imap areas;    /* value: address, tag: the caller's, info: prot */
+
+	struct reservation *reserved; /* sorted by first address; may overlap */
+	size_t reserved_count, reserved_room;
+	struct uiommu_range *blocked; /* the same merged: disjoint, not adjacent, ascending */
+	size_t blocked_count;	      /* room is reserved_room */
+
+	struct uiommu_range *allowed; /* sorted, disjoint */
+	size_t allowed_count;
+
+	struct uiommu_domain *domains;
+	uint64_t alignment, page_sizes, max_addr;
+	struct uiommu_ioas_stats stats;
+};
+
+/* ---- domain ---- */
+
+/* The invalidations that ports have yet to see: a ring that is never waited for. */
+#define INVAL_RING 64
+
+struct inval_slot {
+	_Atomic uint64_t first, last;
+};
+
+struct uiommu_domain {
+	struct uiommu_domain *next; /* in ioas->domains; ioas->lock */
+	struct uiommu_ioas *ioas;
+	struct uiommu_unit *unit;
+	struct table table; /* written under ioas->lock, walked without */
+	uint64_t uid;	    /* never used twice, so that ports can tell domains apart */
+	unsigned attached;  /* requester IDs; unit->lock */
+	char name[UIOMMU_OWNER_MAX];
+
+	_Atomic uint64_t inval_claim; /* sequence numbers that may be in the making */
+	_Atomic uint64_t inval_head;  /* and those that are complete */
+	struct inval_slot inval[INVAL_RING];
+};
+
+/* Make every translation in the gather forgotten, wait for the ports, let go of the tables.
+ * ioas->lock held. Cannot fail. */
+void domain_flush(struct uiommu_domain *domain, struct gather *gather);
+
+/* ---- unit ---- */
+
+/* One requester ID attached to one domain; the owner of the device's reserved regions. */
+struct attachment {
+	struct uiommu_domain *domain;
+};
+
+/* What is known of one requester ID. Made once, kept for the unit's life. */
+struct slot {
+	_Atomic(struct uiommu_domain *) domain; /* written under unit->lock */
+	struct attachment *attachment;		/* unit->lock */
+	uiommu_rid rid;
+};
+
+struct uiommu_unit {
+	pthread_mutex_t lock;		  /* guards slots, ports, domains' attached, retired */
+	struct slot **buses[256];	  /* [bus][device and function] */
+	struct uiommu_port *ports;	  /* linked */
+	struct uiommu_unit_stats retired; /* of destroyed ports, and the unit's own flushes */
+	uint64_t next_uid;
+
+	/* Constant from creation on. */
+	struct uiommu_memory memory;
+	uint32_t iotlb_entries; /* 0: off */
+	struct uiommu_doorbell_window *windows;
+	size_t window_count;
+	void (*fault)(void *ctx, const struct uiommu_fault *fault);
+	void *fault_ctx;
+};
+
+/* The slot of a requester ID, made if need be; NULL: no memory. unit->lock held. */
+struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid);
+
+/* Wait until no port of the slot (NULL: of the domain) is inside an access section that it entered
+ * before this call. unit->lock held. */
+void unit_wait(struct uiommu_unit *unit, const struct slot *slot,
+	       const struct uiommu_domain *domain);
+
+/* ---- port ---- */
+
+struct iotlb_entry {
+	struct uiommu_range range; /* NONE: free */
+	uint64_t addr;
+	int prot;
+};
+
+/* Written by one thread, read by any. */
+typedef _Atomic uint64_t counter;
+
+static inline void counter_add(counter *c, uint64_t n)
+{
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+static inline uint64_t counter_get(counter *c)
+{
+	return atomic_load_explicit(c, memory_order_relaxed);
+}
+
+struct port_counters {
+	counter reads, writes, bytes_read, bytes_written, doorbells, iotlb_hits, iotlb_misses,
+		walks, entries_flushed, faults;
+};
+
+struct uiommu_port {
+	_Atomic uint64_t section; /* odd: inside an access section; written by the port's thread */
+	struct slot *slot;
+	struct uiommu_unit *unit;
+	_Atomic bool master;
+
+	/* The port's thread only. */
+	uint64_t domain_uid; /* what the IOTLB holds translations of; 0: nothing */
+	uint64_t inval_seen;
+	struct iotlb_entry *iotlb;
+	uint64_t iotlb_mask;
+	struct uiommu_fault last_fault;
+
+	struct port_counters counters;
+	struct uiommu_port *next, **link; /* unit->lock */
+};
+
+/* Learn whether membarrier(2) is there, once; readers without it use full fences. */
+void port_barrier_init(void);
+
+/* The writer's half of the barrier pairing with uiommu_port_enter(). */
+void port_barrier(void);
+
+/* Add a port's counters to *sum. */
+void port_counters_add(struct uiommu_port *port, struct uiommu_unit_stats *sum);
+
+#endif

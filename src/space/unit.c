@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The IOMMU unit: owns which domain each requester ID is attached to, the list of its ports, and
+ * the sums of what they count.
+ *
+ * Invariants: slots live as long as the unit, so ports keep pointers to theirs. A slot's domain is
+ * replaced with one store, and whoever replaced it waits for the slot's ports before it goes on.
+ *
+ * Locks: unit->lock for slots, ports and counts; taken after an ioas->lock, never before one.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "space/space.h"
+#include "util/alloc.h"
+#include "util/refuse.h"
+
+#define DEFAULT_IOTLB 256
+#define MAX_IOTLB     65536
+
+static const char *const reasons[] = {
+	[UIOMMU_FAULT_NONE] = "no fault",
+	[UIOMMU_FAULT_BUS_MASTER] = "bus mastering is off",
+	[UIOMMU_FAULT_NO_DOMAIN] = "not attached to any domain",
+	[UIOMMU_FAULT_BEYOND] = "beyond the domain's address width",
+	[UIOMMU_FAULT_NOT_PRESENT] = "not mapped",
+	[UIOMMU_FAULT_READ_DENIED] = "mapped without read permission",
+	[UIOMMU_FAULT_WRITE_DENIED] = "mapped without write permission",
+	[UIOMMU_FAULT_MEMORY_GONE] = "mapped, but the memory behind it is gone",
+	[UIOMMU_FAULT_INTERRUPT] = "interrupt request blocked",
+	[UIOMMU_FAULT_DOORBELL_READ] = "read from an interrupt doorbell",
+};
+
+UIOMMU_API const char *uiommu_fault_reason_name(enum uiommu_fault_reason reason)
+{
+	return (size_t)reason < sizeof(reasons) / sizeof(reasons[0]) ? reasons[reason] : "?";
+}
+
+static int refuse_options(void)
+{
+	return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "unit options", UIOMMU_RANGE_NONE,
+			     UIOMMU_RANGE_NONE);
+}
+
+static int set_options(struct uiommu_unit *unit, const struct uiommu_unit_options *o)
+{
+	unit->memory = o->memory ? *o->memory : uiommu_memory_self;
+	if (o->iotlb_entries != UIOMMU_IOTLB_OFF) {
+		uint32_t entries = o->iotlb_entries ? o->iotlb_entries : DEFAULT_IOTLB;
+
+		if (entries > MAX_IOTLB)
+			return refuse_options();
+		unit->iotlb_entries = pow2_ceil(entries);
+	}
+	for (size_t i = 0; i < o->window_count; i++)
+		if (!range_valid(o->windows[i].range) || !o->windows[i].write)
+			return refuse_options();
+	if (o->window_count) {
+		unit->windows = uiommu_alloc_array(o->window_count, sizeof(*unit->windows));
+		if (!unit->windows)
+			return -ENOMEM;
+		memcpy(unit->windows, o->windows, o->window_count * sizeof(*unit->windows));
+		unit->window_count = o->window_count;
+	}
+	unit->fault = o->fault;
+	unit->fault_ctx = o->fault_ctx;
+	return 0;
+}
+
+UIOMMU_API int uiommu_unit_create(const struct uiommu_unit_options *options,
+				  struct uiommu_unit **out)
+{
+	static const struct uiommu_unit_options defaults = {.size = sizeof(defaults)};
+	struct uiommu_unit *unit;
+	int ret;
+
+	if (!options)
+		options = &defaults;
+	if (options->size < sizeof(*options))
+		return refuse_options();
+	if (options->size > sizeof(*options)) {
+		refuse_options();
+		return -E2BIG;
+	}
+	unit = uiommu_alloc(sizeof(*unit));
+	if (!unit)
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "unit", UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	ret = set_options(unit, options);
+	if (ret) {
+		uiommu_free(unit, sizeof(*unit));
+		return ret;
+	}
+	pthread_mutex_init(&unit->lock, NULL);
+	port_barrier_init();
+	*out = unit;
+	return 0;
+}
+
+UIOMMU_API void uiommu_unit_destroy(struct uiommu_unit *unit)
+{
+	if (!unit)
+		return;
+	for (unsigned bus = 0; bus < 256; bus++) {
+		if (!unit->buses[bus])
+			continue;
+		for (unsigned i = 0; i < 256; i++)
+			uiommu_free(unit->buses[bus][i], sizeof(struct slot));
+		uiommu_free(unit->buses[bus], 256 * sizeof(struct slot *));
+	}
+	uiommu_free(unit->windows, unit->window_count * sizeof(*unit->windows));
+	pthread_mutex_destroy(&unit->lock);
+	uiommu_free(unit, sizeof(*unit));
+}
+
+struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid)
+{
+	struct slot ***bus = &unit->buses[rid >> 8], **slot;
+
+	if (!*bus) {
+		*bus = uiommu_alloc(256 * sizeof(struct slot *));
+		if (!*bus)
+			return NULL;
+	}
+	slot = &(*bus)[rid & 0xff];
+	if (!*slot) {
+		*slot = uiommu_alloc(sizeof(**slot));
+		if (*slot)
+			(*slot)->rid = rid;
+	}
+	return *slot;
+}
+
+/* ---- waiting for ports ---- */
+
+static bool port_matches(const struct uiommu_port *port, const struct slot *slot,
+			 const struct uiommu_domain *domain)
+{
+	if (slot)
+		return port->slot == slot;
+	return atomic_load_explicit(&port->slot->domain, memory_order_relaxed) == domain;
+}
+
+static void wait_port(struct uiommu_port *port)
+{
+	uint64_t section = atomic_load_explicit(&port->section, memory_order_acquire);
+
+	/* Sections are short copies; a processor that is not running the port needs the yield. */
+	if (section & 1)
+		while (atomic_load_explicit(&port->section, memory_order_acquire) == section)
+			sched_yield();
+}
+
+void unit_wait(struct uiommu_unit *unit, const struct slot *slot,
+	       const struct uiommu_domain *domain)
+{
+	struct uiommu_port *port = unit->ports;
+
+	while (port && !port_matches(port, slot, domain))
+		port = port->next;
+	if (!port)
+		return;
+	port_barrier();
+	for (; port; port = port->next)
+		if (port_matches(port, slot, domain))
+			wait_port(port);
+}
+
+/* ---- attachments ---- */
+
+/* No device may have both kinds of MSI region, or several windows for software to place doorbells
+ * in: there would be no telling which holds (Linux: iommufd's iopt_table_enforce_dev_resv_regions).
+ */
+static int check_regions(const struct uiommu_resv_region *regions, size_t count, const char *name)
+{
+	unsigned msi = 0, sw_msi = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		msi += regions[i].type == UIOMMU_RESV_MSI;
+		sw_msi += regions[i].type == UIOMMU_RESV_SW_MSI;
+	}
+	if ((msi && sw_msi) || sw_msi > 1)
+		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, name, UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	return 0;
+}
+
+static int reserve_regions(struct uiommu_ioas *ioas, const struct uiommu_resv_region *regions,
+			   size_t count, const struct attachment *owner, const char *name)
+{
+	for (size_t i = 0; i < count; i++) {
+		int ret;
+
+		if (regions[i].type == UIOMMU_RESV_DIRECT_RELAXABLE)
+			continue;
+		ret = uiommu_ioas_reserve(ioas, regions[i].range, regions[i].type, owner, name);
+		if (ret) {
+			uiommu_ioas_unreserve(ioas, owner);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+static void let_go(struct attachment *attachment)
+{
+	if (!attachment)
+		return;
+	uiommu_ioas_unreserve(attachment->domain->ioas, attachment);
+	uiommu_free(attachment, sizeof(*attachment));
+}
+
+/* Point the slot to attachment (NULL: to nothing), wait for its ports, return the old one.
+ * unit->lock held. */
+static struct attachment *slot_switch(struct uiommu_unit *unit, struct slot *slot,
+				      struct attachment *attachment)
+{
+	struct attachment *old = slot->attachment;
+
+	slot->attachment = attachment;
+	atomic_store_explicit(&slot->domain, attachment ? attachment->domain : NULL,
+			      memory_order_release);
+	if (attachment)
+		attachment->domain->attached++;
+	if (old)
+		old->domain->attached--;
+	unit_wait(unit, slot, NULL);
+	return old;
+}
+
+UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid,
+				    const struct uiommu_resv_region *regions, size_t count,
+				    const char *name)
+{
+	struct uiommu_unit *unit = domain->unit;
+	struct attachment *attachment, *old = NULL;
+	struct slot *slot;
+	int ret = check_regions(regions, count, name);
+
+	if (ret)
+		return ret;
+	attachment = uiommu_alloc(sizeof(*attachment));
+	if (!attachment)
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	attachment->domain = domain;
+	ret = reserve_regions(domain->ioas, regions, count, attachment, name);
+	if (ret) {
+		uiommu_free(attachment, sizeof(*attachment));
+		return ret;
+	}
+	pthread_mutex_lock(&unit->lock);
+	slot = unit_slot(unit, rid);
+	if (slot)
+		old = slot_switch(unit, slot, attachment);
+	pthread_mutex_unlock(&unit->lock);
+	if (!slot) {
+		let_go(attachment);
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	}
+	let_go(old);
+	return 0;
+}
+
+UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid rid)
+{
+	struct uiommu_unit *unit = domain->unit;
+	struct attachment *old = NULL;
+	struct slot **bus, *slot;
+
+	pthread_mutex_lock(&unit->lock);
+	bus = unit->buses[rid >> 8];
+	slot = bus ? bus[rid & 0xff] : NULL;
+	if (slot && slot->attachment && slot->attachment->domain == domain)
+		old = slot_switch(unit, slot, NULL);
+	pthread_mutex_unlock(&unit->lock);
+	let_go(old);
+}
+
+UIOMMU_API void uiommu_unit_stats(struct uiommu_unit *unit, struct uiommu_unit_stats *stats)
+{
+	pthread_mutex_lock(&unit->lock);
+	*stats = unit->retired;
+	for (struct uiommu_port *p = unit->ports; p; p = p->next)
+		port_counters_add(p, stats);
+	pthread_mutex_unlock(&unit->lock);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A gather: what one flush will take care of. It collects the IOVAs whose translations must be
+ * forgotten, and the table pages that may be used again only once no walker can be inside them.
+ * A gather lives on the stack of one call; nothing in it can fail.
+ */
+#ifndef TABLE_GATHER_H
+#define TABLE_GATHER_H
+
+#include "table/pool.h"
+#include "util/range.h"
+
+struct gather {
+	struct uiommu_range range; /* covers all that was taken away; NONE: nothing was */
+	struct pool_page *freed;   /* table pages, linked */
+};
+
+#define GATHER_INIT ((struct gather){.range = {1, 0}})
+
+static inline bool gather_empty(const struct gather *g)
+{
+	return !range_valid(g->range) && !g->freed;
+}
+
+static inline void gather_add(struct gather *g, struct uiommu_range range)
+{
+	if (!range_valid(g->range)) {
+		g->range = range;
+		return;
+	}
+	if (range.first < g->range.first)
+		g->range.first = range.first;
+	if (range.last > g->range.last)
+		g->range.last = range.last;
+}
+
+/* Keep a table page, all zero and not linked from any table, until the flush. */
+static inline void gather_page(struct gather *g, void *memory)
+{
+	struct pool_page *page = pool_page_of(memory);
+
+	page->next = g->freed;
+	g->freed = page;
+}
+
+/* After the flush: the pages can be used again. */
+static inline void gather_release(struct gather *g, struct pool *pool)
+{
+	while (g->freed) {
+		struct pool_page *page = g->freed;
+
+		g->freed = page->next;
+		pool_give(pool, page);
+	}
+	g->range = UIOMMU_RANGE_NONE;
+}
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Owns the chunks that table pages are cut from. Chunks are kept until the pool goes, since a table
+ * that shrank tends to grow again.
+ */
+#include "table/pool.h"
+
+#include "util/alloc.h"
+
+#define PAGES_IN_CHUNK (POOL_CHUNK / TABLE_PAGE)
+
+_Static_assert(sizeof(struct pool_chunk) + PAGES_IN_CHUNK * sizeof(struct pool_page) <= TABLE_PAGE,
+	       "the counts of a chunk fit its first page");
+
+void *pool_take(struct pool *pool)
+{
+	struct pool_page *page = pool->free;
+
+	if (!page) {
+		struct pool_chunk *chunk = uiommu_alloc_aligned(POOL_CHUNK, POOL_CHUNK);
+
+		if (!chunk)
+			return NULL;
+		chunk->next = pool->chunks;
+		pool->chunks = chunk;
+		for (unsigned i = PAGES_IN_CHUNK - 1; i >= 1; i--) {
+			chunk->page[i].next = pool->free;
+			pool->free = &chunk->page[i];
+		}
+		page = pool->free;
+	}
+	pool->free = page->next;
+	page->next = NULL;
+	page->live = 0;
+	pool->pages++;
+	return pool_page_memory(page);
+}
+
+void pool_give(struct pool *pool, struct pool_page *page)
+{
+	page->next = pool->free;
+	pool->free = page;
+	pool->pages--;
+}
+
+void pool_destroy(struct pool *pool)
+{
+	while (pool->chunks) {
+		struct pool_chunk *chunk = pool->chunks;
+
+		pool->chunks = chunk->next;
+		uiommu_free(chunk, POOL_CHUNK);
+	}
+	pool->free = NULL;
+	pool->pages = 0;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pages for I/O page tables: 4096 bytes, aligned, all zero when handed out. A page comes with a
+ * count of its live entries, kept beside it, so that a table knows when it has become empty.
+ * Not locked: a pool belongs to one table and shares its lock.
+ */
+#ifndef TABLE_POOL_H
+#define TABLE_POOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define TABLE_PAGE 4096
+/* Pages are cut from aligned chunks; the first page of a chunk holds the counts of the others. */
+#define POOL_CHUNK (64 * TABLE_PAGE)
+
+struct pool {
+	struct pool_chunk *chunks;
+	struct pool_page *free; /* linked through the counts, so that free pages stay zero */
+	uint64_t pages;		/* in use */
+};
+
+/* What stands beside a page. */
+struct pool_page {
+	uint32_t live; /* entries in use */
+	uint32_t reserved;
+	struct pool_page *next; /* in a free list or a gather */
+};
+
+struct pool_chunk {
+	struct pool_chunk *next;
+	struct pool_page page[];
+};
+
+/* A zeroed page, or NULL. */
+void *pool_take(struct pool *pool);
+
+/* Give back a page, which must be all zero again. */
+void pool_give(struct pool *pool, struct pool_page *page);
+
+/* Free all chunks, whatever is in use. */
+void pool_destroy(struct pool *pool);
+
+static inline struct pool_page *pool_page_of(const void *ptr)
+{
+	uintptr_t addr = (uintptr_t)ptr;
+	struct pool_chunk *chunk = (struct pool_chunk *)(addr & ~(uintptr_t)(POOL_CHUNK - 1));
+
+	return &chunk->page[(addr & (POOL_CHUNK - 1)) / TABLE_PAGE];
+}
+
+static inline void *pool_page_memory(const struct pool_page *page)
+{
+	uintptr_t addr = (uintptr_t)page;
+	struct pool_chunk *chunk = (struct pool_chunk *)(addr & ~(uintptr_t)(POOL_CHUNK - 1));
+
+	return (char *)chunk + (size_t)(page - chunk->page) * TABLE_PAGE;
+}
+
+#endif

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/* The interval map against a sorted array, and at its edges. */
+#include "../check.h"
+
+#include <errno.h>
+
+#include "util/alloc.h"
+#include "util/imap.h"
+
+static struct imap_entry entry(uint64_t first, uint64_t last)
+{
+	return (struct imap_entry){.range = {first, last}, .value = first ^ last};
+}
+
+static void test_edges(void **state)
+{
+	struct imap map = {0};
+	struct imap_entry e = entry(0, UINT64_MAX), blocking;
+
+	assert_null(imap_find(&map, 0, NULL));
+	assert_false(imap_erase(&map, 0));
+	assert_int_equal(imap_insert(&map, &e, NULL), 0);
+	assert_non_null(imap_find(&map, UINT64_MAX, NULL));
+	e = entry(UINT64_MAX, UINT64_MAX);
+	assert_int_equal(imap_insert(&map, &e, &blocking), -EEXIST);
+	assert_int_equal(blocking.range.first, 0);
+	assert_true(imap_erase(&map, 0));
+	assert_int_equal(map.count, 0);
+	assert_null(map.root);
+	assert_int_equal(imap_insert(&map, &e, NULL), 0);
+	e = entry(0, 0);
+	assert_int_equal(imap_insert(&map, &e, NULL), 0);
+	e = entry(0, UINT64_MAX);
+	assert_int_equal(imap_insert(&map, &e, &blocking), -EEXIST);
+	assert_int_equal(blocking.range.first, 0);
+	imap_clear(&map);
+}
+
+/* The oracle: a sorted array. */
+#define MODEL_MAX 6000
+
+static struct uiommu_range model[MODEL_MAX];
+static size_t model_count;
+
+static size_t model_find(uint64_t addr)
+{
+	size_t i = 0;
+
+	while (i < model_count && model[i].last < addr)
+		i++;
+	return i;
+}
+
+static void check_all(struct imap *map)
+{
+	struct imap_pos pos;
+	struct imap_entry *e = imap_find(map, 0, &pos);
+
+	assert_int_equal(map->count, model_count);
+	for (size_t i = 0; i < model_count; i++, e = imap_next(&pos)) {
+		assert_non_null(e);
+		assert_int_equal(e->range.first, model[i].first);
+		assert_int_equal(e->range.last, model[i].last);
+		assert_int_equal(e->value, e->range.first ^ e->range.last);
+	}
+	assert_null(e);
+}
+
+static void step_insert(struct imap *map, struct rng *rng, uint64_t space)
+{
+	uint64_t first = rng_below(rng, space), len = 1 + rng_below(rng, 40);
+	struct imap_entry e = entry(first, first + len - 1);
+	size_t at = model_find(first);
+	int expected = at < model_count && model[at].first <= e.range.last ? -EEXIST : 0;
+
+	if (model_count == MODEL_MAX)
+		return;
+	assert_int_equal(imap_insert(map, &e, NULL), expected);
+	if (!expected) {
+		memmove(&model[at + 1], &model[at], (model_count - at) * sizeof(model[0]));
+		model[at] = e.range;
+		model_count++;
+	}
+}
+
+static void step_erase(struct imap *map, struct rng *rng, uint64_t space)
+{
+	uint64_t addr = rng_below(rng, space);
+	size_t at = model_find(addr);
+	struct imap_entry *e = imap_find(map, addr, NULL);
+
+	if (at == model_count) {
+		assert_null(e);
+		return;
+	}
+	assert_non_null(e);
+	assert_int_equal(e->range.first, model[at].first);
+	assert_true(imap_erase(map, model[at].first));
+	model_count--;
+	memmove(&model[at], &model[at + 1], (model_count - at) * sizeof(model[0]));
+}
+
+/* Phases that mostly grow and mostly shrink, so that every split, borrow and merge happens. */
+static void test_random(void **state)
+{
+	struct rng rng = rng_seeded("imap");
+	struct imap map = {0};
+	uint64_t steps = test_steps(120000);
+
+	model_count = 0;
+	for (uint64_t i = 0; i < steps; i++) {
+		unsigned grow = (i / 12000) % 2 ? 2 : 8;
+		uint64_t space = 300000;
+
+		if (rng_below(&rng, 10) < grow)
+			step_insert(&map, &rng, space);
+		else
+			step_erase(&map, &rng, space);
+		if (i % 5000 == 0)
+			check_all(&map);
+	}
+	check_all(&map);
+	while (model_count)
+		step_erase(&map, &rng, 1);
+	assert_null(map.root);
+}
+
+static void test_million(void **state)
+{
+	struct imap map = {0};
+	const uint64_t n = 1000000;
+
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t at = i * 7919 % n * 4096; /* a permutation: 7919 is prime to n */
+		struct imap_entry e = entry(at, at + 4095);
+
+		assert_int_equal(imap_insert(&map, &e, NULL), 0);
+	}
+	assert_int_equal(map.count, n);
+	assert_true(map.height <= 5);
+	for (uint64_t i = 0; i < n; i++)
+		assert_true(imap_erase(&map, i * 4096));
+	assert_null(map.root);
+}
+
+/* A failed allocation leaves the map as it was. */
+static void test_no_memory(void **state)
+{
+	struct imap map = {0};
+	uint64_t at = 0, failures = 0;
+
+	uiommu_set_allocator(failing_alloc, failing_release);
+	while (at < 30000) {
+		struct imap_entry e = entry(at * 2, at * 2);
+		uint64_t count = map.count;
+		int ret;
+
+		fail_countdown = at % 3;
+		ret = imap_insert(&map, &e, NULL);
+		fail_countdown = -1;
+		if (ret) {
+			failures++;
+			assert_int_equal(ret, -ENOMEM);
+			assert_int_equal(map.count, count);
+			assert_int_equal(imap_insert(&map, &e, NULL), 0);
+		}
+		at++;
+	}
+	assert_true(failures > 10);
+	for (uint64_t i = 0; i < at; i++)
+		assert_int_equal(imap_find(&map, i * 2, NULL)->range.first, i * 2);
+	imap_clear(&map);
+	assert_int_equal(fail_live, 0);
+	uiommu_set_allocator(NULL, NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_edges),
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_million),
+		cmocka_unit_test(test_no_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
