@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/* Platforms: their options and their words, and interrupts from message to handler. */
+#include "../check.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <uiommu/platform.h>
+
+static void test_create(void **state)
+{
+	struct uiommu_platform *p;
+	char why[256];
+
+	assert_int_equal(uiommu_platform_create("x86-vtd", &p, why, sizeof(why)), 0);
+	assert_int_equal(uiommu_platform_facts(p)->width, 48);
+	assert_string_equal(uiommu_platform_facts(p)->name, "x86-vtd");
+	assert_int_equal(uiommu_platform_facts(p)->region_count, 1);
+	assert_int_equal(uiommu_platform_facts(p)->regions[0].range.first, 0xfee00000);
+	assert_int_equal(uiommu_platform_facts(p)->regions[0].range.last, 0xfeefffff);
+	uiommu_platform_destroy(p);
+	assert_int_equal(uiommu_platform_create("x86-vtd,aw=39", &p, NULL, 0), 0);
+	assert_int_equal(uiommu_platform_facts(p)->width, 39);
+	uiommu_platform_destroy(p);
+	assert_int_equal(uiommu_platform_create("x86-vtd,aw=39,aw=57", &p, NULL, 0), 0);
+	assert_int_equal(uiommu_platform_facts(p)->width, 57);
+	uiommu_platform_destroy(p);
+
+	static const struct {
+		const char *spec, *word;
+		int error;
+	} bad[] = {
+		{"vax", "x86-vtd", -ENOENT},
+		{"", "x86-vtd", -ENOENT},
+		{"x86-vtd,aw=40", "39, 48 or 57", -EINVAL},
+		{"x86-vtd,aw", "key=value", -EINVAL},
+		{"x86-vtd,", "key=value", -EINVAL},
+		{"x86-vtd,color=red", "aw=", -EINVAL},
+		{"x86-vtdx", "x86-vtd", -ENOENT},
+	};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(uiommu_platform_create(bad[i].spec, &p, why, sizeof(why)),
+				 bad[i].error);
+		assert_non_null(strstr(why, bad[i].word));
+	}
+	assert_string_equal(uiommu_platform_name(0), "x86-vtd");
+	assert_non_null(strstr(uiommu_platform_summary("x86-vtd"), "aw="));
+}
+
+static _Atomic unsigned hits[64];
+
+static void handler(void *ctx, unsigned vector)
+{
+	hits[(uintptr_t)ctx + vector]++;
+}
+
+/* Write a message as a device with this requester ID would. */
+static int deliver(struct uiommu_platform *p, uiommu_rid rid, const struct uiommu_msi_message *m)
+{
+	const struct uiommu_doorbell_window *w = uiommu_platform_facts(p)->windows;
+
+	assert_true(w->range.first <= m->address && m->address <= w->range.last);
+	return w->write(w->ctx, rid, m->address, m->data);
+}
+
+static void test_interrupts(void **state)
+{
+	struct uiommu_msi_message m[32], n[32], bad;
+	struct uiommu_platform *p;
+	uint32_t a, b, c;
+
+	assert_int_equal(uiommu_platform_create("x86-vtd", &p, NULL, 0), 0);
+	assert_int_equal(uiommu_platform_irq_alloc(p, 8, 3, false, handler, (void *)0, m, &a), 0);
+	assert_int_equal(uiommu_platform_irq_alloc(p, 16, 8, true, handler, (void *)8, n, &b), 0);
+	assert_int_equal(uiommu_platform_irq_alloc(p, 16, 3, true, handler, NULL, n, &c), -EINVAL);
+	assert_int_equal(uiommu_platform_irq_alloc(p, 16, 0, false, handler, NULL, n, &c), -EINVAL);
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(n[i].address, n[0].address);
+		assert_int_equal(n[i].data, n[0].data + i);
+		assert_int_equal(n[0].data % 8, 0);
+		assert_int_equal(deliver(p, 16, &n[i]), 0);
+		assert_int_equal(hits[8 + i], 1);
+	}
+	assert_int_equal(deliver(p, 8, &m[2]), 0);
+	assert_int_equal(hits[2], 1);
+	/* Remappable format: bit 4 of the address; SHV bit 3. */
+	assert_int_equal(m[0].address & 0x10, 0x10);
+	/* Another requester's, compatibility format, reserved data, a free entry: blocked. */
+	assert_int_equal(deliver(p, 16, &m[2]), -EPERM);
+	bad = m[2];
+	bad.address &= ~UINT64_C(0x10);
+	assert_int_equal(deliver(p, 8, &bad), -EPERM);
+	bad = m[2];
+	bad.data = 0x10000;
+	assert_int_equal(deliver(p, 8, &bad), -EPERM);
+	bad = n[0];
+	bad.data = 0xffff;
+	assert_int_equal(deliver(p, 16, &bad), -EPERM);
+	uiommu_platform_irq_free(p, a);
+	assert_int_equal(deliver(p, 8, &m[2]), -EPERM);
+	uiommu_platform_irq_free(p, a); /* twice is nothing */
+	uiommu_platform_irq_free(p, b);
+	uiommu_platform_destroy(p);
+}
+
+static void test_exhaustion(void **state)
+{
+	static struct uiommu_msi_message m[2048];
+	struct uiommu_platform *p;
+	uint32_t handle[32], extra, more;
+
+	assert_int_equal(uiommu_platform_create("x86-vtd", &p, NULL, 0), 0);
+	for (unsigned i = 0; i < 32; i++)
+		assert_int_equal(
+			uiommu_platform_irq_alloc(p, i, 2048, false, handler, NULL, m, &handle[i]),
+			0);
+	assert_int_equal(uiommu_platform_irq_alloc(p, 1, 1, false, handler, NULL, m, &extra),
+			 -ENOSPC);
+	assert_int_equal(uiommu_last_refusal()->rule, UIOMMU_RULE_LIMIT);
+	uiommu_platform_irq_free(p, handle[7]);
+	assert_int_equal(uiommu_platform_irq_alloc(p, 1, 1, false, handler, NULL, m, &extra), 0);
+	/* The highest handles need bit 2 of the address. */
+	assert_int_equal(uiommu_platform_irq_alloc(p, 1, 1024, true, handler, (void *)0, m, &more),
+			 0);
+	assert_int_equal(deliver(p, 1, &m[1]), 0);
+	uiommu_platform_irq_free(p, extra);
+	uiommu_platform_irq_free(p, more);
+	for (unsigned i = 0; i < 32; i++)
+		uiommu_platform_irq_free(p, handle[i]);
+	uiommu_platform_destroy(p);
+}
+
+/* Freeing waits for the handler: afterwards what it used may go. */
+static _Atomic int in_handler, owner_gone;
+
+static void slow_handler(void *ctx, unsigned vector)
+{
+	in_handler = 1;
+	for (int i = 0; i < 1000; i++) {
+		sched_yield();
+		if (owner_gone)
+			abort();
+	}
+	in_handler = 2;
+}
+
+struct delivery {
+	struct uiommu_platform *platform;
+	struct uiommu_msi_message message;
+};
+
+static void *deliver_thread(void *arg)
+{
+	struct delivery *d = arg;
+
+	deliver(d->platform, 8, &d->message);
+	return NULL;
+}
+
+static void test_free_waits(void **state)
+{
+	struct delivery d;
+	pthread_t thread;
+	uint32_t handle;
+
+	assert_int_equal(uiommu_platform_create("x86-vtd", &d.platform, NULL, 0), 0);
+	assert_int_equal(uiommu_platform_irq_alloc(d.platform, 8, 1, false, slow_handler, NULL,
+						   &d.message, &handle),
+			 0);
+	pthread_create(&thread, NULL, deliver_thread, &d);
+	while (!in_handler)
+		sched_yield();
+	uiommu_platform_irq_free(d.platform, handle);
+	assert_int_equal(in_handler, 2);
+	owner_gone = 1;
+	pthread_join(thread, NULL);
+	uiommu_platform_destroy(d.platform);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_create),
+		cmocka_unit_test(test_interrupts),
+		cmocka_unit_test(test_exhaustion),
+		cmocka_unit_test(test_free_waits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
