@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 
 #include "space/space.h"
 #include "util/alloc.h"
@@ -18,6 +19,10 @@
 
 #define DEFAULT_IOTLB 256
 #define MAX_IOTLB     65536
+
+/* How a writer waits for a port before it goes to sleep in between. */
+#define SPINS  200
+#define YIELDS 20
 
 static const char *const reasons[] = {
 	[UIOMMU_FAULT_NONE] = "no fault",
@@ -145,10 +150,17 @@ static bool port_matches(const struct uiommu_port *port, const struct slot *slot
 static void wait_port(struct uiommu_port *port)
 {
 	uint64_t section = atomic_load_explicit(&port->section, memory_order_acquire);
+	const struct timespec pause = {.tv_nsec = 20000};
 
-	/* Sections are short copies; a processor that is not running the port needs the yield. */
-	if (section & 1)
-		while (atomic_load_explicit(&port->section, memory_order_acquire) == section)
+	if (!(section & 1))
+		return;
+	/* Sections are short copies; a port whose thread was preempted needs a processor first, and
+	 * yielding alone does not always give it one. */
+	for (unsigned i = 0; atomic_load_explicit(&port->section, memory_order_acquire) == section;
+	     i++)
+		if (i >= SPINS + YIELDS)
+			nanosleep(&pause, NULL);
+		else if (i >= SPINS)
 			sched_yield();
 }
 

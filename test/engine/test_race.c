@@ -61,10 +61,13 @@ static void *device(void *arg)
 /* No device writes to pages that were taken away. */
 static void check_quiet(uint64_t first, uint64_t n, char mark)
 {
+	uint64_t changed = 0;
+
 	memset(memory + first * PAGE, mark, n * PAGE);
 	sched_yield();
 	for (uint64_t i = 0; i < n * PAGE; i++)
-		assert_int_equal(memory[first * PAGE + i], mark);
+		changed += memory[first * PAGE + i] != mark;
+	assert_int_equal(changed, 0);
 }
 
 static void round_unmap(struct rng *rng, uint64_t round)
@@ -93,7 +96,7 @@ static void test_race(void **state)
 	struct uiommu_domain_options dopt = {.size = sizeof(dopt), .format = "vtd-ss", .width = 48};
 	struct uiommu_unit_options uo = {.size = sizeof(uo), .iotlb_entries = 16};
 	struct rng rng = rng_seeded("race");
-	uint64_t rounds = test_steps(3000);
+	uint64_t rounds = test_steps(1500);
 	pthread_t thread[DEVICES];
 	struct uiommu_unit_stats stats;
 
