@@ -41,7 +41,8 @@ enum uiommu_bar_flags {
 	UIOMMU_BAR_TRAP_READS = 1 << 2,
 };
 
-/** A memory BAR. size 0: not there; else a power of two, at least 4096. */
+/** A memory BAR. size 0: not there; else a power of two, at least 4096, at most 2 GiB or, 64 bits
+ *  wide, 1 TiB. */
 struct uiommu_bar {
 	uint64_t size;
 	int flags;
@@ -124,8 +125,8 @@ UIOMMU_API int uiommu_function_dma_write(struct uiommu_function *fn, uint64_t io
 /** The function's port, for models that want scatter/gather or translated segments. */
 UIOMMU_API struct uiommu_port *uiommu_function_port(struct uiommu_function *fn);
 /** Raise an interrupt: MSI-X vector @vector if MSI-X is enabled, MSI if that is enabled (@vector
- *  modulo the vectors enabled), else asserts INTx. -EFAULT: the write faulted; a masked MSI-X
- * vector becomes pending and 0 is returned. */
+ *  modulo the vectors enabled), else asserts INTx. -EFAULT: the write faulted; -EINVAL: no such
+ *  MSI-X vector; a masked vector becomes pending and 0 is returned. */
 UIOMMU_API int uiommu_function_raise(struct uiommu_function *fn, unsigned vector);
 /** Deassert INTx. */
 UIOMMU_API void uiommu_function_lower(struct uiommu_function *fn);
@@ -157,9 +158,9 @@ UIOMMU_API void uiommu_machine_destroy(struct uiommu_machine *machine);
 /**
  * Add a function: "MODEL[@[DDDD:]BB:DD.F][,key=value…]". Keys of the core: group=N (number of its
  * IOMMU group; functions may share one), driver=NAME (held by that driver; default "vfio-pci").
- * Others are the model's. Without an address the next free device number on bus 0 (from 1). Without
- * a group a new one. -EINVAL, -EEXIST (address taken), -ENOENT (no such model), -ENOMEM, with a
- * reason in @why.
+ * Others are the model's. The only PCI domain is 0000. Without an address the next free device
+ * number on bus 0 (from 1). Without a group a new one. -EINVAL, -EEXIST (address taken), -ENOENT
+ * (no such model), -ENOMEM, with a reason in @why.
  */
 UIOMMU_API int uiommu_machine_add(struct uiommu_machine *machine, const char *spec, char *why,
 				  size_t why_len);
@@ -226,8 +227,8 @@ UIOMMU_API int uiommu_function_fd(struct uiommu_function *fn);
  *  power-on state, BAR addresses included. */
 UIOMMU_API void uiommu_function_reset(struct uiommu_function *fn);
 
-/** Who is told when INTx changes: level true is asserted; at once if it is asserted now. Called with
- * the function's lock held; must not call back. NULL takes it away. */
+/** Who is told when INTx changes: level true is asserted; at once if it is asserted now. Called
+ * with the function's lock held; must not call back. NULL takes it away. */
 UIOMMU_API void uiommu_function_set_intx(struct uiommu_function *fn,
 					 void (*fn_cb)(void *ctx, bool level), void *ctx);
 

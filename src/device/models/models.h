@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* The models this library has; machine.c lists them. A model includes <uiommu/device.h> alone. */
+#ifndef DEVICE_MODELS_MODELS_H
+#define DEVICE_MODELS_MODELS_H
+
+#include <uiommu/device.h>
+
+extern const struct uiommu_model uiommu_model_edu;
+extern const struct uiommu_model uiommu_model_ioat;
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A function's lock and its worker thread.
+ *
+ * Invariants: work() runs on the worker alone, with the lock held; kicked is true as long as work()
+ * is due or may have more to do, so !kicked under the lock means idle. The worker holds no lock
+ * while it waits. After a fork the child has no worker until worker_fork_child().
+ *
+ * Starting a thread may fail; then the worker is missing and is tried again at the next write to
+ * configuration space, never inside a register write, which may come from a signal handler.
+ * Kicking and stopping cannot fail.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#include "device/function.h"
+
+/* Models keep their buffers in their state: a step needs little stack, and a program that locks all
+ * its memory pays for all of it. A program with more thread-local storage than this gets the
+ * default. */
+#define WORKER_STACK (512 * 1024)
+
+static int worker_conds_init(struct uiommu_function *fn)
+{
+	if (pthread_cond_init(&fn->wake, NULL))
+		return -ENOMEM;
+	if (pthread_cond_init(&fn->idle, NULL)) {
+		pthread_cond_destroy(&fn->wake);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+int function_locks_init(struct uiommu_function *fn)
+{
+	if (pthread_mutex_init(&fn->gate, NULL))
+		return -ENOMEM;
+	if (pthread_mutex_init(&fn->lock, NULL)) {
+		pthread_mutex_destroy(&fn->gate);
+		return -ENOMEM;
+	}
+	if (worker_conds_init(fn)) {
+		pthread_mutex_destroy(&fn->lock);
+		pthread_mutex_destroy(&fn->gate);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void function_locks_destroy(struct uiommu_function *fn)
+{
+	pthread_cond_destroy(&fn->idle);
+	pthread_cond_destroy(&fn->wake);
+	pthread_mutex_destroy(&fn->lock);
+	pthread_mutex_destroy(&fn->gate);
+}
+
+void function_lock(struct uiommu_function *fn)
+{
+	pthread_mutex_lock(&fn->gate);
+	pthread_mutex_lock(&fn->lock);
+	pthread_mutex_unlock(&fn->gate);
+}
+
+void function_unlock(struct uiommu_function *fn)
+{
+	pthread_mutex_unlock(&fn->lock);
+}
+
+static void *worker_main(void *arg)
+{
+	struct uiommu_function *fn = arg;
+	const struct uiommu_machine_options *options = machine_options(fn->machine);
+	char name[16] = "uiommu/";
+
+	if (options->worker_start)
+		options->worker_start(options->worker_ctx);
+	/* A thread's name has 15 characters: the address without its domain fits. */
+	strncat(name, fn->name + strlen("0000:"), sizeof(name) - strlen(name) - 1);
+	pthread_setname_np(pthread_self(), name);
+
+	function_lock(fn);
+	while (!fn->stop) {
+		if (!fn->kicked) {
+			pthread_cond_broadcast(&fn->idle);
+			pthread_cond_wait(&fn->wake, &fn->lock);
+			continue;
+		}
+		fn->kicked = false;
+		if (fn->model->work(fn))
+			fn->kicked = true;
+		function_unlock(fn);
+		function_lock(fn);
+	}
+	function_unlock(fn);
+	return NULL;
+}
+
+static int worker_create(struct uiommu_function *fn)
+{
+	pthread_attr_t attr;
+	sigset_t all, old;
+	int error;
+
+	if (pthread_attr_init(&attr))
+		return -ENOMEM;
+	pthread_attr_setstacksize(&attr, WORKER_STACK);
+
+	/* The program's signals are not for this thread; its own faults are, be it for the handler
+	 * that makes copies safe. The mask is inherited, so that there is no moment without it. */
+	sigfillset(&all);
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGFPE);
+	sigdelset(&all, SIGILL);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	error = pthread_create(&fn->thread, &attr, worker_main, fn);
+	if (error == EINVAL)
+		error = pthread_create(&fn->thread, NULL, worker_main, fn);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	return error ? -EAGAIN : 0;
+}
+
+int worker_start(struct uiommu_function *fn)
+{
+	int error = 0;
+
+	if (!fn->model->work)
+		return 0;
+	function_lock(fn);
+	if (!fn->worker) {
+		error = worker_create(fn);
+		fn->worker = !error;
+	}
+	function_unlock(fn);
+	return error;
+}
+
+void worker_stop(struct uiommu_function *fn)
+{
+	bool running;
+
+	function_lock(fn);
+	running = fn->worker;
+	fn->stop = true;
+	pthread_cond_signal(&fn->wake);
+	function_unlock(fn);
+	if (running)
+		pthread_join(fn->thread, NULL);
+	fn->worker = false;
+}
+
+void worker_cancel(struct uiommu_function *fn)
+{
+	fn->kicked = false;
+	pthread_cond_broadcast(&fn->idle);
+}
+
+void uiommu_function_kick(struct uiommu_function *fn)
+{
+	if (fn->kicked || !fn->model->work)
+		return;
+	fn->kicked = true;
+	pthread_cond_signal(&fn->wake);
+}
+
+void uiommu_function_drain(struct uiommu_function *fn)
+{
+	/* Without a worker nothing would ever come to an end. */
+	if (worker_start(fn))
+		return;
+	function_lock(fn);
+	while (fn->kicked)
+		pthread_cond_wait(&fn->idle, &fn->lock);
+	function_unlock(fn);
+}
+
+void worker_fork_prepare(struct uiommu_function *fn)
+{
+	function_lock(fn);
+}
+
+void worker_fork_parent(struct uiommu_function *fn)
+{
+	function_unlock(fn);
+}
+
+void worker_fork_child(struct uiommu_function *fn)
+{
+	/* Other threads may have been waiting at the gate, for the lock or on a condition: they are
+	 * not in this process, so what they left in these objects is garbage. */
+	bool had_worker = fn->worker;
+
+	pthread_mutex_init(&fn->gate, NULL);
+	pthread_mutex_init(&fn->lock, NULL);
+	pthread_cond_init(&fn->wake, NULL);
+	pthread_cond_init(&fn->idle, NULL);
+	fn->worker = false;
+	if (had_worker)
+		worker_start(fn);
+}
