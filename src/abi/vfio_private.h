@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the VFIO front end share: the objects behind its files, and their locks.
+ *
+ * Lock order: uiommu_vfio.lock > vfio_container.lock > vfio_device.lock > uiommu_vfio.unmask.lock >
+ * vfio_device.irq_lock. The last is a leaf: it is taken from interrupt handlers, which run on a
+ * function's worker with that function's lock held, and even inside a trap handler of the program;
+ * nothing is called under it but poll() and write() on an eventfd.
+ *
+ * Groups and devices are made once, for the functions the machine has when the front end is
+ * created, and live as long as it. Containers live while their file is open or a group is in them.
+ */
+#ifndef ABI_VFIO_PRIVATE_H
+#define ABI_VFIO_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+
+#include <uiommu/vfio.h>
+
+#include "util/refuse.h"
+
+#define VFIO_OFFSET_SHIFT 40
+#define VFIO_OFFSET_MASK  ((UINT64_C(1) << VFIO_OFFSET_SHIFT) - 1)
+#define VFIO_PAGE	  UINT64_C(4096)
+
+struct vfio_type1;
+struct vfio_group;
+struct vfio_config;
+
+/* /dev/vfio/vfio. */
+struct vfio_container {
+	struct uiommu_vfio *vfio;
+	struct vfio_container *next; /* vfio.lock */
+	unsigned number;	     /* for people */
+	unsigned refs;		     /* vfio.lock: its file, and each group in it */
+	unsigned groups;	     /* vfio.lock */
+	pthread_mutex_t lock;
+	/* Set between SET_IOMMU and the leaving of the last group; changed under both locks, so
+	 * that either suffices to look. */
+	struct vfio_type1 *type1;
+};
+
+/* Where one interrupt of a device goes. */
+struct vfio_vector {
+	struct vfio_device *device;
+	int trigger;	/* irq_lock: our descriptor of an eventfd, or -1 */
+	bool allocated; /* device.lock: has a message of the platform's */
+	uint32_t handle;
+	struct uiommu_msi_message message;
+};
+
+/* Configuration registers of the host's that a reset must not lose. */
+struct vfio_saved_state {
+	uint32_t header[16];
+	uint16_t device_control, device_control2;
+};
+
+/* One function, held by vfio-pci or not. */
+struct vfio_device {
+	struct uiommu_vfio *vfio;
+	struct uiommu_function *fn;
+	const struct uiommu_function_info *info;
+	struct vfio_group *group;
+	bool bound;	     /* vfio-pci holds it */
+	unsigned open_count; /* vfio.lock */
+	pthread_mutex_t lock;
+	/* From here on device.lock, and only while open_count > 0. */
+	struct vfio_config *config;
+	struct vfio_saved_state saved; /* as it was at the first open */
+	bool reset_works;
+	bool low_power;	   /* by VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY */
+	int wakeup;	   /* eventfd to signal when low power ends, or -1 */
+	unsigned irq_type; /* VFIO_PCI_*_IRQ_INDEX, or VFIO_PCI_NUM_IRQS: none. Also irq_lock */
+	unsigned msi_qmax; /* log2 of the MSI vectors enabled */
+	struct vfio_vector *vectors; /* for MSI and MSI-X: one for each the hardware has */
+	unsigned vector_count;
+	uint32_t msi_handle; /* the block of all MSI vectors */
+	unsigned msi_block;  /* vectors in it */
+	/* uiommu_vfio.unmask.lock */
+	int unmask;		/* eventfd that unmasks INTx, or -1 */
+	uint32_t unmask_serial; /* which registration of it this is */
+	/* Interrupt state: irq_lock, a leaf. */
+	pthread_mutex_t irq_lock;
+	int intx, err, req; /* eventfds, or -1 */
+	bool intx_masked;   /* by the user, or automatically when it was signalled */
+	bool intx_level;    /* the pin */
+	bool intx_disabled; /* the user's view of the command register's bit */
+};
+
+/* /dev/vfio/NUMBER. */
+struct vfio_group {
+	unsigned number;
+	struct vfio_container *container; /* vfio.lock */
+	unsigned refs;			  /* vfio.lock: its file, and each open device */
+};
+
+struct uiommu_vfio_file {
+	enum uiommu_vfio_kind kind;
+	struct uiommu_vfio *vfio;
+	struct uiommu_vfio_file *next; /* vfio.lock */
+	union {
+		struct vfio_container *container;
+		struct vfio_group *group;
+		struct vfio_device *device;
+	};
+};
+
+/* The helper thread that waits for the eventfds which unmask INTx. Started by the first one. */
+struct vfio_unmask {
+	pthread_mutex_t lock;
+	pthread_t thread;
+	bool running;
+	int epoll, stop; /* -1: not there */
+};
+
+/* The sums of uiommu_vfio_stats(). */
+struct vfio_counters {
+	_Atomic uint64_t maps, unmaps, live, live_bytes, most, largest, refused;
+};
+
+struct uiommu_vfio {
+	struct uiommu_machine *machine;
+	const struct uiommu_platform_facts *facts;
+	struct uiommu_vfio_host host;
+	unsigned dma_entry_limit;
+	bool memlock, unsafe_interrupts;
+	struct vfio_group *groups;
+	struct vfio_device *devices;
+	size_t group_count, device_count;
+	_Atomic uint64_t locked_pages; /* of all containers, as mm->locked_vm */
+	struct vfio_counters counters;
+	struct vfio_unmask unmask;
+	pthread_mutex_t lock;
+	/* vfio.lock */
+	struct vfio_container *containers;
+	unsigned next_container;
+	struct uiommu_vfio_file *files;
+};
+
+/* ---- vfio_host.c: the program's memory and descriptors ----------------------------------------
+ */
+
+int vfio_copy_in(const struct uiommu_vfio *vfio, void *to, uint64_t from, size_t len);
+int vfio_copy_out(const struct uiommu_vfio *vfio, uint64_t to, const void *from, size_t len);
+/* Copy the first @min bytes of a struct that starts with argsz. Once: nothing is read again. */
+int vfio_copy_sized(const struct uiommu_vfio *vfio, void *to, uint64_t arg, size_t min);
+/* A NUL-terminated string of less than @room bytes. */
+int vfio_copy_string(const struct uiommu_vfio *vfio, char *to, uint64_t from, size_t room);
+/* Refuse without ranges. */
+int vfio_refuse(enum uiommu_rule rule, int error, const char *owner);
+
+int vfio_eventfd_get(const struct uiommu_vfio *vfio, int fd);
+void vfio_eventfd_put(const struct uiommu_vfio *vfio, int fd);
+/* Add 1, unless that would block. Async-signal-safe; -1 is ignored. */
+void vfio_eventfd_signal(int fd);
+/* Take what there is, without blocking. True if there was something. */
+bool vfio_eventfd_take(int fd);
+/* The error for a descriptor that file_of() doesn't know: -EBADF if it is closed, else @other. */
+int vfio_unknown_descriptor(int fd, int other);
+
+/* A chain of capabilities as it follows an info struct of @base bytes. */
+struct vfio_caps {
+	uint8_t *buf;
+	size_t base, size, room, last;
+};
+void vfio_caps_init(struct vfio_caps *caps, size_t base);
+int vfio_caps_add(struct vfio_caps *caps, uint16_t id, const void *body, size_t len);
+void vfio_caps_free(struct vfio_caps *caps);
+/* Say in *@argsz what is needed, or write the chain behind the struct at @arg and say where. */
+int vfio_caps_out(const struct uiommu_vfio *vfio, const struct vfio_caps *caps, uint64_t arg,
+		  uint32_t *argsz, uint32_t *cap_offset);
+
+/* ---- vfio.c: files ----------------------------------------------------------------------------
+ */
+
+/* Make a file and put it on the list. vfio.lock held. NULL: no memory. */
+struct uiommu_vfio_file *vfio_file_create(struct uiommu_vfio *vfio, enum uiommu_vfio_kind kind,
+					  void *object);
+/* The file behind a descriptor if it is one of @kind; else an error in *@error. vfio.lock not held.
+ */
+struct uiommu_vfio_file *vfio_file_from_fd(struct uiommu_vfio *vfio, int fd,
+					   enum uiommu_vfio_kind kind, int other, int *error);
+/* Is it (still) a file of ours? vfio.lock held. */
+bool vfio_file_known(struct uiommu_vfio *vfio, const struct uiommu_vfio_file *file);
+
+/* ---- vfio_container.c, vfio_group.c (vfio.lock held unless said) -------------------------------
+ */
+
+struct vfio_container *vfio_container_create(struct uiommu_vfio *vfio);
+void vfio_container_put(struct vfio_container *container);
+/* vfio.lock not held. */
+long vfio_container_ioctl(struct vfio_container *container, uint32_t request, uint64_t arg);
+int vfio_container_attach_group(struct vfio_container *container, struct vfio_group *group);
+void vfio_container_detach_group(struct vfio_container *container, struct vfio_group *group);
+
+struct vfio_group *vfio_group_find(struct uiommu_vfio *vfio, unsigned number);
+bool vfio_group_has_bound(const struct uiommu_vfio *vfio, const struct vfio_group *group);
+void vfio_group_put(struct uiommu_vfio *vfio, struct vfio_group *group);
+/* vfio.lock not held. */
+long vfio_group_ioctl(struct uiommu_vfio *vfio, struct vfio_group *group, uint32_t request,
+		      uint64_t arg);
+
+/* ---- vfio_type1.c, vfio_dirty.c ---------------------------------------------------------------
+ */
+
+/* An IOMMU of type 1. All fields but the pointers: the container's lock. */
+struct vfio_type1 {
+	struct uiommu_vfio *vfio;
+	bool v2;
+	bool tracking; /* dirty pages */
+	unsigned avail;
+	struct uiommu_ioas *ioas;
+	struct uiommu_domain *domain;
+	/* First addresses of the mappings whose vaddr is invalid, in no order. */
+	uint64_t *invalid;
+	size_t invalid_count, invalid_room;
+};
+
+int vfio_type1_create(struct uiommu_vfio *vfio, bool v2, struct vfio_type1 **out);
+void vfio_type1_destroy(struct vfio_type1 *type1);
+/* Attach all functions of a group, or none. */
+int vfio_type1_attach(struct vfio_type1 *type1, const struct vfio_group *group);
+void vfio_type1_detach(struct vfio_type1 *type1, const struct vfio_group *group);
+/* The container's lock held. */
+long vfio_type1_ioctl(struct vfio_type1 *type1, uint32_t request, uint64_t arg);
+uint64_t vfio_type1_page(const struct vfio_type1 *type1);
+
+long vfio_type1_map_dma(struct vfio_type1 *type1, uint64_t arg);
+long vfio_type1_unmap_dma(struct vfio_type1 *type1, uint64_t arg);
+/* Does [first, last] cut a mapping at one of its ends? Then it is in *@area. */
+bool vfio_type1_cuts(struct vfio_type1 *type1, struct uiommu_range range, struct uiommu_area *area);
+
+long vfio_type1_dirty_pages(struct vfio_type1 *type1, uint64_t arg);
+/* Check a bitmap of the program's for @size bytes of IOVAs. */
+int vfio_dirty_check_bitmap(const struct vfio_bitmap *bitmap, uint64_t size);
+/* Report all areas in @range as dirty, in a bitmap that starts at range.first. On failure *@done is
+ * the last IOVA that was reported, if *@any. */
+int vfio_dirty_report(struct vfio_type1 *type1, const struct vfio_bitmap *bitmap,
+		      struct uiommu_range range, uint64_t *done, bool *any);
+
+/* ---- vfio_device.c, vfio_reset.c --------------------------------------------------------------
+ */
+
+/* First and last open. vfio.lock held, device.lock not. */
+int vfio_device_open(struct vfio_device *device);
+void vfio_device_close(struct vfio_device *device);
+/* No lock held. */
+long vfio_device_ioctl(struct vfio_device *device, uint32_t request, uint64_t arg);
+/* Something touches the device: it leaves low power if it was to be woken. device.lock held. */
+void vfio_device_wake(struct vfio_device *device);
+unsigned vfio_device_irq_count(const struct vfio_device *device, unsigned index);
+uint64_t vfio_device_bar_size(const struct vfio_device *device, unsigned bar);
+
+bool vfio_reset_possible(const struct vfio_device *device);
+/* Reset and put the host's registers back. device.lock held. */
+void vfio_reset_function(struct vfio_device *device);
+void vfio_save_state(const struct vfio_device *device, struct vfio_saved_state *state);
+void vfio_restore_state(const struct vfio_device *device, const struct vfio_saved_state *state);
+/* After the last open device of a bus was closed. vfio.lock held. */
+void vfio_reset_bus_if_unused(struct vfio_device *closed);
+/* No lock held. */
+long vfio_hot_reset_info(struct vfio_device *device, uint64_t arg);
+long vfio_hot_reset(struct vfio_device *device, uint64_t arg);
+
+/* ---- vfio_config.c, vfio_config_map.c, vfio_rw.c (device.lock held unless said)
+ * ----------------------
+ */
+
+/* What is no capability: the standard header, and the gaps, which are raw hardware. */
+#define VFIO_CAP_BASIC 0x00
+#define VFIO_CAP_RAW   0xff
+
+/*
+ * The user's view of configuration space, byte by byte. Bits in virt are read from, and written to,
+ * vconfig; others are the hardware's. Bits not in write can't be written.
+ */
+struct vfio_config {
+	unsigned size;
+	uint8_t vconfig[4096];
+	uint8_t virt[4096];
+	uint8_t write[4096];
+	uint8_t cap[4096];    /* ID of the capability a byte belongs to */
+	uint16_t start[4096]; /* where that begins */
+};
+
+int vfio_config_create(struct vfio_device *device, struct vfio_config **out);
+void vfio_config_destroy(struct vfio_config *config);
+/* Fill in the masks and the capability chains. */
+void vfio_config_build(struct vfio_config *config, struct uiommu_function *fn);
+/* Can the user reach the BARs? */
+bool vfio_config_memory_enabled(const struct vfio_device *device);
+ssize_t vfio_config_rw(struct vfio_device *device, uint64_t buf, size_t count, uint64_t pos,
+		       bool write);
+uint16_t vfio_config_get16(const struct vfio_config *config, unsigned pos);
+void vfio_config_set16(struct vfio_config *config, unsigned pos, uint16_t value);
+/* device.lock not held. */
+ssize_t vfio_device_rw(struct vfio_device *device, uint64_t buf, size_t count, uint64_t offset,
+		       bool write);
+
+/* ---- vfio_irqs.c, vfio_intx.c, vfio_unmask.c (device.lock held unless said) --------------------
+ */
+
+long vfio_set_irqs(struct vfio_device *device, uint64_t arg);
+/* Take everything down. */
+void vfio_irqs_disable(struct vfio_device *device);
+/* Program the hardware again after a reset. */
+void vfio_irqs_restore(struct vfio_device *device);
+/* Put @fd, which may be -1, in *@slot and release what was there. */
+void vfio_irq_replace(struct vfio_device *device, int *slot, int fd);
+
+int vfio_intx_set(struct vfio_device *device, uint32_t flags, unsigned start, unsigned count,
+		  const void *data);
+void vfio_intx_disable(struct vfio_device *device);
+void vfio_intx_attach(struct vfio_device *device);
+void vfio_intx_detach(struct vfio_device *device);
+/* Any lock but irq_lock may be held. */
+void vfio_intx_mask(struct vfio_device *device);
+void vfio_intx_unmask(struct vfio_device *device);
+
+int vfio_unmask_enable(struct vfio_device *device, int fd);
+void vfio_unmask_disable(struct vfio_device *device);
+void vfio_unmask_init(struct uiommu_vfio *vfio);
+void vfio_unmask_fini(struct uiommu_vfio *vfio);
+void vfio_unmask_fork_child(struct uiommu_vfio *vfio);
+
+#endif

@@ -1,0 +1,639 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The type 1 IOMMU of a container, v1 and v2: owns its address space and domain, and answers
+ * GET_INFO, MAP_DMA and UNMAP_DMA in the order in which Linux 7.2 checks them.
+ *
+ * The kernel's list of mappings is the address space's list of areas; nothing is kept twice. All of
+ * it is under the container's lock. A request that fails changes nothing, with one exception the
+ * kernel has too: UNMAP_DMA with a bitmap that can't be written (vfio_dirty.c).
+ *
+ * The order of a map's checks is the kernel's: overlap, entries left, allowed ranges, and only then
+ * the memory itself, which the kernel pins and we ask the machine's memory about.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "abi/vfio_private.h"
+#include "space/space.h"
+#include "util/alloc.h"
+
+#define MAX_RANGES 32 /* on the stack; more come from the allocator */
+
+/* ---- life ---- */
+
+int vfio_type1_create(struct uiommu_vfio *vfio, bool v2, struct vfio_type1 **out)
+{
+	struct uiommu_domain_options options = {
+		.size = sizeof(options),
+		.format = vfio->facts->format,
+		.width = vfio->facts->width,
+		.name = vfio->facts->name,
+	};
+	struct vfio_type1 *type1 = uiommu_alloc(sizeof(*type1));
+	int ret;
+
+	if (!type1)
+		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
+	type1->vfio = vfio;
+	type1->v2 = v2;
+	type1->avail = vfio->dma_entry_limit;
+	ret = uiommu_ioas_create(&type1->ioas);
+	if (!ret)
+		ret = uiommu_domain_create(uiommu_machine_unit(vfio->machine), type1->ioas,
+					   &options, &type1->domain);
+	if (ret) {
+		uiommu_ioas_destroy(type1->ioas);
+		uiommu_free(type1, sizeof(*type1));
+		return ret;
+	}
+	*out = type1;
+	return 0;
+}
+
+/* One mapping is gone. */
+static void area_removed(void *ctx, const struct uiommu_area *area)
+{
+	struct vfio_type1 *type1 = ctx;
+	struct uiommu_vfio *vfio = type1->vfio;
+	uint64_t bytes = range_length(area->range);
+
+	type1->avail++;
+	atomic_fetch_sub_explicit(&vfio->counters.live, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&vfio->counters.live_bytes, bytes, memory_order_relaxed);
+	if (vfio->memlock)
+		atomic_fetch_sub_explicit(&vfio->locked_pages, bytes / VFIO_PAGE,
+					  memory_order_relaxed);
+	for (size_t i = 0; i < type1->invalid_count; i++)
+		if (type1->invalid[i] == area->range.first) {
+			type1->invalid[i] = type1->invalid[--type1->invalid_count];
+			break;
+		}
+}
+
+void vfio_type1_destroy(struct vfio_type1 *type1)
+{
+	uint64_t bytes;
+
+	if (!type1)
+		return;
+	uiommu_ioas_unmap(type1->ioas, UIOMMU_RANGE_ALL, &bytes, area_removed, type1);
+	uiommu_domain_destroy(type1->domain);
+	uiommu_ioas_destroy(type1->ioas);
+	uiommu_free(type1->invalid, type1->invalid_room * sizeof(*type1->invalid));
+	uiommu_free(type1, sizeof(*type1));
+}
+
+int vfio_type1_attach(struct vfio_type1 *type1, const struct vfio_group *group)
+{
+	struct uiommu_vfio *vfio = type1->vfio;
+	size_t i;
+	int ret = 0;
+
+	if (type1->invalid_count)
+		return vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY,
+				   "a mapping waits for its new vaddr (MAP_DMA with VADDR)");
+	for (i = 0; i < vfio->device_count && !ret; i++)
+		if (vfio->devices[i].group == group)
+			ret = uiommu_domain_attach(type1->domain, vfio->devices[i].info->rid,
+						   vfio->facts->regions, vfio->facts->region_count,
+						   vfio->devices[i].info->name);
+	if (!ret)
+		return 0;
+	/* The last one tried has not been attached. */
+	for (i--; i--;)
+		if (vfio->devices[i].group == group)
+			uiommu_domain_detach(type1->domain, vfio->devices[i].info->rid);
+	/* The kernel's word for a mapping in a reserved region. */
+	return ret == -EADDRINUSE ? -EINVAL : ret;
+}
+
+void vfio_type1_detach(struct vfio_type1 *type1, const struct vfio_group *group)
+{
+	struct uiommu_vfio *vfio = type1->vfio;
+
+	for (size_t i = 0; i < vfio->device_count; i++)
+		if (vfio->devices[i].group == group)
+			uiommu_domain_detach(type1->domain, vfio->devices[i].info->rid);
+}
+
+/* ---- VFIO_IOMMU_GET_INFO ---- */
+
+/* Sizes below a page of ours are hidden, as the kernel hides those below its own. */
+static uint64_t page_sizes(const struct vfio_type1 *type1)
+{
+	uint64_t sizes = uiommu_ioas_page_sizes(type1->ioas);
+
+	if (sizes & (VFIO_PAGE - 1))
+		sizes = (sizes & ~(VFIO_PAGE - 1)) | VFIO_PAGE;
+	return sizes;
+}
+
+uint64_t vfio_type1_page(const struct vfio_type1 *type1)
+{
+	uint64_t sizes = page_sizes(type1);
+
+	return sizes & -sizes;
+}
+
+static int add_ranges(const struct vfio_type1 *type1, struct vfio_caps *caps)
+{
+	struct {
+		uint32_t count, reserved;
+		struct uiommu_range ranges[];
+	} * body;
+	size_t count = 0, size;
+	int ret;
+
+	uiommu_ioas_ranges(type1->ioas, NULL, &count);
+	size = sizeof(*body) + count * sizeof(body->ranges[0]);
+	body = uiommu_alloc(size);
+	if (!body)
+		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
+	uiommu_ioas_ranges(type1->ioas, body->ranges, &count);
+	body->count = count;
+	ret = vfio_caps_add(caps, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, body, size);
+	uiommu_free(body, size);
+	return ret;
+}
+
+static int add_caps(const struct vfio_type1 *type1, struct vfio_caps *caps)
+{
+	struct {
+		uint32_t flags, pad;
+		uint64_t page, max_bitmap;
+	} migration = {0, 0, vfio_type1_page(type1), UINT64_C(1) << 28};
+	uint32_t avail = type1->avail;
+	int ret;
+
+	ret = vfio_caps_add(caps, VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, &migration,
+			    sizeof(migration));
+	if (!ret)
+		ret = vfio_caps_add(caps, VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, &avail, sizeof(avail));
+	if (!ret)
+		ret = add_ranges(type1, caps);
+	return ret;
+}
+
+static long get_info(struct vfio_type1 *type1, uint64_t arg)
+{
+	struct vfio_iommu_type1_info info = {0};
+	struct vfio_caps caps;
+	size_t size;
+	int ret;
+
+	ret = vfio_copy_sized(type1->vfio, &info, arg,
+			      offsetof(struct vfio_iommu_type1_info, cap_offset));
+	if (ret)
+		return ret;
+	size = info.argsz < sizeof(info) ? info.argsz : sizeof(info);
+	info.flags = VFIO_IOMMU_INFO_PGSIZES | VFIO_IOMMU_INFO_CAPS;
+	info.iova_pgsizes = page_sizes(type1);
+	vfio_caps_init(&caps, sizeof(info));
+	ret = add_caps(type1, &caps);
+	if (!ret)
+		ret = vfio_caps_out(type1->vfio, &caps, arg, &info.argsz, &info.cap_offset);
+	vfio_caps_free(&caps);
+	return ret ? ret : vfio_copy_out(type1->vfio, arg, &info, size);
+}
+
+/* ---- VFIO_IOMMU_MAP_DMA ---- */
+
+/* A map or unmap request after its arguments were found to make sense. */
+struct request {
+	struct uiommu_range iova;
+	uint64_t vaddr;
+	int prot;
+};
+
+static int refuse_range(enum uiommu_rule rule, int error, const char *owner,
+			struct uiommu_range asked)
+{
+	return uiommu_refuse(rule, error, owner, asked, UIOMMU_RANGE_NONE);
+}
+
+static int check_map_arguments(const struct vfio_iommu_type1_dma_map *map, struct request *req)
+{
+	struct uiommu_range source;
+	bool vaddr = map->flags & VFIO_DMA_MAP_FLAG_VADDR;
+
+	if (!map->size)
+		return vfio_refuse(UIOMMU_RULE_EMPTY, -EINVAL, "size: 0");
+	if (!range_from(map->iova, map->size, &req->iova))
+		return refuse_range(UIOMMU_RULE_WRAP, -EOVERFLOW, "iova + size",
+				    (struct uiommu_range){map->iova, UINT64_MAX});
+	if (!range_from(map->vaddr, map->size, &source))
+		return refuse_range(UIOMMU_RULE_WRAP, -EOVERFLOW, "vaddr + size", req->iova);
+	req->vaddr = map->vaddr;
+	req->prot = (map->flags & VFIO_DMA_MAP_FLAG_READ ? UIOMMU_READ : 0) |
+		    (map->flags & VFIO_DMA_MAP_FLAG_WRITE ? UIOMMU_WRITE : 0);
+	if (!req->prot == !vaddr)
+		return refuse_range(UIOMMU_RULE_PERMISSION, -EINVAL,
+				    vaddr ? "flags: VADDR goes with neither READ nor WRITE"
+					  : "flags: neither READ nor WRITE",
+				    req->iova);
+	return 0;
+}
+
+/* The area with this very first address: is its vaddr waiting to be set anew, by the first @count
+ * entries of the list? */
+static bool vaddr_is_invalid(const struct vfio_type1 *type1, size_t count, uint64_t first,
+			     size_t *index)
+{
+	for (size_t i = 0; i < count; i++)
+		if (type1->invalid[i] == first) {
+			*index = i;
+			return true;
+		}
+	return false;
+}
+
+/* MAP_DMA with VADDR: the same IOVAs, at another address of the program's. */
+static int set_vaddr(struct vfio_type1 *type1, const struct request *req,
+		     const struct uiommu_area *area)
+{
+	size_t index = 0;
+	uint64_t bytes;
+	int ret;
+
+	if (!area)
+		return refuse_range(UIOMMU_RULE_NOT_MAPPED, -ENOENT, NULL, req->iova);
+	if (area->range.first != req->iova.first || area->range.last != req->iova.last ||
+	    !vaddr_is_invalid(type1, type1->invalid_count, area->range.first, &index))
+		return uiommu_refuse(UIOMMU_RULE_ORDER, -EINVAL,
+				     "not a mapping that was unmapped with VADDR", req->iova,
+				     area->range);
+	if (req->vaddr != area->addr) {
+		uiommu_ioas_unmap(type1->ioas, area->range, &bytes, NULL, NULL);
+		ret = uiommu_ioas_map(type1->ioas, area->range, req->vaddr, area->prot, area->tag);
+		if (ret) {
+			uiommu_ioas_map(type1->ioas, area->range, area->addr, area->prot,
+					area->tag);
+			return ret;
+		}
+	}
+	type1->invalid[index] = type1->invalid[--type1->invalid_count];
+	return 0;
+}
+
+/* Say which reserved region keeps a request out. */
+static int refuse_reserved(const struct vfio_type1 *type1, struct uiommu_range iova)
+{
+	struct uiommu_reserved list[MAX_RANGES];
+	size_t count = MAX_RANGES;
+
+	uiommu_ioas_reserved(type1->ioas, list, &count);
+	for (size_t i = 0; i < count && i < MAX_RANGES; i++)
+		if (range_overlaps(list[i].range, iova))
+			return uiommu_refuse_reserved(-EINVAL, list[i].owner, iova, list[i].range,
+						      list[i].type);
+	return refuse_range(UIOMMU_RULE_NOT_ALLOWED, -EINVAL, NULL, iova);
+}
+
+/* Must lie inside one of the ranges that GET_INFO reports. */
+static int check_ranges(const struct vfio_type1 *type1, struct uiommu_range iova)
+{
+	struct uiommu_range local[MAX_RANGES], *ranges = local;
+	size_t room = MAX_RANGES, count = room;
+	bool found = false;
+
+	if (uiommu_ioas_ranges(type1->ioas, ranges, &count)) {
+		room = count;
+		ranges = uiommu_alloc_array(room, sizeof(*ranges));
+		if (!ranges)
+			return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
+		uiommu_ioas_ranges(type1->ioas, ranges, &count);
+	}
+	for (size_t i = 0; i < count && !found; i++)
+		found = range_contains(ranges[i], iova);
+	if (ranges != local)
+		uiommu_free(ranges, room * sizeof(*ranges));
+	return found ? 0 : refuse_reserved(type1, iova);
+}
+
+static int check_source(const struct vfio_type1 *type1, const struct request *req, uint64_t bytes)
+{
+	const struct uiommu_memory *memory = &uiommu_machine_unit(type1->vfio->machine)->memory;
+	struct uiommu_range source = {req->vaddr, req->vaddr + (bytes - 1)};
+
+	/* An entry of an I/O page table has 52 bits; no program has memory beyond. */
+	if (!(source.last >> 52) &&
+	    (!memory->ops->check || !memory->ops->check(memory->ctx, req->vaddr, bytes, req->prot)))
+		return 0;
+	return uiommu_refuse(UIOMMU_RULE_SOURCE, -EFAULT, "the program's memory at vaddr",
+			     req->iova, source);
+}
+
+/*
+ * Charge the pages and see that they are there. The kernel does both page by page, so which of
+ * -EFAULT and -ENOMEM it is depends on whether the limit or the hole comes first.
+ */
+static int pin(struct vfio_type1 *type1, const struct request *req)
+{
+	struct uiommu_vfio *vfio = type1->vfio;
+	uint64_t bytes = range_length(req->iova), pages = bytes / VFIO_PAGE, before, limit;
+	struct rlimit rlimit;
+	int ret;
+
+	if (!vfio->memlock)
+		return check_source(type1, req, bytes);
+	if (getrlimit(RLIMIT_MEMLOCK, &rlimit))
+		return vfio_refuse(UIOMMU_RULE_MEMLOCK, -ENOMEM, "RLIMIT_MEMLOCK is not known");
+	limit = rlimit.rlim_cur / VFIO_PAGE;
+	before = atomic_fetch_add_explicit(&vfio->locked_pages, pages, memory_order_relaxed);
+	if (before <= limit && pages <= limit - before) {
+		ret = check_source(type1, req, bytes);
+	} else {
+		uint64_t fits = before < limit ? limit - before : 0;
+
+		ret = check_source(type1, req, (fits + 1) * VFIO_PAGE);
+		if (!ret)
+			ret = refuse_range(UIOMMU_RULE_MEMLOCK, -ENOMEM, "ulimit -l", req->iova);
+	}
+	if (ret)
+		atomic_fetch_sub_explicit(&vfio->locked_pages, pages, memory_order_relaxed);
+	return ret;
+}
+
+static void raise_to(_Atomic uint64_t *most, uint64_t value)
+{
+	uint64_t now = atomic_load_explicit(most, memory_order_relaxed);
+
+	while (now < value &&
+	       !atomic_compare_exchange_weak_explicit(most, &now, value, memory_order_relaxed,
+						      memory_order_relaxed))
+		;
+}
+
+static void area_added(struct vfio_type1 *type1, uint64_t bytes)
+{
+	struct vfio_counters *c = &type1->vfio->counters;
+
+	type1->avail--;
+	atomic_fetch_add_explicit(&c->maps, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->live_bytes, bytes, memory_order_relaxed);
+	raise_to(&c->most, atomic_fetch_add_explicit(&c->live, 1, memory_order_relaxed) + 1);
+	raise_to(&c->largest, bytes);
+}
+
+static int map(struct vfio_type1 *type1, const struct request *req)
+{
+	uint64_t bytes = range_length(req->iova);
+	int ret;
+
+	if (!type1->avail)
+		return refuse_range(UIOMMU_RULE_LIMIT, -ENOSPC, "dma_entry_limit", req->iova);
+	ret = check_ranges(type1, req->iova);
+	if (!ret)
+		ret = pin(type1, req);
+	if (ret)
+		return ret;
+	/* While dirty pages are tracked the kernel keeps a bitmap of at most 2^31 - 1 bits. */
+	if (type1->tracking && bytes / vfio_type1_page(type1) > INT32_MAX)
+		ret = refuse_range(UIOMMU_RULE_LIMIT, -EINVAL, "too large to track its dirty pages",
+				   req->iova);
+	if (!ret)
+		ret = uiommu_ioas_map(type1->ioas, req->iova, req->vaddr, req->prot, NULL);
+	if (!ret)
+		area_added(type1, bytes);
+	else if (type1->vfio->memlock)
+		atomic_fetch_sub_explicit(&type1->vfio->locked_pages, bytes / VFIO_PAGE,
+					  memory_order_relaxed);
+	return ret;
+}
+
+long vfio_type1_map_dma(struct vfio_type1 *type1, uint64_t arg)
+{
+	const uint32_t known =
+		VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE | VFIO_DMA_MAP_FLAG_VADDR;
+	struct vfio_iommu_type1_dma_map request;
+	struct request req;
+	struct uiommu_area area;
+	uint64_t page;
+	bool there;
+	int ret;
+
+	ret = vfio_copy_sized(type1->vfio, &request, arg, sizeof(request));
+	if (ret)
+		return ret;
+	if (request.flags & ~known)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "flags: an unknown one");
+	ret = check_map_arguments(&request, &req);
+	if (ret)
+		return ret;
+	page = vfio_type1_page(type1);
+	if ((request.size | request.iova | request.vaddr) & (page - 1))
+		return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EINVAL, "iova, vaddr or size",
+				     req.iova, (struct uiommu_range){0, page - 1});
+	there = !uiommu_ioas_find(type1->ioas, req.iova.first, &area) &&
+		area.range.first <= req.iova.last;
+	if (request.flags & VFIO_DMA_MAP_FLAG_VADDR)
+		return set_vaddr(type1, &req, there ? &area : NULL);
+	if (there)
+		return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EEXIST, "an existing mapping", req.iova,
+				     area.range);
+	return map(type1, &req);
+}
+
+/* ---- VFIO_IOMMU_UNMAP_DMA ---- */
+
+bool vfio_type1_cuts(struct vfio_type1 *type1, struct uiommu_range range, struct uiommu_area *area)
+{
+	if (!uiommu_ioas_find(type1->ioas, range.first, area) && area->range.first < range.first)
+		return true;
+	return !uiommu_ioas_find(type1->ioas, range.last, area) &&
+	       area->range.first <= range.last && area->range.last > range.last;
+}
+
+/*
+ * The first version's rule: a range that begins inside a mapping removes nothing; one that ends
+ * inside a mapping removes it whole. False: nothing.
+ */
+static bool widen_v1(struct vfio_type1 *type1, struct uiommu_range *range)
+{
+	struct uiommu_area area;
+
+	if (!uiommu_ioas_find(type1->ioas, range->first, &area) && area.range.first < range->first)
+		return false;
+	if (!uiommu_ioas_find(type1->ioas, range->last, &area) && area.range.first <= range->last)
+		range->last = area.range.last;
+	return true;
+}
+
+static int invalid_room(struct vfio_type1 *type1, size_t count)
+{
+	size_t room = type1->invalid_room ? type1->invalid_room : 16;
+	uint64_t *grown;
+
+	while (room < count)
+		room *= 2;
+	if (room == type1->invalid_room)
+		return 0;
+	grown = uiommu_alloc_array(room, sizeof(*grown));
+	if (!grown)
+		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
+	if (type1->invalid_count)
+		memcpy(grown, type1->invalid, type1->invalid_count * sizeof(*grown));
+	uiommu_free(type1->invalid, type1->invalid_room * sizeof(*grown));
+	type1->invalid = grown;
+	type1->invalid_room = room;
+	return 0;
+}
+
+/* UNMAP_DMA with VADDR: the mappings stay, their addresses wait to be set anew. */
+static int invalidate_vaddr(struct vfio_type1 *type1, struct uiommu_range range, uint64_t *bytes)
+{
+	size_t before = type1->invalid_count, index;
+	struct uiommu_area area;
+	uint64_t iova = range.first;
+	int ret = 0;
+
+	*bytes = 0;
+	while (!uiommu_ioas_find(type1->ioas, iova, &area) && area.range.first <= range.last) {
+		if (vaddr_is_invalid(type1, before, area.range.first, &index))
+			ret = uiommu_refuse(UIOMMU_RULE_ORDER, -EINVAL,
+					    "its vaddr is invalid already", range, area.range);
+		else
+			ret = invalid_room(type1, type1->invalid_count + 1);
+		if (ret) {
+			type1->invalid_count = before;
+			return ret;
+		}
+		type1->invalid[type1->invalid_count++] = area.range.first;
+		*bytes = add_sat(*bytes, range_length(area.range));
+		if (area.range.last == UINT64_MAX)
+			break;
+		iova = area.range.last + 1;
+	}
+	return 0;
+}
+
+static int unmap_with_bitmap(struct vfio_type1 *type1, struct uiommu_range range,
+			     const struct vfio_bitmap *bitmap, uint64_t *bytes)
+{
+	uint64_t done, removed;
+	bool any;
+	int ret;
+
+	ret = vfio_dirty_report(type1, bitmap, range, &done, &any);
+	if (!ret)
+		return uiommu_ioas_unmap(type1->ioas, range, bytes, area_removed, type1);
+	/* The kernel has removed those that it could report. */
+	if (any)
+		uiommu_ioas_unmap(type1->ioas, (struct uiommu_range){range.first, done}, &removed,
+				  area_removed, type1);
+	return ret;
+}
+
+/* The range asked for, or why it can't be. */
+static int unmap_range(struct vfio_type1 *type1, const struct vfio_iommu_type1_dma_unmap *request,
+		       struct uiommu_range *range)
+{
+	uint64_t page = vfio_type1_page(type1);
+
+	if (request->iova & (page - 1))
+		return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EINVAL, "iova",
+				     (struct uiommu_range){request->iova, request->iova},
+				     (struct uiommu_range){0, page - 1});
+	if (request->flags & VFIO_DMA_UNMAP_FLAG_ALL) {
+		if (request->iova || request->size)
+			return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+					   "flags: ALL goes with iova 0 and size 0");
+		*range = UIOMMU_RANGE_ALL;
+		return 0;
+	}
+	if (!request->size)
+		return vfio_refuse(UIOMMU_RULE_EMPTY, -EINVAL, "size: 0");
+	if (request->size & (page - 1))
+		return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EINVAL, "size", UIOMMU_RANGE_NONE,
+				     (struct uiommu_range){0, page - 1});
+	if (!range_from(request->iova, request->size, range))
+		return refuse_range(UIOMMU_RULE_WRAP, -EOVERFLOW, "iova + size",
+				    (struct uiommu_range){request->iova, UINT64_MAX});
+	return 0;
+}
+
+static int unmap(struct vfio_type1 *type1, const struct vfio_iommu_type1_dma_unmap *request,
+		 const struct vfio_bitmap *bitmap, uint64_t *bytes)
+{
+	bool dirty = request->flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP;
+	struct uiommu_range range;
+	struct uiommu_area area;
+	int ret = unmap_range(type1, request, &range);
+
+	*bytes = 0;
+	if (ret)
+		return ret;
+	if (dirty && (!type1->tracking || bitmap->pgsize != vfio_type1_page(type1)))
+		return refuse_range(type1->tracking ? UIOMMU_RULE_ARGUMENT : UIOMMU_RULE_ORDER,
+				    -EINVAL,
+				    type1->tracking ? "bitmap.pgsize: not the smallest page"
+						    : "dirty pages are not being tracked",
+				    range);
+	if (type1->v2 && vfio_type1_cuts(type1, range, &area))
+		return uiommu_refuse(UIOMMU_RULE_SPLIT, -EINVAL, "an existing mapping", range,
+				     area.range);
+	if (!type1->v2 && !widen_v1(type1, &range))
+		return 0;
+	if (request->flags & VFIO_DMA_UNMAP_FLAG_VADDR)
+		return invalidate_vaddr(type1, range, bytes);
+	if (dirty)
+		return unmap_with_bitmap(type1, range, bitmap, bytes);
+	return uiommu_ioas_unmap(type1->ioas, range, bytes, area_removed, type1);
+}
+
+/* The arguments that need no look at the address space. */
+static int copy_unmap(struct vfio_type1 *type1, uint64_t arg,
+		      struct vfio_iommu_type1_dma_unmap *request, struct vfio_bitmap *bitmap)
+{
+	const uint32_t exclusive = VFIO_DMA_UNMAP_FLAG_ALL | VFIO_DMA_UNMAP_FLAG_VADDR;
+	const uint32_t dirty = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP;
+	int ret = vfio_copy_sized(type1->vfio, request, arg, sizeof(*request));
+
+	if (ret)
+		return ret;
+	if (request->flags & ~(exclusive | dirty))
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "flags: an unknown one");
+	if (!(request->flags & dirty))
+		return 0;
+	if (request->flags & exclusive)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+				   "flags: GET_DIRTY_BITMAP goes with no other");
+	if (request->argsz < sizeof(*request) + sizeof(*bitmap))
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "argsz: no room for a bitmap");
+	ret = vfio_copy_in(type1->vfio, bitmap, arg + sizeof(*request), sizeof(*bitmap));
+	return ret ? ret : vfio_dirty_check_bitmap(bitmap, request->size);
+}
+
+long vfio_type1_unmap_dma(struct vfio_type1 *type1, uint64_t arg)
+{
+	struct vfio_iommu_type1_dma_unmap request;
+	struct vfio_bitmap bitmap = {0};
+	uint64_t bytes;
+	int ret;
+
+	ret = copy_unmap(type1, arg, &request, &bitmap);
+	if (!ret)
+		ret = unmap(type1, &request, &bitmap, &bytes);
+	if (ret)
+		return ret;
+	atomic_fetch_add_explicit(&type1->vfio->counters.unmaps, 1, memory_order_relaxed);
+	request.size = bytes;
+	return vfio_copy_out(type1->vfio, arg, &request, sizeof(request));
+}
+
+long vfio_type1_ioctl(struct vfio_type1 *type1, uint32_t request, uint64_t arg)
+{
+	switch (request) {
+	case VFIO_IOMMU_GET_INFO:
+		return get_info(type1, arg);
+	case VFIO_IOMMU_MAP_DMA:
+		return vfio_type1_map_dma(type1, arg);
+	case VFIO_IOMMU_UNMAP_DMA:
+		return vfio_type1_unmap_dma(type1, arg);
+	case VFIO_IOMMU_DIRTY_PAGES:
+		return vfio_type1_dirty_pages(type1, arg);
+	default:
+		return -ENOTTY;
+	}
+}
