@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The parts of the uiommu command.
+ */
+#ifndef CMD_CMD_H
+#define CMD_CMD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "run/tree.h"
+
+/* Exit statuses of the command's own; otherwise the program's. */
+#define EXIT_USAGE	    2
+#define EXIT_CANNOT	    125 /* the environment does not let us */
+#define EXIT_NOT_EXECUTABLE 126
+#define EXIT_NOT_FOUND	    127
+
+/* "uiommu: " and a line on stderr. */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The subcommand; does not return if all goes well. Returns an exit status. */
+int cmd_run(int argc, char **argv);
+
+/* Find @name as execvp() would and see whether the preloaded library will be with it. 0 and the
+ * path in @path, or an exit status after a complaint. */
+int program_check(const char *name, char *path, size_t len);
+
+/* Make the tree visible in namespaces of this process. 0, or -errno with what failed in @why;
+ * afterwards the process must not go on with anything but telling so. */
+int namespace_enter(const struct run_tree *tree, char *why, size_t why_len);
+/* The same, tried in a process that is thrown away. */
+int namespace_try(const struct run_tree *tree, char *why, size_t why_len);
+
+/* Make the tree in a directory of its own, and a process that removes it when the last holder of
+ * *@keep is gone. 0 and the directory in @root, or -errno with what failed in @why. */
+int private_tree(const struct run_tree *tree, char *root, size_t len, int *keep, char *why,
+		 size_t why_len);
+
+#endif

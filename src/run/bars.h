@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where in this process the BARs of simulated functions are mapped.
+ */
+#ifndef RUN_BARS_H
+#define RUN_BARS_H
+
+#include <sys/types.h>
+
+#include <uiommu/vfio.h>
+
+struct run_file;
+
+/* One mapping, or what is left of it after partial unmaps. */
+struct run_bar {
+	uintptr_t first, last; /* bytes, closed */
+	struct uiommu_function *function;
+	unsigned bar;
+	uint64_t offset; /* of @first in the BAR */
+	int prot;	 /* what the program asked for */
+	bool trap_reads;
+	struct run_file *file; /* held by the mapping */
+};
+
+/* Is any byte of [addr, addr + len) mapped? Cheap when not. */
+bool bars_near(const void *addr, size_t len);
+/* The mapping at @addr; any thread, signal handlers included. */
+bool bars_find(uintptr_t addr, struct run_bar *out);
+
+/* mmap(2) of a device file. MAP_FAILED with errno. */
+void *bars_mmap(struct run_file *file, void *addr, size_t len, int prot, int flags,
+		uint64_t offset);
+/* The program has unmapped, or mapped something else over, this range. */
+void bars_gone(const void *addr, size_t len);
+/* mprotect(2) and mremap(2) of a range that bars_near() said yes to. */
+int bars_mprotect(void *addr, size_t len, int prot);
+void *bars_mremap(void *addr, size_t len, size_t new_len, int flags, void *to);
+
+/* In a forked child: map @fn's BARs from @fd, BAR n at n << @shift, where they were mapped before.
+ */
+void bars_remap(struct uiommu_function *fn, int fd, unsigned shift);
+
+void bars_lock(void);
+void bars_unlock(void);
+
+#endif

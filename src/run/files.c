@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Owns the identity of descriptors. What a descriptor is, is written into its open file
+ * description: the file offset is set to a number that no file of any size has by itself (tag,
+ * process, nonce, index in the table below). So one lseek() tells, and dup(), fork(), fcntl(),
+ * closing and reusing numbers, and passing descriptors over a socket can't confuse it.
+ *
+ * Invariant: a run_file in the table has at least one reference: one for all descriptors of it
+ * together (while ->open), one for each entry of the mapping table, one for each request under way.
+ * Counts are atomic; the table changes under files_mutex. A file is released outside of it.
+ * Lock order: the front end's locks, then files_mutex, a leaf.
+ */
+#include <linux/major.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+#include "run/fds.h"
+#include "run/files.h"
+#include "run/real.h"
+#include "run/report.h"
+#include "run/state.h"
+#include "util/alloc.h"
+
+#define TABLE_SIZE	 65536
+#define TAG		 UINT64_C(0x75)
+#define PLACEHOLDERS_MAX 1024
+/* Linux' misc minor for VFIO, and a major from its range for dynamic ones. */
+#define VFIO_MINOR  196
+#define GROUP_MAJOR 243
+
+struct run_file {
+	struct uiommu_vfio_file *vfio;
+	uint64_t identity;
+	uint64_t position;
+	unsigned refs;
+	bool open; /* has descriptors */
+	int which;
+	int lock_fd; /* holds the group's lock; -1 */
+};
+
+static pthread_mutex_t files_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct run_file *table[TABLE_SIZE];
+static unsigned table_next;
+
+static dev_t placeholder_dev;
+static char placeholder_dir[128];
+static struct {
+	ino_t inode;
+	int which;
+} placeholders[PLACEHOLDERS_MAX];
+static unsigned placeholder_count;
+
+/* Files looked up by the request that runs on this thread. */
+#define REQUEST_FILES 64
+static _Thread_local struct {
+	struct run_file *files[REQUEST_FILES];
+	unsigned count;
+} request __attribute__((tls_model("initial-exec")));
+
+void files_lock(void)
+{
+	pthread_mutex_lock(&files_mutex);
+}
+
+void files_unlock(void)
+{
+	pthread_mutex_unlock(&files_mutex);
+}
+
+/* ---- placeholders -------------------------------------------------------------------------- */
+
+static void learn_one(int dir, const char *name)
+{
+	struct stat st;
+	char *end;
+	long number = strtol(name, &end, 10);
+	bool container = !strcmp(name, "vfio");
+
+	if ((!container && (end == name || *end)) || placeholder_count == PLACEHOLDERS_MAX ||
+	    syscall(SYS_newfstatat, dir, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+		return;
+	placeholder_dev = st.st_dev;
+	placeholders[placeholder_count].inode = st.st_ino;
+	placeholders[placeholder_count++].which = container ? FILES_CONTAINER : (int)number;
+}
+
+void files_learn(const char *path)
+{
+	_Alignas(struct run_dirent) char buf[1024];
+	int dir = real_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	long len;
+
+	if (dir < 0)
+		return;
+	snprintf(placeholder_dir, sizeof(placeholder_dir), "%s", path);
+	while ((len = real_getdents(dir, buf, sizeof(buf))) > 0) {
+		for (long at = 0; at < len;) {
+			struct run_dirent *entry = (struct run_dirent *)(buf + at);
+
+			learn_one(dir, entry->name);
+			at += entry->reclen;
+		}
+	}
+	real_close(dir);
+}
+
+bool files_any_placeholder(void)
+{
+	return placeholder_count != 0;
+}
+
+int files_placeholder(const struct stat *st)
+{
+	if (!placeholder_count || st->st_dev != placeholder_dev)
+		return FILES_NONE;
+	for (unsigned i = 0; i < placeholder_count; i++)
+		if (placeholders[i].inode == st->st_ino)
+			return placeholders[i].which;
+	return FILES_NONE;
+}
+
+void files_dress(struct stat *st, int which)
+{
+	st->st_mode = S_IFCHR | 0666;
+	st->st_rdev = which == FILES_CONTAINER ? makedev(MISC_MAJOR, VFIO_MINOR)
+					       : makedev(GROUP_MAJOR, (unsigned)which);
+	st->st_size = 0;
+	st->st_blocks = 0;
+}
+
+/* ---- identity ------------------------------------------------------------------------------ */
+
+static uint64_t identity_of(unsigned index)
+{
+	const struct run_state *state = state_peek();
+
+	return TAG << 55 | (uint64_t)(state->owner & 0x3fffff) << 33 |
+	       (uint64_t)(state->nonce & 0x1ffff) << 16 | index;
+}
+
+static struct run_file *lookup(int fd, bool *foreign)
+{
+	uint64_t identity = (uint64_t)real_lseek(fd, 0, SEEK_CUR);
+	struct run_file *file = NULL;
+
+	if (identity >> 55 != TAG)
+		return NULL;
+	if (state_peek()) {
+		pthread_mutex_lock(&files_mutex);
+		file = table[identity & 0xffff];
+		if (file && file->identity == identity)
+			files_hold(file);
+		else
+			file = NULL;
+		pthread_mutex_unlock(&files_mutex);
+	}
+	if (!file && foreign)
+		*foreign = true;
+	if (file)
+		fds_set_hint(fd, true);
+	return file;
+}
+
+struct run_file *files_get(int fd, bool *foreign)
+{
+	int saved = errno;
+	struct run_file *file;
+
+	if (foreign)
+		*foreign = false;
+	file = lookup(fd, foreign);
+	errno = saved;
+	return file;
+}
+
+void files_hold(struct run_file *file)
+{
+	__atomic_fetch_add(&file->refs, 1, __ATOMIC_RELAXED);
+}
+
+void files_put(struct run_file *file)
+{
+	bool last;
+
+	pthread_mutex_lock(&files_mutex);
+	last = __atomic_sub_fetch(&file->refs, 1, __ATOMIC_ACQ_REL) == 0;
+	if (last)
+		table[file->identity & 0xffff] = NULL;
+	pthread_mutex_unlock(&files_mutex);
+	if (!last)
+		return;
+	report_before_release();
+	uiommu_vfio_release(file->vfio);
+	if (file->lock_fd >= 0)
+		fds_close(file->lock_fd);
+	uiommu_free(file, sizeof(*file));
+}
+
+struct uiommu_vfio_file *files_vfio(const struct run_file *file)
+{
+	return file->vfio;
+}
+
+static struct run_file *add(struct uiommu_vfio_file *vfio, int which)
+{
+	struct run_file *file = uiommu_alloc(sizeof(*file));
+	unsigned tries;
+
+	if (!file)
+		return NULL;
+	*file = (struct run_file){
+		.vfio = vfio, .refs = 1, .open = true, .which = which, .lock_fd = -1};
+	pthread_mutex_lock(&files_mutex);
+	for (tries = 0; tries < TABLE_SIZE && table[table_next % TABLE_SIZE]; tries++)
+		table_next++;
+	if (tries < TABLE_SIZE) {
+		file->identity = identity_of(table_next % TABLE_SIZE);
+		table[table_next++ % TABLE_SIZE] = file;
+	}
+	pthread_mutex_unlock(&files_mutex);
+	if (tries == TABLE_SIZE) {
+		uiommu_free(file, sizeof(*file));
+		return NULL;
+	}
+	return file;
+}
+
+/* ---- opening ------------------------------------------------------------------------------- */
+
+/* One process at a time has a group: the lock is of the open file description, so the kernel drops
+ * it when the last copy of the descriptor is gone, whatever happens to the process. */
+static int lock_group(int which)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	char path[sizeof(placeholder_dir) + 16];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%d", placeholder_dir, which);
+	fd = fds_keep(real_open(path, O_RDWR | O_CLOEXEC, 0));
+	if (fd < 0)
+		return -errno;
+	if (real_fcntl(fd, F_OFD_SETLK, (unsigned long)&lock)) {
+		fds_close(fd);
+		return -EBUSY;
+	}
+	return fd;
+}
+
+/* Write the identity into the description behind @fd. Where the file system has no files that long,
+ * a memory file takes the place of the placeholder. */
+static int mark(int fd, const struct run_file *file)
+{
+	char name[64];
+	int memory;
+
+	if (real_lseek(fd, (off_t)file->identity, SEEK_SET) >= 0)
+		return 0;
+	files_name(file, name, sizeof(name));
+	memory = (int)syscall(SYS_memfd_create, name, 1U /* MFD_CLOEXEC */);
+	if (memory < 0)
+		return -errno;
+	if (real_lseek(memory, (off_t)file->identity, SEEK_SET) < 0 ||
+	    real_dup3(memory, fd, real_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0) < 0) {
+		int error = -errno;
+
+		real_close(memory);
+		return error;
+	}
+	real_close(memory);
+	return 0;
+}
+
+static int open_vfio(int which, struct uiommu_vfio_file **vfio, int *lock_fd)
+{
+	struct run_state *state = state_get();
+	int ret;
+
+	*lock_fd = -1;
+	if (!state)
+		return -ENODEV;
+	if (which == FILES_CONTAINER)
+		return uiommu_vfio_open_container(state->vfio, vfio);
+	ret = uiommu_vfio_open_group(state->vfio, (unsigned)which, vfio);
+	if (ret)
+		return ret;
+	*lock_fd = lock_group(which);
+	if (*lock_fd < 0) {
+		uiommu_vfio_release(*vfio);
+		return *lock_fd;
+	}
+	return 0;
+}
+
+int files_open(int fd, int which)
+{
+	struct uiommu_vfio_file *vfio;
+	struct run_file *file;
+	int lock_fd;
+	int ret = open_vfio(which, &vfio, &lock_fd);
+
+	if (ret)
+		goto fail;
+	file = add(vfio, which);
+	if (!file) {
+		uiommu_vfio_release(vfio);
+		if (lock_fd >= 0)
+			fds_close(lock_fd);
+		ret = -ENOMEM;
+		goto fail;
+	}
+	file->lock_fd = lock_fd;
+	ret = mark(fd, file);
+	if (ret) {
+		files_put(file);
+		goto fail;
+	}
+	fds_set_hint(fd, true);
+	return fd;
+fail:
+	real_close(fd);
+	errno = -ret;
+	return -1;
+}
+
+/* A fresh open file description of the function's memory file; where /proc can't give one, of an
+ * empty memory file: then only calls that pass through libc reach the device. */
+static int device_descriptor(struct uiommu_vfio_file *vfio)
+{
+	struct uiommu_function *fn = uiommu_vfio_file_function(vfio);
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", uiommu_function_fd(fn));
+	fd = real_open(path, O_RDWR | O_CLOEXEC, 0);
+	if (fd < 0 && errno != EMFILE && errno != ENFILE)
+		fd = (int)syscall(SYS_memfd_create, "vfio-device", 1U /* MFD_CLOEXEC */);
+	return fd < 0 ? -errno : fd;
+}
+
+static int install(void *ctx, struct uiommu_vfio_file *vfio)
+{
+	struct run_file *file;
+	int fd = device_descriptor(vfio);
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	file = add(vfio, FILES_NONE);
+	if (!file) {
+		real_close(fd);
+		return -ENOMEM;
+	}
+	ret = mark(fd, file);
+	if (ret) {
+		/* The front end still owns the file and releases it. */
+		pthread_mutex_lock(&files_mutex);
+		table[file->identity & 0xffff] = NULL;
+		pthread_mutex_unlock(&files_mutex);
+		uiommu_free(file, sizeof(*file));
+		real_close(fd);
+		return ret;
+	}
+	fds_set_hint(fd, true);
+	return fd;
+}
+
+/* ---- requests ------------------------------------------------------------------------------ */
+
+void files_request_begin(void)
+{
+	request.count = 0;
+}
+
+void files_request_end(void)
+{
+	while (request.count)
+		files_put(request.files[--request.count]);
+}
+
+/* More different files than fit in one request are a program's joke: those are not found. */
+static struct uiommu_vfio_file *file_of(void *ctx, int fd)
+{
+	struct run_file *file;
+
+	if (request.count == REQUEST_FILES)
+		return NULL;
+	file = files_get(fd, NULL);
+	if (!file)
+		return NULL;
+	request.files[request.count++] = file;
+	return file->vfio;
+}
+
+/* The kernel takes eventfds only; our copy lives where the program can't reach it. */
+static int eventfd_get(void *ctx, int fd)
+{
+	char path[64], target[64];
+	ssize_t len;
+	int copy = fds_keep(real_fcntl(fd, F_DUPFD_CLOEXEC, 0));
+
+	if (copy < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", copy);
+	len = real_readlink(path, target, sizeof(target) - 1);
+	target[len > 0 ? len : 0] = '\0';
+	if (len > 0 && strcmp(target, "anon_inode:[eventfd]")) {
+		fds_close(copy);
+		return -EINVAL;
+	}
+	return copy;
+}
+
+static void eventfd_put(void *ctx, int fd)
+{
+	fds_close(fd);
+}
+
+void files_host(struct uiommu_vfio_host *host)
+{
+	host->file_of = file_of;
+	host->install = install;
+	host->eventfd_get = eventfd_get;
+	host->eventfd_put = eventfd_put;
+}
+
+/* ---- closing ------------------------------------------------------------------------------- */
+
+struct search {
+	uint64_t identity;
+	bool found;
+};
+
+static void compare(void *ctx, int fd)
+{
+	struct search *search = ctx;
+
+	if (!search->found && (uint64_t)real_lseek(fd, 0, SEEK_CUR) == search->identity)
+		search->found = true;
+}
+
+void files_closed(struct run_file *file)
+{
+	struct search search = {file->identity, false};
+	int saved = errno;
+	bool drop;
+
+	fds_each(compare, &search);
+	if (!search.found) {
+		pthread_mutex_lock(&files_mutex);
+		drop = file->open;
+		file->open = false;
+		pthread_mutex_unlock(&files_mutex);
+		if (drop)
+			files_put(file);
+	}
+	errno = saved;
+}
+
+/* ---- small facts --------------------------------------------------------------------------- */
+
+uint64_t files_position(const struct run_file *file)
+{
+	return __atomic_load_n(&file->position, __ATOMIC_RELAXED);
+}
+
+void files_advance(struct run_file *file, uint64_t bytes)
+{
+	__atomic_fetch_add(&file->position, bytes, __ATOMIC_RELAXED);
+}
+
+int files_which(const struct run_file *file)
+{
+	return file->which;
+}
+
+int files_name(const struct run_file *file, char *buf, size_t len)
+{
+	if (file->which == FILES_CONTAINER)
+		return snprintf(buf, len, "/dev/vfio/vfio");
+	if (file->which == FILES_NONE)
+		return snprintf(buf, len, "anon_inode:[vfio-device]");
+	return snprintf(buf, len, "/dev/vfio/%d", file->which);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * SIGSEGV and SIGBUS: the runner's own use of them, and the program's, side by side.
+ */
+#ifndef RUN_TRAP_H
+#define RUN_TRAP_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+/* Take both signals over. What the program has set so far goes on for it. */
+void trap_install(void);
+bool trap_installed(void);
+
+/* sigaction(2) as the program sees it, for the two signals once they are taken over. */
+int trap_sigaction(int sig, const struct sigaction *act, struct sigaction *old);
+
+/* Is it one of the two? */
+static inline bool trap_is_ours(int sig)
+{
+	return sig == SIGSEGV || sig == SIGBUS;
+}
+
+/* The two are never blocked, the program is only told so: take them out of a set that it is about
+ * to set with @how. */
+void trap_filter_mask(int how, sigset_t *set);
+/* What it believes now, and putting that into the set that it gets to see. */
+unsigned trap_mask_bits(void);
+void trap_put_bits(unsigned bits, sigset_t *old);
+
+#endif
