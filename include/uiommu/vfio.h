@@ -56,6 +56,8 @@ struct uiommu_vfio_options {
 	bool unsafe_interrupts;	  /**< as vfio_iommu_type1.allow_unsafe_interrupts */
 };
 
+/** Make a front end for the functions that the machine has now, and give their BARs addresses if
+ * they have none. -ENOMEM; -EINVAL, -E2BIG: options of a wrong, or newer, size. */
 UIOMMU_API int uiommu_vfio_create(struct uiommu_machine *machine,
 				  const struct uiommu_vfio_options *options,
 				  struct uiommu_vfio **out);
@@ -74,9 +76,9 @@ UIOMMU_API int uiommu_vfio_open_container(struct uiommu_vfio *vfio, struct uiomm
  * open already; -ENOMEM. */
 UIOMMU_API int uiommu_vfio_open_group(struct uiommu_vfio *vfio, unsigned number,
 				      struct uiommu_vfio_file **out);
-/** The last descriptor (and, for a device, the last mapping) of this file is gone. What it held is
- * torn down as Linux does it; a group stays while a device of it is open, a container while a group
- * is in it. Never fails. */
+/** The last descriptor (and, for a device, the last mapping) of this file is gone, and no request on
+ * it is under way. What it held is torn down as Linux does it; a group stays while a device of it is
+ * open, a container while a group is in it. Never fails. */
 UIOMMU_API void uiommu_vfio_release(struct uiommu_vfio_file *file);
 
 UIOMMU_API enum uiommu_vfio_kind uiommu_vfio_file_kind(const struct uiommu_vfio_file *file);

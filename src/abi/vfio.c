@@ -141,6 +141,53 @@ UIOMMU_API void uiommu_vfio_destroy(struct uiommu_vfio *vfio)
 	uiommu_free(vfio, sizeof(*vfio));
 }
 
+/* ---- refusals ---- */
+
+/* A refusal that nobody explained: say what its errno means here. */
+static void explain(int error)
+{
+	switch (-error) {
+	case ENOTTY:
+		vfio_refuse(UIOMMU_RULE_UNSUPPORTED, error, "this file has no such request");
+		break;
+	case ENOMEM:
+		vfio_refuse(UIOMMU_RULE_NO_MEMORY, error, NULL);
+		break;
+	case EFAULT:
+		vfio_refuse(UIOMMU_RULE_ADDRESS, error, "a pointer of the program's");
+		break;
+	case EBUSY:
+		vfio_refuse(UIOMMU_RULE_BUSY, error, NULL);
+		break;
+	default:
+		vfio_refuse(UIOMMU_RULE_ARGUMENT, error, NULL);
+	}
+}
+
+static long answered(struct uiommu_vfio *vfio, const char *what, long ret)
+{
+	const struct uiommu_refusal *last = uiommu_last_refusal();
+
+	if (ret >= 0)
+		return ret;
+	atomic_fetch_add_explicit(&vfio->counters.refused, 1, memory_order_relaxed);
+	if (last->rule == UIOMMU_RULE_NONE) {
+		explain(ret);
+	} else if (last->error != ret) {
+		/* A layer below refused with its own errno; the program gets the kernel's. */
+		struct uiommu_refusal copy = *last;
+
+		if (copy.rule == UIOMMU_RULE_RESERVED || copy.rule == UIOMMU_RULE_APERTURE)
+			uiommu_refuse_reserved(ret, copy.owner, copy.asked, copy.blocking,
+					       copy.resv);
+		else
+			uiommu_refuse(copy.rule, ret, copy.owner, copy.asked, copy.blocking);
+	}
+	if (vfio->host.refused)
+		vfio->host.refused(vfio->host.ctx, what, last);
+	return ret;
+}
+
 /* ---- files ---- */
 
 struct uiommu_vfio_file *vfio_file_create(struct uiommu_vfio *vfio, enum uiommu_vfio_kind kind,
@@ -160,23 +207,31 @@ struct uiommu_vfio_file *vfio_file_create(struct uiommu_vfio *vfio, enum uiommu_
 	return file;
 }
 
-bool vfio_file_known(struct uiommu_vfio *vfio, const struct uiommu_vfio_file *file)
+bool vfio_file_known(const struct uiommu_vfio *vfio, const struct uiommu_vfio_file *file,
+		     enum uiommu_vfio_kind kind)
 {
 	const struct uiommu_vfio_file *known = vfio->files;
 
 	while (known && known != file)
 		known = known->next;
-	return known;
+	return known && known->kind == kind;
 }
 
 struct uiommu_vfio_file *vfio_file_from_fd(struct uiommu_vfio *vfio, int fd,
 					   enum uiommu_vfio_kind kind, int other, int *error)
 {
 	struct uiommu_vfio_file *file = NULL;
+	bool known = false;
 
 	if (fd >= 0 && vfio->host.file_of)
 		file = vfio->host.file_of(vfio->host.ctx, fd);
-	if (file && file->kind == kind)
+	if (file) {
+		/* Another thread may have closed it meanwhile. */
+		pthread_mutex_lock(&vfio->lock);
+		known = vfio_file_known(vfio, file, kind);
+		pthread_mutex_unlock(&vfio->lock);
+	}
+	if (known)
 		return file;
 	*error = file ? other : vfio_unknown_descriptor(fd, other);
 	vfio_refuse(UIOMMU_RULE_ARGUMENT, *error,
@@ -191,6 +246,7 @@ UIOMMU_API int uiommu_vfio_open_container(struct uiommu_vfio *vfio, struct uiomm
 	struct uiommu_vfio_file *file = NULL;
 	struct vfio_container *container;
 
+	uiommu_clear_refusal();
 	pthread_mutex_lock(&vfio->lock);
 	container = vfio_container_create(vfio);
 	if (container)
@@ -199,7 +255,7 @@ UIOMMU_API int uiommu_vfio_open_container(struct uiommu_vfio *vfio, struct uiomm
 		vfio_container_put(container);
 	pthread_mutex_unlock(&vfio->lock);
 	if (!file)
-		return -ENOMEM;
+		return answered(vfio, "open of a container", -ENOMEM);
 	*out = file;
 	return 0;
 }
@@ -227,12 +283,14 @@ UIOMMU_API int uiommu_vfio_open_group(struct uiommu_vfio *vfio, unsigned number,
 	struct uiommu_vfio_file *file = NULL;
 	int ret;
 
+	uiommu_clear_refusal();
 	pthread_mutex_lock(&vfio->lock);
 	ret = open_group(vfio, number, &file);
 	pthread_mutex_unlock(&vfio->lock);
-	if (!ret)
-		*out = file;
-	return ret;
+	if (ret)
+		return answered(vfio, "open of a group", ret);
+	*out = file;
+	return 0;
 }
 
 UIOMMU_API void uiommu_vfio_release(struct uiommu_vfio_file *file)
@@ -302,51 +360,6 @@ static const char *request_name(enum uiommu_vfio_kind kind, uint32_t request)
 		if (names[i].kind == kind && names[i].request == request)
 			return names[i].name;
 	return "ioctl";
-}
-
-/* A refusal that nobody explained: say what its errno means here. */
-static void explain(int error)
-{
-	switch (-error) {
-	case ENOTTY:
-		vfio_refuse(UIOMMU_RULE_UNSUPPORTED, error, "this file has no such request");
-		break;
-	case ENOMEM:
-		vfio_refuse(UIOMMU_RULE_NO_MEMORY, error, NULL);
-		break;
-	case EFAULT:
-		vfio_refuse(UIOMMU_RULE_ADDRESS, error, "a pointer of the program's");
-		break;
-	case EBUSY:
-		vfio_refuse(UIOMMU_RULE_BUSY, error, NULL);
-		break;
-	default:
-		vfio_refuse(UIOMMU_RULE_ARGUMENT, error, NULL);
-	}
-}
-
-static long answered(struct uiommu_vfio *vfio, const char *what, long ret)
-{
-	const struct uiommu_refusal *last = uiommu_last_refusal();
-
-	if (ret >= 0)
-		return ret;
-	atomic_fetch_add_explicit(&vfio->counters.refused, 1, memory_order_relaxed);
-	if (last->rule == UIOMMU_RULE_NONE) {
-		explain(ret);
-	} else if (last->error != ret) {
-		/* A layer below refused with its own errno; the program gets the kernel's. */
-		struct uiommu_refusal copy = *last;
-
-		if (copy.rule == UIOMMU_RULE_RESERVED || copy.rule == UIOMMU_RULE_APERTURE)
-			uiommu_refuse_reserved(ret, copy.owner, copy.asked, copy.blocking,
-					       copy.resv);
-		else
-			uiommu_refuse(copy.rule, ret, copy.owner, copy.asked, copy.blocking);
-	}
-	if (vfio->host.refused)
-		vfio->host.refused(vfio->host.ctx, what, last);
-	return ret;
 }
 
 UIOMMU_API long uiommu_vfio_ioctl(struct uiommu_vfio_file *file, unsigned long request,

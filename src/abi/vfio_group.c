@@ -83,7 +83,7 @@ static int join(struct uiommu_vfio *vfio, struct vfio_group *group, struct uiomm
 	const struct vfio_device *other;
 	char why[UIOMMU_OWNER_MAX];
 
-	if (!vfio_file_known(vfio, file))
+	if (!vfio_file_known(vfio, file, UIOMMU_VFIO_CONTAINER))
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EBADF, "the container was closed");
 	other = held_by_other(vfio, group);
 	if (other) {

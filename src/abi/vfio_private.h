@@ -180,12 +180,13 @@ int vfio_caps_out(const struct uiommu_vfio *vfio, const struct vfio_caps *caps, 
 /* Make a file and put it on the list. vfio.lock held. NULL: no memory. */
 struct uiommu_vfio_file *vfio_file_create(struct uiommu_vfio *vfio, enum uiommu_vfio_kind kind,
 					  void *object);
-/* The file behind a descriptor if it is one of @kind; else an error in *@error. vfio.lock not held.
- */
+/* The file behind a descriptor if it is one of @kind; else NULL and an error in *@error, which is
+ * @other for files of another kind. vfio.lock not held: ask vfio_file_known() under it. */
 struct uiommu_vfio_file *vfio_file_from_fd(struct uiommu_vfio *vfio, int fd,
 					   enum uiommu_vfio_kind kind, int other, int *error);
-/* Is it (still) a file of ours? vfio.lock held. */
-bool vfio_file_known(struct uiommu_vfio *vfio, const struct uiommu_vfio_file *file);
+/* Is it (still) a file of that kind? vfio.lock held. */
+bool vfio_file_known(const struct uiommu_vfio *vfio, const struct uiommu_vfio_file *file,
+		     enum uiommu_vfio_kind kind);
 
 /* ---- vfio_container.c, vfio_group.c (vfio.lock held unless said) -------------------------------
  */
@@ -229,8 +230,6 @@ void vfio_type1_detach(struct vfio_type1 *type1, const struct vfio_group *group)
 long vfio_type1_ioctl(struct vfio_type1 *type1, uint32_t request, uint64_t arg);
 uint64_t vfio_type1_page(const struct vfio_type1 *type1);
 
-long vfio_type1_map_dma(struct vfio_type1 *type1, uint64_t arg);
-long vfio_type1_unmap_dma(struct vfio_type1 *type1, uint64_t arg);
 /* Does [first, last] cut a mapping at one of its ends? Then it is in *@area. */
 bool vfio_type1_cuts(struct vfio_type1 *type1, struct uiommu_range range, struct uiommu_area *area);
 

@@ -158,7 +158,7 @@ static int check_ownership(struct uiommu_vfio *vfio, unsigned bus,
 			   struct uiommu_vfio_file *const *files, size_t count)
 {
 	for (size_t f = 0; f < count; f++)
-		if (!vfio_file_known(vfio, files[f]))
+		if (!vfio_file_known(vfio, files[f], UIOMMU_VFIO_GROUP))
 			return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EBADF, "a group was closed");
 	if (!bus_is_ours(vfio, bus))
 		return vfio_refuse(UIOMMU_RULE_VIABLE, -EINVAL,

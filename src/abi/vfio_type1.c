@@ -402,7 +402,7 @@ static int map(struct vfio_type1 *type1, const struct request *req)
 	return ret;
 }
 
-long vfio_type1_map_dma(struct vfio_type1 *type1, uint64_t arg)
+static long map_dma(struct vfio_type1 *type1, uint64_t arg)
 {
 	const uint32_t known =
 		VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE | VFIO_DMA_MAP_FLAG_VADDR;
@@ -605,7 +605,7 @@ static int copy_unmap(struct vfio_type1 *type1, uint64_t arg,
 	return ret ? ret : vfio_dirty_check_bitmap(bitmap, request->size);
 }
 
-long vfio_type1_unmap_dma(struct vfio_type1 *type1, uint64_t arg)
+static long unmap_dma(struct vfio_type1 *type1, uint64_t arg)
 {
 	struct vfio_iommu_type1_dma_unmap request;
 	struct vfio_bitmap bitmap = {0};
@@ -628,9 +628,9 @@ long vfio_type1_ioctl(struct vfio_type1 *type1, uint32_t request, uint64_t arg)
 	case VFIO_IOMMU_GET_INFO:
 		return get_info(type1, arg);
 	case VFIO_IOMMU_MAP_DMA:
-		return vfio_type1_map_dma(type1, arg);
+		return map_dma(type1, arg);
 	case VFIO_IOMMU_UNMAP_DMA:
-		return vfio_type1_unmap_dma(type1, arg);
+		return unmap_dma(type1, arg);
 	case VFIO_IOMMU_DIRTY_PAGES:
 		return vfio_type1_dirty_pages(type1, arg);
 	default:

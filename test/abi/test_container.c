@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "abi/vfio_private.h"
 #include "abi_test.h"
 #include "check.h"
 
@@ -89,6 +90,27 @@ static void test_set_iommu(void **state)
 		assert_int_equal(rig_ioctl_value(&rig, container, VFIO_SET_IOMMU, rows[i].type),
 				 rows[i].error);
 	assert_int_equal(rig_ioctl_value(&rig, container, VFIO_SET_IOMMU, 1), -EINVAL);
+	rig_down(&rig);
+}
+
+/* A machine that can't tell whose an interrupt is: refused unless that is allowed. */
+static void test_isolation(void **state)
+{
+	struct uiommu_platform_facts facts;
+	struct rig rig;
+	int container, group;
+
+	assert_true(rig_up(&rig, NULL));
+	facts = *rig.vfio->facts;
+	facts.isolated_msi = false;
+	rig.vfio->facts = &facts;
+	container = rig_open_container(&rig);
+	group = rig_open_group(&rig, 0);
+	assert_int_equal(rig_ioctl(&rig, group, VFIO_GROUP_SET_CONTAINER, &container), 0);
+	assert_int_equal(rig_ioctl_value(&rig, container, VFIO_SET_IOMMU, 1), -EPERM);
+	assert_int_equal(rig.refused.rule, UIOMMU_RULE_ISOLATION);
+	rig.vfio->unsafe_interrupts = true;
+	assert_int_equal(rig_ioctl_value(&rig, container, VFIO_SET_IOMMU, 1), 0);
 	rig_down(&rig);
 }
 
@@ -364,6 +386,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_extensions),
 		cmocka_unit_test(test_set_iommu),
+		cmocka_unit_test(test_isolation),
 		cmocka_unit_test(test_requests_before_iommu),
 		cmocka_unit_test(test_group_status),
 		cmocka_unit_test(test_viability),

@@ -660,13 +660,7 @@ static void test_feature(void **state)
 		{"exit again", 8, SET | 5, 0},
 		{"wake-up without data", 8, SET | 4, -EINVAL},
 	};
-	struct {
-		uint32_t argsz, flags;
-		int32_t eventfd;
-		uint32_t reserved;
-	} arg;
 	struct opened o;
-	int event = eventfd(0, EFD_NONBLOCK);
 
 	open_both(&o, NULL);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -676,6 +670,21 @@ static void test_feature(void **state)
 		if (ret != rows[i].error)
 			fail_msg("%s: %ld", rows[i].name, ret);
 	}
+	rig_down(&o.rig);
+}
+
+static void test_low_power_wakeup(void **state)
+{
+	enum { SET = 1 << 17 };
+	struct {
+		uint32_t argsz, flags;
+		int32_t eventfd;
+		uint32_t reserved;
+	} arg;
+	struct opened o;
+	int event = eventfd(0, EFD_NONBLOCK);
+
+	open_both(&o, NULL);
 	arg.argsz = sizeof(arg);
 	arg.flags = SET | 4;
 	arg.eventfd = -1;
@@ -721,6 +730,7 @@ int main(void)
 		cmocka_unit_test(test_hot_reset_foreign),
 		cmocka_unit_test(test_bus_reset_on_close),
 		cmocka_unit_test(test_feature),
+		cmocka_unit_test(test_low_power_wakeup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
