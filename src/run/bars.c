@@ -21,23 +21,16 @@ static unsigned table_count;
 static unsigned table_sequence; /* odd while the table changes */
 static uintptr_t table_lowest = UINTPTR_MAX, table_highest;
 
-/* Signals are blocked meanwhile: a handler of the program's that writes a register would wait for
- * the sequence count for ever. */
 static void change_begin(sigset_t *saved)
 {
-	sigset_t all;
-
-	sigfillset(&all);
-	sigdelset(&all, SIGSEGV);
-	sigdelset(&all, SIGBUS);
-	real_sigmask(SIG_BLOCK, &all, saved);
+	real_block_signals(saved);
 	pthread_mutex_lock(&table_mutex);
 }
 
 static void change_end(const sigset_t *saved)
 {
 	pthread_mutex_unlock(&table_mutex);
-	real_sigmask(SIG_SETMASK, saved, NULL);
+	real_restore_signals(saved);
 }
 
 void bars_lock(void)
@@ -225,9 +218,13 @@ void *bars_mmap(struct run_file *file, void *addr, size_t len, int prot, int fla
 {
 	struct uiommu_vfio_mapping where;
 	struct run_bar bar;
+	sigset_t saved;
 	void *at;
-	int ret = uiommu_vfio_mmap(files_vfio(file), len, prot, flags, offset, &where);
+	int ret;
 
+	real_block_signals(&saved);
+	ret = uiommu_vfio_mmap(files_vfio(file), len, prot, flags, offset, &where);
+	real_restore_signals(&saved);
 	if (ret) {
 		errno = -ret;
 		return MAP_FAILED;

@@ -4,6 +4,7 @@
  * description: the file offset is set to a number that no file of any size has by itself (tag,
  * process, nonce, index in the table below). So one lseek() tells, and dup(), fork(), fcntl(),
  * closing and reusing numbers, and passing descriptors over a socket can't confuse it.
+ * (A file whose last descriptor is on its way through a socket counts as closed.)
  *
  * Invariant: a run_file in the table has at least one reference: one for all descriptors of it
  * together (while ->open), one for each entry of the mapping table, one for each request under way.
@@ -181,6 +182,19 @@ void files_hold(struct run_file *file)
 	__atomic_fetch_add(&file->refs, 1, __ATOMIC_RELAXED);
 }
 
+static void release(struct run_file *file)
+{
+	sigset_t saved;
+
+	real_block_signals(&saved);
+	report_before_release();
+	uiommu_vfio_release(file->vfio);
+	real_restore_signals(&saved);
+	if (file->lock_fd >= 0)
+		fds_close(file->lock_fd);
+	uiommu_free(file, sizeof(*file));
+}
+
 void files_put(struct run_file *file)
 {
 	bool last;
@@ -190,13 +204,8 @@ void files_put(struct run_file *file)
 	if (last)
 		table[file->identity & 0xffff] = NULL;
 	pthread_mutex_unlock(&files_mutex);
-	if (!last)
-		return;
-	report_before_release();
-	uiommu_vfio_release(file->vfio);
-	if (file->lock_fd >= 0)
-		fds_close(file->lock_fd);
-	uiommu_free(file, sizeof(*file));
+	if (last)
+		release(file);
 }
 
 struct uiommu_vfio_file *files_vfio(const struct run_file *file)
@@ -279,7 +288,7 @@ static int open_vfio(int which, struct uiommu_vfio_file **vfio, int *lock_fd)
 	int ret;
 
 	*lock_fd = -1;
-	if (!state)
+	if (!state || !state_mine())
 		return -ENODEV;
 	if (which == FILES_CONTAINER)
 		return uiommu_vfio_open_container(state->vfio, vfio);
@@ -298,9 +307,12 @@ int files_open(int fd, int which)
 {
 	struct uiommu_vfio_file *vfio;
 	struct run_file *file;
-	int lock_fd;
-	int ret = open_vfio(which, &vfio, &lock_fd);
+	sigset_t saved;
+	int ret, lock_fd;
 
+	real_block_signals(&saved);
+	ret = open_vfio(which, &vfio, &lock_fd);
+	real_restore_signals(&saved);
 	if (ret)
 		goto fail;
 	file = add(vfio, which);

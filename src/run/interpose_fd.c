@@ -136,7 +136,8 @@ EXPORT void closefrom(int lowest)
 
 static int duplicated(int from, int to)
 {
-	if (to >= 0)
+	/* A child of vfork() has its own descriptors, but not its own memory. */
+	if (to >= 0 && state_mine())
 		fds_set_hint(to, fds_hint(from));
 	return to;
 }
@@ -162,7 +163,7 @@ static int dup_onto(int from, int to, int flags, bool three)
 	ret = three ? REAL(dup3)(from, to, flags) : REAL(dup2)(from, to);
 	if (ret < 0 && file)
 		fds_set_hint(to, true);
-	else if (state_mine())
+	else
 		duplicated(from, ret);
 	interpose_closed(file);
 	return ret;
@@ -228,29 +229,18 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 
 /* ---- requests ------------------------------------------------------------------------------ */
 
-/* Signal handlers of the program's that write registers would wait for locks of ours for ever. */
-static void block_signals(sigset_t *saved)
-{
-	sigset_t all;
-
-	sigfillset(&all);
-	sigdelset(&all, SIGSEGV);
-	sigdelset(&all, SIGBUS);
-	real_sigmask(SIG_BLOCK, &all, saved);
-}
-
 static long request(struct run_file *file, unsigned op, unsigned long arg)
 {
 	sigset_t saved;
 	long ret;
 
 	state_peek()->used = true;
+	real_block_signals(&saved);
 	report_before_request(op);
 	files_request_begin();
-	block_signals(&saved);
 	ret = uiommu_vfio_ioctl(files_vfio(file), op, arg);
-	real_sigmask(SIG_SETMASK, &saved, NULL);
 	files_request_end();
+	real_restore_signals(&saved);
 	return ret;
 }
 
@@ -312,12 +302,12 @@ static ssize_t transfer_one(struct run_file *file, const struct transfer *how, u
 	ssize_t ret;
 
 	state_peek()->used = true;
-	block_signals(&saved);
+	real_block_signals(&saved);
 	if (how->write)
 		ret = uiommu_vfio_pwrite(files_vfio(file), buf, len, offset);
 	else
 		ret = uiommu_vfio_pread(files_vfio(file), buf, len, offset);
-	real_sigmask(SIG_SETMASK, &saved, NULL);
+	real_restore_signals(&saved);
 	return ret;
 }
 

@@ -213,21 +213,22 @@ EXPORT char *canonicalize_file_name(const char *path)
 EXPORT char *getcwd(char *buf, size_t len)
 {
 	char name[PATH_MAX];
-	size_t used;
+	size_t whole, used;
 	char *out;
 
 	if (!paths_active() || syscall(SYS_getcwd, name, sizeof(name)) <= 0)
 		return REAL(getcwd)(buf, len);
-	used = strlen(name);
-	if (paths_out(name, used) == used)
+	whole = strlen(name);
+	used = paths_out(name, whole);
+	if (used == whole)
 		return REAL(getcwd)(buf, len);
-	name_out(name);
-	if (buf && len <= strlen(name)) {
+	name[used] = '\0';
+	if ((buf || len) && len <= used) {
 		errno = len ? ERANGE : EINVAL;
 		return NULL;
 	}
-	out = buf ? buf : malloc(len > strlen(name) ? len : strlen(name) + 1);
-	return out ? strcpy(out, name) : NULL;
+	out = buf ? buf : malloc(len > used ? len : used + 1);
+	return out ? memcpy(out, name, used + 1) : NULL;
 }
 
 EXPORT char *__getcwd_chk(char *buf, size_t len, size_t size)

@@ -166,8 +166,6 @@ static unsigned columns_of(uint64_t bytes)
 
 static void note_of(const struct picture_row *row, char *note, size_t len)
 {
-	char size[16];
-
 	if (row->kind == PICTURE_FREE)
 		snprintf(note, len, "free");
 	else if (row->kind == PICTURE_RESERVED)
@@ -176,8 +174,7 @@ static void note_of(const struct picture_row *row, char *note, size_t len)
 		snprintf(note, len, "%llu map%s", (unsigned long long)row->areas,
 			 row->areas == 1 ? "" : "s");
 	else
-		snprintf(note, len, "%s in %llu", picture_size(row->bytes, size),
-			 (unsigned long long)row->areas);
+		snprintf(note, len, "%llu in parts", (unsigned long long)row->areas);
 }
 
 static void draw_row(const struct picture_row *row, bool colour, char *text, size_t len)
@@ -186,7 +183,7 @@ static void draw_row(const struct picture_row *row, bool colour, char *text, siz
 	static const char *const paint[] = {"\033[2m", "\033[32m", "\033[31m"};
 	uint64_t bytes = range_length(row->range);
 	unsigned columns = columns_of(bytes);
-	char bar[BAR_COLUMNS + 1], size[16], note[24];
+	char bar[BAR_COLUMNS + 1], size[16], note[16];
 
 	memset(bar, ' ', BAR_COLUMNS);
 	memset(bar, fill[row->kind], columns);

@@ -36,20 +36,44 @@ int real_sigmask(int how, const sigset_t *set, sigset_t *old)
 	return (int)syscall(SYS_rt_sigprocmask, how, set, old, 8);
 }
 
+void real_block_signals(sigset_t *saved)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
+	real_sigmask(SIG_BLOCK, &all, saved);
+}
+
+void real_restore_signals(const sigset_t *saved)
+{
+	real_sigmask(SIG_SETMASK, saved, NULL);
+}
+
+/* With 64-bit file offsets, which are all there are on x86-64, headers send calls to these names.
+ */
+#define SAME_AS(name) __attribute__((alias(name)))
+
 /* ---- what the engine calls ----------------------------------------------------------------- */
 
 int __wrap_close(int fd);
 int __wrap_open(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...) SAME_AS("__wrap_open");
 int __wrap_dup(int fd);
 int __wrap_fcntl(int fd, int cmd, ...);
+int __wrap_fcntl64(int fd, int cmd, ...) SAME_AS("__wrap_fcntl");
 ssize_t __wrap_read(int fd, void *buf, size_t len);
 ssize_t __wrap_write(int fd, const void *buf, size_t len);
 void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+	SAME_AS("__wrap_mmap");
 int __wrap_munmap(void *addr, size_t len);
 int __wrap_mprotect(void *addr, size_t len, int prot);
 int __wrap_memfd_create(const char *name, unsigned flags);
 int __wrap_eventfd(unsigned value, int flags);
 int __wrap_fstat(int fd, struct stat *st);
+int __wrap_fstat64(int fd, struct stat *st) SAME_AS("__wrap_fstat");
 ssize_t __wrap_readlink(const char *path, char *buf, size_t len);
 int __wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
 

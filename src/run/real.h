@@ -116,4 +116,9 @@ static inline int real_mprotect(void *addr, size_t len, int prot)
 int real_sigaction(int sig, const struct sigaction *act, struct sigaction *old);
 int real_sigmask(int how, const sigset_t *set, sigset_t *old);
 
+/* Keep the program's signal handlers off while this thread holds locks that a trapped access, or
+ * another request, made by such a handler would wait for. Faults stay deliverable. */
+void real_block_signals(sigset_t *saved);
+void real_restore_signals(const sigset_t *saved);
+
 #endif

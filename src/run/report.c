@@ -272,9 +272,9 @@ static void table_of_maps(struct run_state *state)
 	char live[16], largest[16];
 
 	uiommu_vfio_stats(state->vfio, &stats);
-	table_line("%-12s %9s %9s %9s %10s %9s %9s %8s", "mappings", "made", "removed", "live",
+	table_line("%-9s %9s %9s %9s %10s %8s %10s %8s", "mappings", "made", "removed", "live",
 		   "bytes", "most", "largest", "refused");
-	table_line("%-12s %9llu %9llu %9llu %10s %9llu %9s %8llu", "",
+	table_line("%-9s %9llu %9llu %9llu %10s %8llu %10s %8llu", "",
 		   (unsigned long long)stats.maps, (unsigned long long)stats.unmaps,
 		   (unsigned long long)stats.live, picture_size(stats.live_bytes, live),
 		   (unsigned long long)stats.most, picture_size(stats.largest, largest),

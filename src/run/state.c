@@ -55,12 +55,9 @@ bool state_mine(void)
 void state_thread_start(void *ctx)
 {
 	const struct sched_param none = {0};
-	sigset_t all;
+	sigset_t old;
 
-	sigfillset(&all);
-	sigdelset(&all, SIGSEGV);
-	sigdelset(&all, SIGBUS);
-	real_sigmask(SIG_SETMASK, &all, NULL);
+	real_block_signals(&old);
 	sched_setaffinity(0, sizeof(first_cpus), &first_cpus);
 	/* Not in the way of the thread that has just rung a doorbell: a device that is done before
 	 * the store returns is faster than any driver has seen. And no real-time priority that the

@@ -14,6 +14,7 @@
 
 static const char *self;
 static struct client c;
+static size_t bar_size;
 
 static bool group_free(void)
 {
@@ -40,6 +41,7 @@ static void open_all(void)
 {
 	client_open(&c, VFIO_TYPE1v2_IOMMU);
 	client_open_device(&c);
+	bar_size = client_region(c.device, 0).size;
 }
 
 static void close_one(int *fd)
@@ -122,7 +124,7 @@ static void test_device_keeps(void)
 	close_one(&c.device);
 	CHECK(!group_free());
 	ioat_reset(bar, 0x10000 + 2048);
-	CHECK_EQ(munmap((void *)(bar + PAGE), 3 * PAGE), 0);
+	CHECK_EQ(munmap((void *)(bar + PAGE), bar_size - PAGE), 0);
 	CHECK(!group_free());
 	CHECK_EQ(munmap((void *)bar, PAGE), 0);
 	CHECK(group_free());
@@ -142,14 +144,14 @@ static void test_mappings(void)
 	close_one(&c.device);
 	close_one(&c.group);
 	close_one(&c.container);
-	CHECK(mmap((void *)bar, 4 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+	CHECK(mmap((void *)bar, bar_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
 		   0) == (void *)bar);
 	CHECK(!group_free());
-	moved = mremap((void *)other, 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, bar);
+	moved = mremap((void *)other, bar_size, bar_size, MREMAP_MAYMOVE | MREMAP_FIXED, bar);
 	CHECK(moved == (void *)bar);
 	CHECK(!group_free());
 	ioat_reset(bar, 0);
-	CHECK_EQ(munmap(moved, 4 * PAGE), 0);
+	CHECK_EQ(munmap(moved, bar_size), 0);
 	CHECK(group_free());
 }
 

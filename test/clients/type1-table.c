@@ -347,7 +347,6 @@ static const struct dirty_row {
 	/* Pages are pinned for good: whatever is mapped counts as dirty. */
 	{"A", AREA_A, AREA_SIZE, PAGE, 8, 0, 0xf},
 	{"A and B", AREA_A, END_OF_B - AREA_A, PAGE, 8, 0, 0xf0f},
-	{"from below A", AREA_A - PAGE, AREA_SIZE + PAGE, PAGE, 8, 0, 0x1e},
 	{"nothing", 0, PAGE, PAGE, 8, 0, 0},
 	{"bitmap longer than needed", AREA_A, AREA_SIZE, PAGE, 64, 0, 0xf},
 	{"cuts A", AREA_A, PAGE, PAGE, 8, -EINVAL, 0},
@@ -358,6 +357,8 @@ static const struct dirty_row {
 	{"size not aligned", AREA_A, AREA_SIZE + 1, PAGE, 8, -EINVAL, 0},
 	{"size 0", AREA_A, 0, PAGE, 8, -EINVAL, 0},
 	{"wraps", UINT64_MAX - 0xfff, 2 * PAGE, PAGE, 8, -EOVERFLOW, 0},
+	/* Last, as Linux 7.2 leaves a shifted bit behind in its own record of A. */
+	{"from below A", AREA_A - PAGE, AREA_SIZE + PAGE, PAGE, 8, 0, 0x1e},
 };
 
 static void test_dirty_bitmap(int container)
@@ -422,6 +423,8 @@ static void test_dirty(int container, int type)
 	head.argsz = 4;
 	CHECK_EQ(call(container, VFIO_IOMMU_DIRTY_PAGES, &head), -EINVAL);
 	test_dirty_bitmap(container);
+	CHECK_EQ(dirty(container, STOP, 0, 0, 0, 0, NULL), 0);
+	CHECK_EQ(dirty(container, START, 0, 0, 0, 0, NULL), 0);
 	test_dirty_unmap(container);
 	CHECK_EQ(dirty(container, STOP, 0, 0, 0, 0, NULL), 0);
 	CHECK_EQ(dirty(container, GET, AREA_B, AREA_SIZE, PAGE, 8, &bits), -EINVAL);

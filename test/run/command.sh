@@ -1,0 +1,138 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# The command itself: what it says, what it refuses, what it leaves behind.
+# Usage: command.sh UIOMMU FAULTS FILES STATIC NAMESPACE
+set -u
+uiommu=$1 faults=$2 files=$3 static=$4 namespace=$5
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+failures=0
+
+fail() {
+	echo "FAILED: $*" >&2
+	failures=$((failures + 1))
+}
+
+# status WANTED COMMAND...: run it, with both outputs in $scratch/out.
+status() {
+	wanted=$1
+	shift
+	"$@" >"$scratch/out" 2>&1
+	got=$?
+	[ "$got" = "$wanted" ] || fail "status $got, not $wanted: $*: $(cat "$scratch/out")"
+}
+
+says() {
+	grep -q -- "$1" "$scratch/out" || fail "no '$1' in: $(cat "$scratch/out")"
+}
+
+run() {
+	"$uiommu" run --namespace "$namespace" "$@"
+}
+
+# Usage.
+status 0 "$uiommu" --help
+says 'run an unmodified'
+status 0 "$uiommu" --version
+status 2 "$uiommu"
+status 2 "$uiommu" nonsense
+status 0 "$uiommu" run --help
+says 'x86-vtd'
+says 'ioat'
+status 2 "$uiommu" run
+status 2 "$uiommu" run --nonsense true
+status 2 "$uiommu" run --namespace maybe true
+status 2 "$uiommu" run --iotlb -1 true
+status 2 "$uiommu" run --memlock perhaps true
+status 2 run --device nonsense true
+status 2 run --platform nonsense true
+status 2 run --device edu@00:01.0 --device ioat@00:01.0 true
+
+# Programs that can't be run are told before anything starts.
+status 127 run nonsense-of-a-program
+status 127 run /nonsense/of/a/program
+touch "$scratch/plain"
+status 126 run "$scratch/plain"
+status 126 run "$scratch"
+status 126 run "$static"
+says 'statically linked'
+printf '#!/nonsense/interpreter\n' >"$scratch/script" && chmod +x "$scratch/script"
+status 126 run "$scratch/script"
+says 'interpreter'
+printf '#!%s\n' "$static" >"$scratch/script"
+status 126 run "$scratch/script"
+printf '#!/bin/sh\nexit 5\n' >"$scratch/script"
+status 5 run "$scratch/script"
+if [ "$(id -u)" = 0 ]; then
+	cp "$faults" "$scratch/setuid" && chown 1:1 "$scratch/setuid" && chmod 4755 "$scratch/setuid"
+	status 126 run "$scratch/setuid"
+	says 'set-user-ID'
+	chmod 2755 "$scratch/setuid"
+	status 126 run "$scratch/setuid"
+	says 'set-group-ID'
+fi
+
+# Exit status, signals, arguments, standard input are the program's own.
+status 3 run sh -c 'exit 3'
+status 139 sh -c '"$@"; exit $?' sh "$uiommu" run --namespace "$namespace" "$faults" segv
+status 139 sh -c '"$@"; exit $?' sh "$uiommu" run --namespace "$namespace" "$faults" raise
+status 135 sh -c '"$@"; exit $?' sh "$uiommu" run --namespace "$namespace" "$faults" bus
+status 143 sh -c '"$@"; exit $?' sh "$uiommu" run --namespace "$namespace" sh -c 'kill -TERM $$'
+status 0 run -- sh -c '[ "$1" = "a b" ]' sh 'a b'
+[ "$(echo hello | run cat)" = hello ] || fail "standard input"
+[ "$(run sh -c 'echo $$; exec sh -c "echo \$\$"' | uniq | wc -l)" = 1 ] || fail "process ID"
+
+# Statistics: in children too, once, and without colour where no terminal is.
+status 0 run --stats "$faults"
+says 'mappings '
+says 'ioat'
+says 'too wide'
+says 'DMA fault: edu'
+grep -q "$(printf '\033')" "$scratch/out" && fail "colour without a terminal"
+awk 'length > 79' "$scratch/out" | grep -v '^uiommu:' | grep -q . && fail "a line is too long"
+[ "$(grep -c '^IOTLB' "$scratch/out")" = 1 ] || fail "statistics more than once"
+status 0 run --stats sh -c "'$faults'; true"
+says 'ioat'
+status 0 run --stats true
+says 'did not use VFIO'
+if command -v script >/dev/null; then
+	TERM=xterm script -qec "'$uiommu' run --namespace $namespace --stats '$faults'" /dev/null \
+		</dev/null >"$scratch/out" 2>&1
+	grep -q "$(printf '\033')" "$scratch/out" || fail "no colour on a terminal"
+	NO_COLOR=1 TERM=xterm script -qec \
+		"'$uiommu' run --namespace $namespace --stats '$faults'" /dev/null \
+		</dev/null >"$scratch/out" 2>&1
+	grep -q "$(printf '\033')" "$scratch/out" && fail "colour in spite of NO_COLOR"
+fi
+
+# Reasons.
+status 0 run --explain "$files"
+says 'refused'
+
+# Inside itself, and two at once.
+status 0 run "$uiommu" run --namespace "$namespace" "$faults"
+"$uiommu" run --namespace "$namespace" "$files" >"$scratch/one" 2>&1 &
+one=$!
+status 0 run "$files"
+wait $one || fail "two at once: $(cat "$scratch/one")"
+
+# Nothing is left behind, not even after SIGKILL.
+mkfifo "$scratch/started"
+"$uiommu" run --verbose --namespace "$namespace" sh -c \
+	"echo >'$scratch/started'; exec sleep 1000" >"$scratch/out" 2>&1 &
+victim=$!
+read -r _ <"$scratch/started"
+tree=$(sed -n "s/.*machine's files are in //p" "$scratch/out")
+if [ "$namespace" = no ]; then
+	[ -d "$tree/sys" ] || fail "where is the tree?"
+fi
+kill -KILL $victim
+wait $victim 2>/dev/null
+tries=0
+while [ -n "$tree" ] && [ -e "$tree" ] && [ $tries -lt 100 ]; do
+	tries=$((tries + 1))
+	sleep 0.1
+done
+[ -n "$tree" ] && [ -e "$tree" ] && fail "left behind: $tree"
+
+[ $failures = 0 ]
