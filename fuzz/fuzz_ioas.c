@@ -15,6 +15,7 @@ enum { MOST = 64, OWNERS = 3, WIDTH = 39, RID = 0x0108, ACCESS = 3 * 4096 };
 #define PAGE	 UINT64_C(4096)
 #define APERTURE ((UINT64_C(1) << WIDTH) - 1)
 #define OA_LAST	 ((UINT64_C(1) << 52) - 1)
+#define GIB_MASK ((UINT64_C(1) << 30) - 1)
 
 struct area {
 	struct uiommu_range range;
@@ -218,6 +219,8 @@ static void do_map(struct input *in)
 		addr = take64(in);
 	else if (how >= 128) /* both sides aligned alike: larger pages can be used */
 		addr = (addr << 9) + (r.first & 0x1ff000);
+	if (r.last - r.first >= 16384 * PAGE) /* as small pages it would take all day */
+		addr = (addr & ~GIB_MASK) | (r.first & GIB_MASK);
 	if (model.area_count == MOST)
 		return;
 	PROMISE(uiommu_ioas_map(ioas, r, addr, prot, &model) == model_map(r, addr, prot));

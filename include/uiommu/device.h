@@ -160,7 +160,8 @@ UIOMMU_API void uiommu_machine_destroy(struct uiommu_machine *machine);
  * IOMMU group; functions may share one), driver=NAME (held by that driver; default "vfio-pci").
  * Others are the model's. The only PCI domain is 0000. Without an address the next free device
  * number on bus 0 (from 1). Without a group a new one. -EINVAL, -EEXIST (address taken), -ENOENT
- * (no such model), -ENOMEM, with a reason in @why.
+ * (no such model), -ENOMEM, -EAGAIN (no thread to be had), what the model's init() or
+ * memfd_create() said, with a reason in @why. Not while another thread uses the machine.
  */
 UIOMMU_API int uiommu_machine_add(struct uiommu_machine *machine, const char *spec, char *why,
 				  size_t why_len);
@@ -179,8 +180,9 @@ UIOMMU_API struct uiommu_function *uiommu_machine_function(struct uiommu_machine
 UIOMMU_API struct uiommu_function *uiommu_machine_find(struct uiommu_machine *machine,
 						       const char *name);
 
-/** Around fork(): prepare stops all device activity and takes all locks; the parent goes on; in the
- *  child the workers are started anew. */
+/** Around fork(): prepare stops all device activity and takes the locks of functions, IOMMU and
+ *  interrupts; the parent goes on; in the child the workers are started anew. Address spaces are
+ * the caller's: no other thread may be inside a call on one that the child is going to use. */
 UIOMMU_API void uiommu_machine_fork_prepare(struct uiommu_machine *machine);
 UIOMMU_API void uiommu_machine_fork_parent(struct uiommu_machine *machine);
 UIOMMU_API void uiommu_machine_fork_child(struct uiommu_machine *machine);

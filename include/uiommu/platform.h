@@ -17,7 +17,7 @@ struct uiommu_platform;
 
 /**
  * Make a platform from "NAME[,key=value…]", e.g. "x86-vtd,aw=39". On failure @why (of @why_len
- * bytes, may be NULL) says what is wrong and what would be right. -ENOENT: no such platform;
+ * bytes, may be NULL) says what is wrong and what would be right. -ENOENT: no such platform (NULL);
  * -EINVAL: bad option; -ENOMEM.
  */
 UIOMMU_API int uiommu_platform_create(const char *spec, struct uiommu_platform **out, char *why,
@@ -52,7 +52,8 @@ struct uiommu_msi_message {
 	uint32_t data;
 };
 
-/** Called when the interrupt arrives at the controller. From a port's thread, no lock held. */
+/** Called when the interrupt arrives at the controller. From a port's thread, with no lock of the
+ *  platform or the IOMMU held; if the port is a simulated function's, with that function's lock. */
 typedef void (*uiommu_irq_fn)(void *ctx, unsigned vector);
 
 /**
@@ -60,8 +61,8 @@ typedef void (*uiommu_irq_fn)(void *ctx, unsigned vector);
  * each.
  * @consecutive: the messages share an address and their data count up from a multiple of @count, as
  * plain MSI needs it (then @count must be a power of two).
- * *@handle identifies the block to uiommu_platform_irq_free(). -ENOSPC: vectors exhausted; -EINVAL.
- * Thread safe.
+ * *@handle identifies the block to uiommu_platform_irq_free(). -ENOSPC: vectors exhausted; -EINVAL:
+ * no vectors, more than 2048, or no @fn; -ENOMEM. Thread safe.
  */
 UIOMMU_API int uiommu_platform_irq_alloc(struct uiommu_platform *platform, uiommu_rid rid,
 					 unsigned count, bool consecutive, uiommu_irq_fn fn,

@@ -8,7 +8,8 @@
  *
  * Threads: every function may be called from any thread, except that one port belongs to one thread
  * at a time. Ports never take a lock. Unmap and detach return only when no port can still reach
- * what was taken away.
+ * what was taken away; so a thread inside an access section must not call either, nor
+ * uiommu_unit_stats(), which waits for those that do.
  */
 #ifndef UIOMMU_SPACE_H
 #define UIOMMU_SPACE_H
@@ -56,8 +57,8 @@ struct uiommu_fault {
 
 /**
  * An IOVA window in which writes are not translated but handed over as interrupts (on x86,
- * 0xfee00000 to 0xfeefffff; Intel VT-d specification, section 3.14 "Handling requests to reserved
- * system memory / interrupt address range").
+ * 0xfee00000 to 0xfeefffff; Intel VT-d specification, "Handling Requests to Interrupt Address
+ * Range").
  * @write returns 0 if the interrupt was accepted, else the write becomes UIOMMU_FAULT_INTERRUPT.
  * Called from the port's thread, outside of any access section, with no lock held.
  */
@@ -72,13 +73,14 @@ struct uiommu_doorbell_window {
 
 struct uiommu_unit_options {
 	size_t size;			    /**< sizeof(struct uiommu_unit_options) */
-	const struct uiommu_memory *memory; /**< NULL: uiommu_memory_self */
+	const struct uiommu_memory *memory; /**< copied; NULL: uiommu_memory_self */
 	/** Entries of each port's IOTLB, rounded up to a power of two, at most 65536;
 	 *  0: 256; UIOMMU_IOTLB_OFF: none. */
 	uint32_t iotlb_entries;
 	const struct uiommu_doorbell_window *windows; /**< copied */
 	size_t window_count;
-	/** Called for every fault, from the port's thread, with no lock held. May be NULL. */
+	/** Called for every fault, from the port's thread, with no lock held; for those of
+	 *  uiommu_port_translate() inside its caller's access section. May be NULL. */
 	void (*fault)(void *ctx, const struct uiommu_fault *fault);
 	void *fault_ctx;
 };
@@ -90,6 +92,9 @@ UIOMMU_API int uiommu_unit_create(const struct uiommu_unit_options *options,
 /** Destroy it. Its domains and ports must be gone. NULL is fine. */
 UIOMMU_API void uiommu_unit_destroy(struct uiommu_unit *unit);
 
+/** The memory behind its translations. Lives as long as the unit. */
+UIOMMU_API const struct uiommu_memory *uiommu_unit_memory(struct uiommu_unit *unit);
+
 /** Counters of a unit: sums over its ports, those already destroyed included. */
 struct uiommu_unit_stats {
 	uint64_t reads, writes;		    /**< accesses by devices */
@@ -97,7 +102,7 @@ struct uiommu_unit_stats {
 	uint64_t doorbells;		    /**< interrupt writes accepted */
 	uint64_t iotlb_hits, iotlb_misses;  /**< lookups, one per page touched */
 	uint64_t walks;			    /**< page-table walks */
-	uint64_t flushes;	  /**< IOTLB flushes: one per unmap call that changed anything */
+	uint64_t flushes; /**< IOTLB flushes: one per domain and unmap call that changed it */
 	uint64_t entries_flushed; /**< IOTLB entries dropped by flushes */
 	uint64_t faults;
 };
@@ -174,7 +179,8 @@ struct uiommu_area {
 UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
 			       int prot, void *tag);
 
-/** Called for each area that an unmap removed, after the flush, in ascending order. */
+/** Called for each area that an unmap removed, after the flush, in ascending order. The IOAS is
+ *  locked meanwhile: it and its domains must not be called. */
 typedef void (*uiommu_area_fn)(void *ctx, const struct uiommu_area *area);
 
 /**
@@ -192,7 +198,7 @@ UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct 
 /** Number of areas now, bytes mapped now (saturating), most areas ever. */
 struct uiommu_ioas_stats {
 	uint64_t areas, bytes, most_areas;
-	uint64_t maps, unmaps; /**< successful calls */
+	uint64_t maps, unmaps; /**< calls that mapped, or unmapped, something */
 	uint64_t largest;      /**< bytes of the largest area ever mapped */
 };
 UIOMMU_API void uiommu_ioas_stats(struct uiommu_ioas *ioas, struct uiommu_ioas_stats *stats);
@@ -209,8 +215,9 @@ struct uiommu_domain_options {
 
 /**
  * Make a page table, fill it with all areas of @ioas and keep it filled. What it can't translate is
- * reserved in @ioas. -EINVAL: unknown format or width; -EADDRINUSE: an area lies outside of what it
- * translates, or is not aligned to its pages; -ENOMEM.
+ * reserved in @ioas. -EINVAL: unknown format or width, bad options; -E2BIG: options from a newer
+ * header; -EADDRINUSE: an area or an allowed range lies outside of what it translates, or an area
+ * is not aligned to its pages, or its memory's address does not fit the format; -ENOMEM.
  */
 UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
 				    const struct uiommu_domain_options *options,
@@ -223,7 +230,8 @@ UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain);
  * Attach a requester ID, and reserve its regions in the domain's IOAS for as long (relaxable ones
  * are dropped). Attached elsewhere: it is moved, and until this returns a transaction goes through
  * one of the two. @name names the device in refusals. -EADDRINUSE: a region hits an area or an
- * allowed range, and nothing is changed; -EINVAL: both MSI types, or two sw-msi regions; -ENOMEM.
+ * allowed range, and nothing is changed; -EINVAL: both MSI types, two sw-msi regions, or an empty
+ * one; -ENOMEM.
  */
 UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid,
 				    const struct uiommu_resv_region *regions, size_t count,
@@ -245,7 +253,8 @@ UIOMMU_API int uiommu_port_create(struct uiommu_unit *unit, uiommu_rid rid,
 UIOMMU_API void uiommu_port_destroy(struct uiommu_port *port);
 
 /** Bus-master enable; a new port's is off. Any thread. Returns when, after clearing it, no access
- *  through this port is under way; so not from the port's own thread inside an access section. */
+ *  to memory through this port is under way (a doorbell write may be); so not from the port's own
+ *  thread inside an access section. */
 UIOMMU_API void uiommu_port_set_master(struct uiommu_port *port, bool enabled);
 
 /**
@@ -285,7 +294,7 @@ UIOMMU_API void uiommu_port_leave(struct uiommu_port *port);
 /**
  * Inside a section: translate [iova, iova + len) for @access into at most *@count segments, merged
  * where they adjoin. *@count is set to the number of segments. Returns the bytes covered (less than
- * @len if the segments did not suffice), or -EFAULT with a fault recorded.
+ * @len if the segments did not suffice), or -EFAULT with a fault recorded; a doorbell is no memory.
  */
 UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova, uint64_t len,
 					 int access, struct uiommu_segment *segments,

@@ -123,7 +123,7 @@ UIOMMU_API int uiommu_vfio_create(struct uiommu_machine *machine,
 		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
 	}
 	pthread_mutex_init(&vfio->lock, NULL);
-	vfio_unmask_init(vfio);
+	vfio_waiter_init(vfio);
 	assign_bars(vfio);
 	*out = vfio;
 	return 0;
@@ -135,7 +135,7 @@ UIOMMU_API void uiommu_vfio_destroy(struct uiommu_vfio *vfio)
 		return;
 	while (vfio->files)
 		uiommu_vfio_release(vfio->files);
-	vfio_unmask_fini(vfio);
+	vfio_waiter_fini(vfio);
 	pthread_mutex_destroy(&vfio->lock);
 	free_tables(vfio);
 	uiommu_free(vfio, sizeof(*vfio));
@@ -353,6 +353,7 @@ static const char *request_name(enum uiommu_vfio_kind kind, uint32_t request)
 		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO,
 		 "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO"},
 		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_PCI_HOT_RESET, "VFIO_DEVICE_PCI_HOT_RESET"},
+		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_IOEVENTFD, "VFIO_DEVICE_IOEVENTFD"},
 		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_FEATURE, "VFIO_DEVICE_FEATURE"},
 	};
 
@@ -492,12 +493,12 @@ UIOMMU_API void uiommu_vfio_fork_prepare(struct uiommu_vfio *vfio)
 		pthread_mutex_lock(&c->lock);
 	for (size_t i = 0; i < vfio->device_count; i++)
 		pthread_mutex_lock(&vfio->devices[i].lock);
-	pthread_mutex_lock(&vfio->unmask.lock);
+	pthread_mutex_lock(&vfio->waiter.lock);
 }
 
 UIOMMU_API void uiommu_vfio_fork_parent(struct uiommu_vfio *vfio)
 {
-	pthread_mutex_unlock(&vfio->unmask.lock);
+	pthread_mutex_unlock(&vfio->waiter.lock);
 	for (size_t i = vfio->device_count; i--;)
 		pthread_mutex_unlock(&vfio->devices[i].lock);
 	for (struct vfio_container *c = vfio->containers; c; c = c->next)
@@ -508,7 +509,7 @@ UIOMMU_API void uiommu_vfio_fork_parent(struct uiommu_vfio *vfio)
 UIOMMU_API void uiommu_vfio_fork_child(struct uiommu_vfio *vfio)
 {
 	/* No irq_lock was held: handlers run under a function's lock, which the machine's
-	 * preparation took, or under unmask.lock. */
-	vfio_unmask_fork_child(vfio);
+	 * preparation took, or under a device's. */
+	vfio_waiter_fork_child(vfio);
 	uiommu_vfio_fork_parent(vfio);
 }

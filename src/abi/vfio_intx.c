@@ -87,9 +87,44 @@ static void enable(struct vfio_device *device, int fd)
 	pthread_mutex_unlock(&device->irq_lock);
 }
 
+/* ---- unmasking by an eventfd ---- */
+
+static int unmask_by(struct vfio_device *device, int fd)
+{
+	uint32_t serial;
+	int own = vfio_waiter_add(device, fd, &serial);
+
+	if (own < 0)
+		return own;
+	/* The kernel, too, looks at the descriptor first. */
+	if (device->unmask >= 0) {
+		vfio_waiter_remove(device, own);
+		return vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY, "an eventfd unmasks INTx already");
+	}
+	device->unmask = own;
+	device->unmask_serial = serial;
+	return 0;
+}
+
+static void stop_unmasking(struct vfio_device *device)
+{
+	if (device->unmask >= 0)
+		vfio_waiter_remove(device, device->unmask);
+	device->unmask = -1;
+}
+
+bool vfio_intx_event(struct vfio_device *device, uint32_t serial)
+{
+	if (device->unmask < 0 || device->unmask_serial != serial)
+		return false;
+	if (vfio_eventfd_take(device->unmask))
+		vfio_intx_unmask(device);
+	return true;
+}
+
 void vfio_intx_disable(struct vfio_device *device)
 {
-	vfio_unmask_disable(device);
+	stop_unmasking(device);
 	pthread_mutex_lock(&device->irq_lock);
 	device->irq_type = VFIO_PCI_NUM_IRQS;
 	pthread_mutex_unlock(&device->irq_lock);
@@ -143,8 +178,8 @@ static int set_unmask(struct vfio_device *device, uint32_t flags, const void *da
 		int fd = descriptor(data);
 
 		if (fd >= 0)
-			return vfio_unmask_enable(device, fd);
-		vfio_unmask_disable(device);
+			return unmask_by(device, fd);
+		stop_unmasking(device);
 	} else if (wanted(flags, data)) {
 		vfio_intx_unmask(device);
 	}

@@ -2,10 +2,11 @@
 /*
  * What the files of the VFIO front end share: the objects behind its files, and their locks.
  *
- * Lock order: uiommu_vfio.lock > vfio_container.lock > vfio_device.lock > uiommu_vfio.unmask.lock >
- * vfio_device.irq_lock. The last is a leaf: it is taken from interrupt handlers, which run on a
- * function's worker with that function's lock held, and even inside a trap handler of the program;
- * nothing is called under it but poll() and write() on an eventfd.
+ * Lock order: uiommu_vfio.lock > vfio_container.lock > vfio_device.lock >
+ * uiommu_vfio.waiter.lock; under vfio_device.lock also vfio_device.irq_lock. That is a leaf: it is
+ * taken from interrupt handlers, which run on a function's worker with that function's lock held,
+ * and even inside a trap handler of the program; nothing is called under it but poll() and write()
+ * on an eventfd.
  *
  * Groups and devices are made once, for the functions the machine has when the front end is
  * created, and live as long as it. Containers live while their file is open or a group is in them.
@@ -67,6 +68,7 @@ struct vfio_device {
 	struct vfio_group *group;
 	bool bound;	     /* vfio-pci holds it */
 	unsigned open_count; /* vfio.lock */
+	bool needs_reset;    /* vfio.lock: closed, and could not be reset by itself */
 	pthread_mutex_t lock;
 	/* From here on device.lock, and only while open_count > 0. */
 	struct vfio_config *config;
@@ -80,9 +82,11 @@ struct vfio_device {
 	unsigned vector_count;
 	uint32_t msi_handle; /* the block of all MSI vectors */
 	unsigned msi_block;  /* vectors in it */
-	/* uiommu_vfio.unmask.lock */
-	int unmask;		/* eventfd that unmasks INTx, or -1 */
-	uint32_t unmask_serial; /* which registration of it this is */
+	/* What the helper thread waits for: the registrations and the last one's number. */
+	int unmask; /* eventfd that unmasks INTx, or -1 */
+	uint32_t unmask_serial, wait_serial;
+	struct vfio_ioeventfd *ioeventfds;
+	unsigned ioeventfd_count;
 	/* Interrupt state: irq_lock, a leaf. */
 	pthread_mutex_t irq_lock;
 	int intx, err, req; /* eventfds, or -1 */
@@ -109,8 +113,17 @@ struct uiommu_vfio_file {
 	};
 };
 
-/* The helper thread that waits for the eventfds which unmask INTx. Started by the first one. */
-struct vfio_unmask {
+/* An eventfd that makes a store to a BAR. */
+struct vfio_ioeventfd {
+	struct vfio_ioeventfd *next;
+	int fd; /* ours */
+	uint32_t serial;
+	unsigned bar, len;
+	uint64_t pos, data;
+};
+
+/* The helper thread that waits for eventfds of the program's. Started by the first one. */
+struct vfio_waiter {
 	pthread_mutex_t lock;
 	pthread_t thread;
 	bool running;
@@ -133,7 +146,7 @@ struct uiommu_vfio {
 	size_t group_count, device_count;
 	_Atomic uint64_t locked_pages; /* of all containers, as mm->locked_vm */
 	struct vfio_counters counters;
-	struct vfio_unmask unmask;
+	struct vfio_waiter waiter;
 	pthread_mutex_t lock;
 	/* vfio.lock */
 	struct vfio_container *containers;
@@ -219,6 +232,9 @@ struct vfio_type1 {
 	/* First addresses of the mappings whose vaddr is invalid, in no order. */
 	uint64_t *invalid;
 	size_t invalid_count, invalid_room;
+	/* A mapping that is to be put back before anything else: vfio_type1.c, move_area(). */
+	struct uiommu_area owed;
+	bool owes;
 };
 
 int vfio_type1_create(struct uiommu_vfio *vfio, bool v2, struct vfio_type1 **out);
@@ -300,7 +316,7 @@ void vfio_config_set16(struct vfio_config *config, unsigned pos, uint16_t value)
 ssize_t vfio_device_rw(struct vfio_device *device, uint64_t buf, size_t count, uint64_t offset,
 		       bool write);
 
-/* ---- vfio_irqs.c, vfio_intx.c, vfio_unmask.c (device.lock held unless said) --------------------
+/* ---- vfio_irqs.c, vfio_intx.c (device.lock held unless said) -----------------------------------
  */
 
 long vfio_set_irqs(struct vfio_device *device, uint64_t arg);
@@ -320,10 +336,26 @@ void vfio_intx_detach(struct vfio_device *device);
 void vfio_intx_mask(struct vfio_device *device);
 void vfio_intx_unmask(struct vfio_device *device);
 
-int vfio_unmask_enable(struct vfio_device *device, int fd);
-void vfio_unmask_disable(struct vfio_device *device);
-void vfio_unmask_init(struct uiommu_vfio *vfio);
-void vfio_unmask_fini(struct uiommu_vfio *vfio);
-void vfio_unmask_fork_child(struct uiommu_vfio *vfio);
+/* An eventfd that was registered under this number is signalled: is it INTx's? */
+bool vfio_intx_event(struct vfio_device *device, uint32_t serial);
+
+/* ---- vfio_ioeventfd.c (device.lock held) -------------------------------------------------------
+ */
+
+long vfio_ioeventfd(struct vfio_device *device, uint64_t arg);
+void vfio_ioeventfds_remove(struct vfio_device *device);
+/* As vfio_intx_event(). */
+void vfio_ioeventfd_event(struct vfio_device *device, uint32_t serial);
+
+/* ---- vfio_waiter.c -----------------------------------------------------------------------------
+ */
+
+void vfio_waiter_init(struct uiommu_vfio *vfio);
+void vfio_waiter_fini(struct uiommu_vfio *vfio);
+void vfio_waiter_fork_child(struct uiommu_vfio *vfio);
+/* Wait for an eventfd of the program's: a descriptor of our own for it, or an error, and the number
+ * that its events will carry. device.lock held, as in the next. */
+int vfio_waiter_add(struct vfio_device *device, int fd, uint32_t *serial);
+void vfio_waiter_remove(struct vfio_device *device, int own);
 
 #endif

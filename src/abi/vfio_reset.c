@@ -106,13 +106,21 @@ void vfio_reset_bus_if_unused(struct vfio_device *closed)
 {
 	struct uiommu_vfio *vfio = closed->vfio;
 	unsigned bus = bus_of(closed);
+	bool needed = false;
 
-	if (!bus || !bus_is_ours(vfio, bus))
-		return;
-	for (size_t i = 0; i < vfio->device_count; i++)
-		if (bus_of(&vfio->devices[i]) == bus && vfio->devices[i].open_count)
+	for (size_t i = 0; i < vfio->device_count; i++) {
+		if (bus_of(&vfio->devices[i]) != bus)
+			continue;
+		if (vfio->devices[i].open_count)
 			return;
+		needed |= vfio->devices[i].needs_reset;
+	}
+	if (!needed || !bus || !bus_is_ours(vfio, bus))
+		return;
 	reset_bus(vfio, bus);
+	for (size_t i = 0; i < vfio->device_count; i++)
+		if (bus_of(&vfio->devices[i]) == bus)
+			vfio->devices[i].needs_reset = false;
 }
 
 /* ---- requests ---- */

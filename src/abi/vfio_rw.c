@@ -33,6 +33,9 @@ static int access_registers(const struct bar_access *a, uint64_t pos, uint8_t *b
 {
 	int ret = 0;
 
+	if (!vfio_config_memory_enabled(a->device))
+		return vfio_refuse(UIOMMU_RULE_ORDER, -EIO,
+				   "memory decoding is off, or the function sleeps");
 	for (size_t done = 0; done < count && !ret;) {
 		size_t len = width(pos + done, count - done);
 
@@ -98,9 +101,6 @@ static ssize_t bar_rw(struct vfio_device *device, unsigned bar, uint64_t buf, si
 		a.hidden_first = model->msix_offset;
 		a.hidden_end = model->msix_offset + UINT64_C(16) * model->msix_vectors;
 	}
-	if (!vfio_config_memory_enabled(device))
-		return vfio_refuse(UIOMMU_RULE_ORDER, -EIO,
-				   "memory decoding is off, or the function sleeps");
 	for (; done < count && !ret; done += len) {
 		len = block_at(pos + done, count - done);
 		if (write)

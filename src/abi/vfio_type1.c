@@ -15,7 +15,6 @@
 #include <sys/resource.h>
 
 #include "abi/vfio_private.h"
-#include "space/space.h"
 #include "util/alloc.h"
 
 #define MAX_RANGES 32 /* on the stack; more come from the allocator */
@@ -78,6 +77,8 @@ void vfio_type1_destroy(struct vfio_type1 *type1)
 	if (!type1)
 		return;
 	uiommu_ioas_unmap(type1->ioas, UIOMMU_RANGE_ALL, &bytes, area_removed, type1);
+	if (type1->owes)
+		area_removed(type1, &type1->owed);
 	uiommu_domain_destroy(type1->domain);
 	uiommu_ioas_destroy(type1->ioas);
 	uiommu_free(type1->invalid, type1->invalid_room * sizeof(*type1->invalid));
@@ -146,6 +147,8 @@ static int add_ranges(const struct vfio_type1 *type1, struct vfio_caps *caps)
 	int ret;
 
 	uiommu_ioas_ranges(type1->ioas, NULL, &count);
+	if (!count)
+		return 0;
 	size = sizeof(*body) + count * sizeof(body->ranges[0]);
 	body = uiommu_alloc(size);
 	if (!body)
@@ -248,13 +251,53 @@ static bool vaddr_is_invalid(const struct vfio_type1 *type1, size_t count, uint6
 	return false;
 }
 
+/* An entry of an I/O page table has 52 bits; no program has memory beyond. */
+static bool fits_entry(struct uiommu_range source)
+{
+	return !(source.last >> 52);
+}
+
+/*
+ * Point a mapping to another address. There is no doing it in place, so for want of memory it may
+ * end with neither the new mapping nor the old. That one is then owed: restore() comes first in
+ * every request until it is back, so that none sees the space without it.
+ */
+static int move_area(struct vfio_type1 *type1, const struct uiommu_area *area, uint64_t vaddr)
+{
+	uint64_t bytes;
+	int ret;
+
+	ret = uiommu_ioas_unmap(type1->ioas, area->range, &bytes, NULL, NULL);
+	if (ret)
+		return ret;
+	ret = uiommu_ioas_map(type1->ioas, area->range, vaddr, area->prot, area->tag);
+	if (ret && uiommu_ioas_map(type1->ioas, area->range, area->addr, area->prot, area->tag)) {
+		type1->owed = *area;
+		type1->owes = true;
+	}
+	return ret;
+}
+
+static int restore(struct vfio_type1 *type1)
+{
+	const struct uiommu_area *area = &type1->owed;
+	int ret;
+
+	if (!type1->owes)
+		return 0;
+	ret = uiommu_ioas_map(type1->ioas, area->range, area->addr, area->prot, area->tag);
+	if (!ret)
+		type1->owes = false;
+	return ret;
+}
+
 /* MAP_DMA with VADDR: the same IOVAs, at another address of the program's. */
 static int set_vaddr(struct vfio_type1 *type1, const struct request *req,
 		     const struct uiommu_area *area)
 {
+	struct uiommu_range source = {req->vaddr, req->vaddr + (range_length(req->iova) - 1)};
 	size_t index = 0;
-	uint64_t bytes;
-	int ret;
+	int ret = 0;
 
 	if (!area)
 		return refuse_range(UIOMMU_RULE_NOT_MAPPED, -ENOENT, NULL, req->iova);
@@ -263,17 +306,14 @@ static int set_vaddr(struct vfio_type1 *type1, const struct request *req,
 		return uiommu_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				     "not a mapping that was unmapped with VADDR", req->iova,
 				     area->range);
-	if (req->vaddr != area->addr) {
-		uiommu_ioas_unmap(type1->ioas, area->range, &bytes, NULL, NULL);
-		ret = uiommu_ioas_map(type1->ioas, area->range, req->vaddr, area->prot, area->tag);
-		if (ret) {
-			uiommu_ioas_map(type1->ioas, area->range, area->addr, area->prot,
-					area->tag);
-			return ret;
-		}
-	}
-	type1->invalid[index] = type1->invalid[--type1->invalid_count];
-	return 0;
+	if (!fits_entry(source))
+		return uiommu_refuse(UIOMMU_RULE_SOURCE, -EFAULT, "the program's memory at vaddr",
+				     req->iova, source);
+	if (req->vaddr != area->addr)
+		ret = move_area(type1, area, req->vaddr);
+	if (!ret)
+		type1->invalid[index] = type1->invalid[--type1->invalid_count];
+	return ret;
 }
 
 /* Say which reserved region keeps a request out. */
@@ -313,11 +353,11 @@ static int check_ranges(const struct vfio_type1 *type1, struct uiommu_range iova
 
 static int check_source(const struct vfio_type1 *type1, const struct request *req, uint64_t bytes)
 {
-	const struct uiommu_memory *memory = &uiommu_machine_unit(type1->vfio->machine)->memory;
+	const struct uiommu_memory *memory =
+		uiommu_unit_memory(uiommu_machine_unit(type1->vfio->machine));
 	struct uiommu_range source = {req->vaddr, req->vaddr + (bytes - 1)};
 
-	/* An entry of an I/O page table has 52 bits; no program has memory beyond. */
-	if (!(source.last >> 52) &&
+	if (fits_entry(source) &&
 	    (!memory->ops->check || !memory->ops->check(memory->ctx, req->vaddr, bytes, req->prot)))
 		return 0;
 	return uiommu_refuse(UIOMMU_RULE_SOURCE, -EFAULT, "the program's memory at vaddr",
@@ -624,6 +664,10 @@ static long unmap_dma(struct vfio_type1 *type1, uint64_t arg)
 
 long vfio_type1_ioctl(struct vfio_type1 *type1, uint32_t request, uint64_t arg)
 {
+	int ret = restore(type1);
+
+	if (ret)
+		return ret;
 	switch (request) {
 	case VFIO_IOMMU_GET_INFO:
 		return get_info(type1, arg);

@@ -4,7 +4,8 @@
  *
  * A type 0 header and capabilities at fixed places: power management, MSI, MSI-X and PCI Express,
  * each as the model asks for it; a device serial number in the extended space. A conventional
- * function has 256 bytes and neither power management nor PCI Express.
+ * function has 256 bytes and neither power management nor PCI Express: there MSI comes first, where
+ * QEMU's conventional devices have it.
  *
  * Invariants: a write changes the bits in writable[] and clears those ones it has in clears[],
  * nothing else; power_on[] is what a reset brings back. Everything is under the function's lock but
@@ -17,10 +18,11 @@
 
 #include "device/function.h"
 
-#define CAP_PM	    0x40
-#define CAP_MSI	    0x50
-#define CAP_MSIX    0x70
-#define CAP_EXPRESS 0x80
+#define CAP_PM		     0x40
+#define CAP_MSI_CONVENTIONAL 0x40
+#define CAP_MSI		     0x50
+#define CAP_MSIX	     0x70
+#define CAP_EXPRESS	     0x80
 
 /* Version 3, no PME, neither D1 nor D2. */
 #define PM_VERSION 3
@@ -129,18 +131,19 @@ static void build_msi(struct uiommu_function *fn, unsigned *link)
 {
 	unsigned vectors = fn->model->msi_vectors;
 	uint32_t all = vectors == 32 ? UINT32_MAX : (1u << vectors) - 1;
+	unsigned cap = fn->info.pm_cap ? CAP_MSI : CAP_MSI_CONVENTIONAL;
 	uint32_t flags = PCI_MSI_FLAGS_64BIT | (uint32_t)__builtin_ctz(vectors) << 1;
 
-	build_cap(fn, link, CAP_MSI, PCI_CAP_ID_MSI);
-	fn->info.msi_cap = CAP_MSI;
+	build_cap(fn, link, cap, PCI_CAP_ID_MSI);
+	fn->info.msi_cap = (uint8_t)cap;
 	if (vectors > 1)
 		flags |= PCI_MSI_FLAGS_MASKBIT;
-	field(fn, CAP_MSI + PCI_MSI_FLAGS, 2, flags, PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE);
-	field(fn, CAP_MSI + PCI_MSI_ADDRESS_LO, 4, 0, ~3u);
-	field(fn, CAP_MSI + PCI_MSI_ADDRESS_HI, 4, 0, UINT32_MAX);
-	field(fn, CAP_MSI + PCI_MSI_DATA_64, 2, 0, 0xffff);
+	field(fn, cap + PCI_MSI_FLAGS, 2, flags, PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE);
+	field(fn, cap + PCI_MSI_ADDRESS_LO, 4, 0, ~3u);
+	field(fn, cap + PCI_MSI_ADDRESS_HI, 4, 0, UINT32_MAX);
+	field(fn, cap + PCI_MSI_DATA_64, 2, 0, 0xffff);
 	if (vectors > 1)
-		field(fn, CAP_MSI + PCI_MSI_MASK_64, 4, 0, all);
+		field(fn, cap + PCI_MSI_MASK_64, 4, 0, all);
 }
 
 static void build_msix(struct uiommu_function *fn, unsigned *link)

@@ -4,7 +4,7 @@
  *
  * Functions are added while nobody else uses the machine; after that the list never changes, so it
  * has no lock. Around a fork the locks of the functions are taken in the order of addresses, which
- * is the only time more than one is held.
+ * is the only time more than one is held, then those of the IOMMU and of the interrupt table.
  *
  * A failed addition leaves the machine as it was. Destroy cannot fail.
  */
@@ -14,6 +14,8 @@
 
 #include "device/function.h"
 #include "device/models/models.h"
+#include "platform/platform.h"
+#include "space/space.h"
 #include "util/alloc.h"
 
 #define DEVICES_PER_BUS 32
@@ -257,6 +259,12 @@ static int place(struct uiommu_machine *machine, struct device_spec *spec, char 
 	return 0;
 }
 
+/* What stopped a function from coming up: memory, or what the system or the model has not. */
+static enum uiommu_rule rule_of(int error)
+{
+	return error == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_UNSUPPORTED;
+}
+
 static int add(struct uiommu_machine *machine, const struct uiommu_model *model,
 	       struct device_spec *spec, char *why, size_t why_len)
 {
@@ -269,14 +277,14 @@ static int add(struct uiommu_machine *machine, const struct uiommu_model *model,
 		return spec_refuse(why, why_len, UIOMMU_RULE_NO_MEMORY, -ENOMEM, "out of memory");
 	fn = function_create(machine, model, spec->rid, spec->group, spec->driver, &error);
 	if (!fn)
-		return spec_refuse(why, why_len, UIOMMU_RULE_NO_MEMORY, error,
+		return spec_refuse(why, why_len, rule_of(error), error,
 				   "device %s could not be made: %s", model->name,
 				   strerror(-error));
 	error = model_take_options(fn, spec, why, why_len);
 	if (!error) {
 		error = function_power_on(fn);
 		if (error)
-			spec_refuse(why, why_len, UIOMMU_RULE_NO_MEMORY, error,
+			spec_refuse(why, why_len, rule_of(error), error,
 				    "device %s could not be started: %s", model->name,
 				    strerror(-error));
 	}
@@ -355,12 +363,16 @@ void uiommu_machine_fork_prepare(struct uiommu_machine *machine)
 
 	for (i = 0; i < machine->count; i++)
 		worker_fork_prepare(machine->functions[i]);
+	unit_fork_prepare(machine->unit);
+	irq_table_fork_prepare(&machine->platform->irqs);
 }
 
 void uiommu_machine_fork_parent(struct uiommu_machine *machine)
 {
 	size_t i;
 
+	irq_table_fork_parent(&machine->platform->irqs);
+	unit_fork_parent(machine->unit);
 	for (i = machine->count; i--;)
 		worker_fork_parent(machine->functions[i]);
 }
@@ -369,6 +381,8 @@ void uiommu_machine_fork_child(struct uiommu_machine *machine)
 {
 	size_t i;
 
+	irq_table_fork_child(&machine->platform->irqs);
+	unit_fork_child(machine->unit);
 	for (i = 0; i < machine->count; i++)
 		worker_fork_child(machine->functions[i]);
 }

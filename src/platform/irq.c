@@ -37,11 +37,32 @@ void irq_table_destroy(struct irq_table *table)
 	pthread_mutex_destroy(&table->lock);
 }
 
+void irq_table_fork_prepare(struct irq_table *table)
+{
+	pthread_mutex_lock(&table->lock);
+}
+
+void irq_table_fork_parent(struct irq_table *table)
+{
+	pthread_mutex_unlock(&table->lock);
+}
+
+void irq_table_fork_child(struct irq_table *table)
+{
+	irq_table_init(table);
+}
+
 static struct irq_block *entry_get(struct irq_table *table, uint32_t entry)
 {
 	struct irq_block **page = table->pages[entry >> 8];
 
 	return page ? page[entry & 255] : NULL;
+}
+
+static int refuse(int error)
+{
+	return uiommu_refuse(error == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_ARGUMENT, error,
+			     "interrupt block", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 }
 
 /* Make sure that the entries can be written. */
@@ -52,7 +73,7 @@ static int entries_prepare(struct irq_table *table, uint32_t first, uint32_t cou
 			continue;
 		table->pages[page] = uiommu_alloc(256 * sizeof(struct irq_block *));
 		if (!table->pages[page])
-			return -ENOMEM;
+			return refuse(-ENOMEM);
 	}
 	return 0;
 }
@@ -90,11 +111,11 @@ int irq_table_alloc(struct irq_table *table, uiommu_rid rid, unsigned count, uio
 	struct irq_block *block;
 	int ret;
 
-	if (!count || count > 2048)
-		return -EINVAL;
+	if (!count || count > 2048 || !fn)
+		return refuse(-EINVAL);
 	block = uiommu_alloc(sizeof(*block));
 	if (!block)
-		return -ENOMEM;
+		return refuse(-ENOMEM);
 	*block = (struct irq_block){.fn = fn, .ctx = ctx, .count = count, .rid = rid};
 	pthread_mutex_lock(&table->lock);
 	ret = find_run(table, count, is_pow2(count) ? count : 1, &block->first);

@@ -23,6 +23,10 @@ struct irq_table {
 
 void irq_table_init(struct irq_table *table);
 void irq_table_destroy(struct irq_table *table);
+/* Around fork(), while no handler can run. */
+void irq_table_fork_prepare(struct irq_table *table);
+void irq_table_fork_parent(struct irq_table *table);
+void irq_table_fork_child(struct irq_table *table);
 
 /* Allocate count entries (aligned to count if it is a power of two); *first is the first.
  * -ENOSPC, -EINVAL, -ENOMEM. */

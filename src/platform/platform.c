@@ -32,7 +32,7 @@ static const struct platform_kind *find_kind(const char *name, size_t len)
 
 UIOMMU_API const char *uiommu_platform_summary(const char *name)
 {
-	const struct platform_kind *kind = find_kind(name, strlen(name));
+	const struct platform_kind *kind = name ? find_kind(name, strlen(name)) : NULL;
 
 	return kind ? kind->summary : NULL;
 }
@@ -95,19 +95,24 @@ static int refuse_name(const char *spec, size_t len, char *why, size_t why_len)
 UIOMMU_API int uiommu_platform_create(const char *spec, struct uiommu_platform **out, char *why,
 				      size_t why_len)
 {
-	size_t name_len = strcspn(spec, ",");
-	const struct platform_kind *kind = find_kind(spec, name_len);
+	const struct platform_kind *kind;
 	struct uiommu_platform *platform;
+	size_t name_len;
 	int ret;
 
 	if (!why)
 		why_len = 0;
+	if (!spec)
+		spec = "";
+	name_len = strcspn(spec, ",");
+	kind = find_kind(spec, name_len);
 	if (!kind)
 		return refuse_name(spec, name_len, why, why_len);
 	platform = uiommu_alloc(sizeof(*platform));
 	if (!platform) {
 		snprintf(why, why_len, "out of memory");
-		return -ENOMEM;
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "platform", UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
 	}
 	platform->kind = kind;
 	platform->facts = kind->facts;

@@ -3,7 +3,7 @@
  * Platform x86-vtd: a PC with Intel VT-d, interrupt remapping on.
  *
  * Intel Virtualization Technology for Directed I/O, architecture specification, rev. 4.1:
- * section 3.15 "Handling Requests to Interrupt Address Range": writes to 0xfee00000-0xfeefffff are
+ * "Handling Requests to Interrupt Address Range" in chapter 3: writes to 0xfee00000-0xfeefffff are
  * interrupts and are never translated; 5.1.2.2 "Interrupt Requests in Remappable Format": address
  * bits 19:5 handle[14:0], 4 format (1), 3 SHV, 2 handle[15]; data bits 15:0 subhandle if SHV.
  * Linux reserves the same range for every device (drivers/iommu/intel, type "msi").

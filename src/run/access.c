@@ -14,6 +14,7 @@
 #include "run/bars.h"
 #include "run/copy.h"
 #include "run/emulate.h"
+#include "run/pace.h"
 #include "run/real.h"
 #include "run/regs.h"
 #include "run/report.h"
@@ -63,6 +64,8 @@ int access_store(uint64_t addr, const void *buf, unsigned len)
 		return ret;
 	if (!ret)
 		return copy_safely((void *)(uintptr_t)addr, buf, len);
+	/* Before the model sees it: its worker may be on another processor and at once. */
+	pace_stored();
 	return uiommu_function_bar_write(bar.function, bar.bar, bar.offset + (addr - bar.first),
 					 buf, len);
 }

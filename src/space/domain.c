@@ -122,9 +122,10 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 	struct uiommu_domain *domain;
 	int ret;
 
-	if (!options || options->size < sizeof(*options) || !options->format)
-		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "domain options",
-				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	if (!options || options->size != sizeof(*options) || !options->format)
+		return uiommu_refuse(UIOMMU_RULE_ARGUMENT,
+				     options && options->size > sizeof(*options) ? -E2BIG : -EINVAL,
+				     "domain options", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	domain = uiommu_alloc(sizeof(*domain));
 	if (!domain)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "domain", UIOMMU_RANGE_NONE,

@@ -10,7 +10,8 @@
  * (membarrier(2)), then waits for the ports that are in a section. So either the waiter sees the
  * section, or the port sees what was cleared.
  *
- * Doorbell writes are delivered and faults reported outside of sections, with nothing held.
+ * Doorbell writes are delivered outside of sections, with nothing held. So are faults reported, but
+ * for those of uiommu_port_translate(), whose caller is inside one.
  */
 #include <errno.h>
 #include <linux/membarrier.h>
@@ -31,9 +32,14 @@
 /* Set when membarrier(2) is not to be had: then ports pay for a full fence. */
 static _Atomic bool reader_fence;
 
+/* A refusal shows in the result alone: errno is the program's. */
 static bool membarrier(int command)
 {
-	return !syscall(SYS_membarrier, command, 0, 0);
+	int saved = errno;
+	bool done = !syscall(SYS_membarrier, command, 0, 0);
+
+	errno = saved;
+	return done;
 }
 
 void port_barrier_init(void)
@@ -197,6 +203,45 @@ static int fault(struct uiommu_port *port, uint64_t iova, int access,
 	return -EFAULT;
 }
 
+/* The lowest window that overlaps r, or NULL. */
+static const struct uiommu_doorbell_window *window_at(const struct uiommu_unit *unit,
+						      struct uiommu_range r)
+{
+	const struct uiommu_doorbell_window *lowest = NULL;
+
+	for (size_t i = 0; i < unit->window_count; i++) {
+		const struct uiommu_doorbell_window *window = &unit->windows[i];
+
+		if (range_overlaps(window->range, r) &&
+		    (!lowest || window->range.first < lowest->range.first))
+			lowest = window;
+	}
+	return lowest;
+}
+
+/* What stands at iova for an access that wants memory: a doorbell is none, whatever is mapped
+ * there, and past the end of the space is nothing. Inside a section; *piece is how much follows. */
+static enum uiommu_fault_reason translate_piece(struct uiommu_port *port, uint64_t iova, int access,
+						uint64_t *addr, uint64_t *piece)
+{
+	const struct uiommu_doorbell_window *window =
+		window_at(port->unit, (struct uiommu_range){iova, add_sat(iova, *piece - 1)});
+	enum uiommu_fault_reason reason;
+	struct table_leaf leaf;
+
+	if (window && window->range.first <= iova)
+		return access == UIOMMU_READ ? UIOMMU_FAULT_DOORBELL_READ : UIOMMU_FAULT_INTERRUPT;
+	if (window)
+		*piece = window->range.first - iova;
+	reason = translate(port, iova, access, &leaf);
+	if (reason)
+		return reason;
+	*addr = leaf.addr + (iova - leaf.range.first);
+	if (*piece - 1 > leaf.range.last - iova)
+		*piece = leaf.range.last - iova + 1;
+	return UIOMMU_FAULT_NONE;
+}
+
 UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova, uint64_t len,
 					 int access, struct uiommu_segment *segments, size_t *count)
 {
@@ -207,19 +252,14 @@ UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova
 	if (len > INT64_MAX)
 		len = INT64_MAX;
 	while (done < len) {
+		uint64_t addr = 0, piece = len - done;
 		enum uiommu_fault_reason reason;
-		struct table_leaf leaf;
-		uint64_t addr, piece;
 
-		/* Past the end of the space there is nothing to translate. */
-		reason = iova + done < iova ? UIOMMU_FAULT_BEYOND
-					    : translate(port, iova + done, access, &leaf);
+		reason = iova + done < iova
+				 ? UIOMMU_FAULT_BEYOND
+				 : translate_piece(port, iova + done, access, &addr, &piece);
 		if (reason)
 			return fault(port, iova + done, access, reason, 0);
-		addr = leaf.addr + (iova + done - leaf.range.first);
-		piece = leaf.range.last - (iova + done) + 1;
-		if (piece > len - done)
-			piece = len - done;
 		if (n && segments[n - 1].addr + segments[n - 1].len == addr) {
 			segments[n - 1].len += piece;
 		} else {
@@ -234,15 +274,6 @@ UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova
 }
 
 /* ---- access ---- */
-
-static const struct uiommu_doorbell_window *window_at(const struct uiommu_unit *unit,
-						      struct uiommu_range r)
-{
-	for (size_t i = 0; i < unit->window_count; i++)
-		if (range_overlaps(unit->windows[i].range, r))
-			return &unit->windows[i];
-	return NULL;
-}
 
 /* A doorbell takes aligned 32-bit writes and nothing else. */
 static int ring_doorbell(struct uiommu_port *port, const struct uiommu_doorbell_window *window,

@@ -2,7 +2,8 @@
 /*
  * The objects of this folder as they see each other. Public functions are in <uiommu/space.h>.
  *
- * Locks, in this order: ioas->lock, unit->lock. Nothing is called back under unit->lock.
+ * Locks, in this order: unit->attach_lock, ioas->lock, unit->lock. Nothing is called back under
+ * unit->lock.
  * Ports take none: see port.c for how unmap and detach wait for them.
  */
 #ifndef SPACE_SPACE_H
@@ -84,6 +85,7 @@ struct slot {
 };
 
 struct uiommu_unit {
+	pthread_mutex_t attach_lock;	  /* one attach or detach at a time */
 	pthread_mutex_t lock;		  /* guards slots, ports, domains' attached, retired */
 	struct slot **buses[256];	  /* [bus][device and function] */
 	struct uiommu_port *ports;	  /* linked */
@@ -106,6 +108,11 @@ struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid);
  * before this call. unit->lock held. */
 void unit_wait(struct uiommu_unit *unit, const struct slot *slot,
 	       const struct uiommu_domain *domain);
+
+/* Around fork(): nobody else is inside an operation on the unit when the process is copied. */
+void unit_fork_prepare(struct uiommu_unit *unit);
+void unit_fork_parent(struct uiommu_unit *unit);
+void unit_fork_child(struct uiommu_unit *unit);
 
 /* ---- port ---- */
 

@@ -7,6 +7,8 @@
  * replaced with one store, and whoever replaced it waits for the slot's ports before it goes on.
  *
  * Locks: unit->lock for slots, ports and counts; taken after an ioas->lock, never before one.
+ * unit->attach_lock, before both, makes attaching and detaching one step: who has detached finds
+ * nothing of the attachment left in the domain's IOAS, even if somebody else was moving it away.
  */
 #include <errno.h>
 #include <sched.h>
@@ -42,29 +44,39 @@ UIOMMU_API const char *uiommu_fault_reason_name(enum uiommu_fault_reason reason)
 	return (size_t)reason < sizeof(reasons) / sizeof(reasons[0]) ? reasons[reason] : "?";
 }
 
-static int refuse_options(void)
+static int refuse_options(int error)
 {
-	return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "unit options", UIOMMU_RANGE_NONE,
-			     UIOMMU_RANGE_NONE);
+	return uiommu_refuse(error == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_ARGUMENT, error,
+			     "unit options", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+}
+
+/* Can it be read and written? */
+static bool memory_usable(const struct uiommu_memory *memory)
+{
+	const struct uiommu_memory_ops *ops = memory->ops;
+
+	return ops && ops->size >= sizeof(*ops) && ops->read && ops->write;
 }
 
 static int set_options(struct uiommu_unit *unit, const struct uiommu_unit_options *o)
 {
 	unit->memory = o->memory ? *o->memory : uiommu_memory_self;
+	if (!memory_usable(&unit->memory))
+		return refuse_options(-EINVAL);
 	if (o->iotlb_entries != UIOMMU_IOTLB_OFF) {
 		uint32_t entries = o->iotlb_entries ? o->iotlb_entries : DEFAULT_IOTLB;
 
 		if (entries > MAX_IOTLB)
-			return refuse_options();
+			return refuse_options(-EINVAL);
 		unit->iotlb_entries = pow2_ceil(entries);
 	}
 	for (size_t i = 0; i < o->window_count; i++)
 		if (!range_valid(o->windows[i].range) || !o->windows[i].write)
-			return refuse_options();
+			return refuse_options(-EINVAL);
 	if (o->window_count) {
 		unit->windows = uiommu_alloc_array(o->window_count, sizeof(*unit->windows));
 		if (!unit->windows)
-			return -ENOMEM;
+			return refuse_options(-ENOMEM);
 		memcpy(unit->windows, o->windows, o->window_count * sizeof(*unit->windows));
 		unit->window_count = o->window_count;
 	}
@@ -82,12 +94,8 @@ UIOMMU_API int uiommu_unit_create(const struct uiommu_unit_options *options,
 
 	if (!options)
 		options = &defaults;
-	if (options->size < sizeof(*options))
-		return refuse_options();
-	if (options->size > sizeof(*options)) {
-		refuse_options();
-		return -E2BIG;
-	}
+	if (options->size != sizeof(*options))
+		return refuse_options(options->size > sizeof(*options) ? -E2BIG : -EINVAL);
 	unit = uiommu_alloc(sizeof(*unit));
 	if (!unit)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "unit", UIOMMU_RANGE_NONE,
@@ -97,6 +105,7 @@ UIOMMU_API int uiommu_unit_create(const struct uiommu_unit_options *options,
 		uiommu_free(unit, sizeof(*unit));
 		return ret;
 	}
+	pthread_mutex_init(&unit->attach_lock, NULL);
 	pthread_mutex_init(&unit->lock, NULL);
 	port_barrier_init();
 	*out = unit;
@@ -116,7 +125,31 @@ UIOMMU_API void uiommu_unit_destroy(struct uiommu_unit *unit)
 	}
 	uiommu_free(unit->windows, unit->window_count * sizeof(*unit->windows));
 	pthread_mutex_destroy(&unit->lock);
+	pthread_mutex_destroy(&unit->attach_lock);
 	uiommu_free(unit, sizeof(*unit));
+}
+
+void unit_fork_prepare(struct uiommu_unit *unit)
+{
+	pthread_mutex_lock(&unit->attach_lock);
+	pthread_mutex_lock(&unit->lock);
+}
+
+void unit_fork_parent(struct uiommu_unit *unit)
+{
+	pthread_mutex_unlock(&unit->lock);
+	pthread_mutex_unlock(&unit->attach_lock);
+}
+
+void unit_fork_child(struct uiommu_unit *unit)
+{
+	pthread_mutex_init(&unit->lock, NULL);
+	pthread_mutex_init(&unit->attach_lock, NULL);
+}
+
+UIOMMU_API const struct uiommu_memory *uiommu_unit_memory(struct uiommu_unit *unit)
+{
+	return &unit->memory;
 }
 
 struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid)
@@ -159,7 +192,7 @@ static void wait_port(struct uiommu_port *port)
 	for (unsigned i = 0; atomic_load_explicit(&port->section, memory_order_acquire) == section;
 	     i++)
 		if (i >= SPINS + YIELDS)
-			nanosleep(&pause, NULL);
+			clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 		else if (i >= SPINS)
 			sched_yield();
 }
@@ -241,17 +274,15 @@ static struct attachment *slot_switch(struct uiommu_unit *unit, struct slot *slo
 	return old;
 }
 
-UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid,
-				    const struct uiommu_resv_region *regions, size_t count,
-				    const char *name)
+/* unit->attach_lock held. */
+static int attach_locked(struct uiommu_domain *domain, uiommu_rid rid,
+			 const struct uiommu_resv_region *regions, size_t count, const char *name)
 {
 	struct uiommu_unit *unit = domain->unit;
 	struct attachment *attachment, *old = NULL;
 	struct slot *slot;
-	int ret = check_regions(regions, count, name);
+	int ret;
 
-	if (ret)
-		return ret;
 	attachment = uiommu_alloc(sizeof(*attachment));
 	if (!attachment)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, UIOMMU_RANGE_NONE,
@@ -276,12 +307,27 @@ UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid
 	return 0;
 }
 
+UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid,
+				    const struct uiommu_resv_region *regions, size_t count,
+				    const char *name)
+{
+	int ret = check_regions(regions, count, name);
+
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&domain->unit->attach_lock);
+	ret = attach_locked(domain, rid, regions, count, name);
+	pthread_mutex_unlock(&domain->unit->attach_lock);
+	return ret;
+}
+
 UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid rid)
 {
 	struct uiommu_unit *unit = domain->unit;
 	struct attachment *old = NULL;
 	struct slot **bus, *slot;
 
+	pthread_mutex_lock(&unit->attach_lock);
 	pthread_mutex_lock(&unit->lock);
 	bus = unit->buses[rid >> 8];
 	slot = bus ? bus[rid & 0xff] : NULL;
@@ -289,6 +335,7 @@ UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid ri
 		old = slot_switch(unit, slot, NULL);
 	pthread_mutex_unlock(&unit->lock);
 	let_go(old);
+	pthread_mutex_unlock(&unit->attach_lock);
 }
 
 UIOMMU_API void uiommu_unit_stats(struct uiommu_unit *unit, struct uiommu_unit_stats *stats)

@@ -4,6 +4,7 @@
  */
 #include "util/alloc.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -32,15 +33,20 @@ static void *map_aligned(size_t size, size_t align)
 	return ptr + head;
 }
 
+/* Running out of memory shows in the result alone: errno is the program's. */
 static void *default_alloc(size_t size, size_t align)
 {
+	int saved = errno;
 	void *ptr;
 
 	if (size >= BIG)
-		return map_aligned(size, align);
-	if (posix_memalign(&ptr, align, size))
-		return NULL;
-	return memset(ptr, 0, size);
+		ptr = map_aligned(size, align);
+	else if (posix_memalign(&ptr, align, size))
+		ptr = NULL;
+	else
+		memset(ptr, 0, size);
+	errno = saved;
+	return ptr;
 }
 
 static void default_release(void *ptr, size_t size)

@@ -92,22 +92,38 @@ int uiommu_refuse(enum uiommu_rule rule, int error, const char *owner, struct ui
 	return error;
 }
 
+/* What was asked for, and what is in the way and whose it is; as far as they apply. */
+static void format_ranges(const struct uiommu_refusal *r, char *buf, size_t len)
+{
+	size_t used = 0;
+
+	buf[0] = 0;
+	if (range_valid(r->asked))
+		used = snprintf(buf, len, "; asked for [0x%" PRIx64 ", 0x%" PRIx64 "]",
+				r->asked.first, r->asked.last);
+	if (!range_valid(r->blocking))
+		return;
+	if (r->rule == UIOMMU_RULE_ALIGNMENT)
+		snprintf(buf + used, len - used, "; a page is 0x%" PRIx64,
+			 r->blocking.last - r->blocking.first + 1);
+	else
+		snprintf(buf + used, len - used,
+			 "; in the way: [0x%" PRIx64 ", 0x%" PRIx64 "] (%s%s%s)", r->blocking.first,
+			 r->blocking.last,
+			 r->rule == UIOMMU_RULE_RESERVED ? uiommu_resv_name(r->resv) : "",
+			 r->rule == UIOMMU_RULE_RESERVED ? " region of " : "", r->owner);
+}
+
 UIOMMU_API int uiommu_refusal_format(const struct uiommu_refusal *r, char *buf, size_t len)
 {
-	char asked[64] = "", blocking[64] = "", owner[UIOMMU_OWNER_MAX + 16] = "";
+	bool known = (size_t)r->rule < sizeof(rules) / sizeof(rules[0]);
+	/* Without a range in the way, the owner says what the rule was applied to. */
+	bool apart = r->owner[0] && (!range_valid(r->blocking) || r->rule == UIOMMU_RULE_ALIGNMENT);
+	char ranges[2 * UIOMMU_OWNER_MAX + 128];
 
-	if (range_valid(r->asked))
-		snprintf(asked, sizeof(asked), " [0x%" PRIx64 ", 0x%" PRIx64 "]", r->asked.first,
-			 r->asked.last);
-	if (range_valid(r->blocking))
-		snprintf(blocking, sizeof(blocking), "; in the way: [0x%" PRIx64 ", 0x%" PRIx64 "]",
-			 r->blocking.first, r->blocking.last);
-	if (r->owner[0])
-		snprintf(owner, sizeof(owner), " (%s: %s%s)",
-			 r->rule == UIOMMU_RULE_RESERVED ? uiommu_resv_name(r->resv) : "by",
-			 r->owner, "");
-	return snprintf(buf, len, "%s:%s %s%s%s: %s", uiommu_rule_name(r->rule), asked,
-			(size_t)r->rule < sizeof(rules) / sizeof(rules[0]) ? rules[r->rule].words
-									   : "?",
-			blocking, owner, strerrorname_np(-r->error) ?: "no error");
+	format_ranges(r, ranges, sizeof(ranges));
+	return snprintf(buf, len, "%s by rule '%s': %s%s%s%s%s",
+			strerrorname_np(-r->error) ?: "no error", uiommu_rule_name(r->rule),
+			known ? rules[r->rule].words : "?", apart ? " (" : "",
+			apart ? r->owner : "", apart ? ")" : "", ranges);
 }

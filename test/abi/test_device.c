@@ -57,7 +57,9 @@ static void test_info(void **state)
 	}
 	assert_int_equal(rig_ioctl(&o.rig, o.edu.device, VFIO_DEVICE_GET_INFO, NULL), -EFAULT);
 	assert_int_equal(rig_ioctl(&o.rig, o.edu.device, VFIO_GROUP_GET_STATUS, NULL), -ENOTTY);
-	assert_int_equal(rig_ioctl(&o.rig, o.edu.device, _IO(';', 100 + 18), NULL), -EINVAL);
+	assert_int_equal(rig_ioctl(&o.rig, o.edu.device, _IO(';', 100 + 18), NULL), -EFAULT);
+	assert_int_equal(rig_ioctl(&o.rig, o.edu.device, _IO(';', 100 + 18), (uint32_t[4]){16}),
+			 -EINVAL);
 	rig_down(&o.rig);
 }
 
@@ -297,6 +299,11 @@ static void test_msi_registers(void **state)
 	rig_config_set(&o.rig, o.edu.device, msi + PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_ENABLE | 0x70);
 	assert_int_equal(rig_config(&o.rig, o.edu.device, msi + PCI_MSI_FLAGS, 2) & 0x71, 0);
 	assert_int_equal(uiommu_function_config_read(fn, msi + PCI_MSI_FLAGS, 2) & 0x71, 0);
+	/* The low byte is the user's own, and clamped; recorded from Linux. */
+	rig_config_set(&o.rig, o.edu.device, msi + PCI_MSI_FLAGS, 1, 0);
+	assert_int_equal(rig_config(&o.rig, o.edu.device, msi + PCI_MSI_FLAGS, 2), 0);
+	rig_config_set(&o.rig, o.edu.device, msi + PCI_MSI_FLAGS, 1, 0xff);
+	assert_int_equal(rig_config(&o.rig, o.edu.device, msi + PCI_MSI_FLAGS, 2), 0x8e);
 	/* MSI-X control is read-only. */
 	msix = find_cap(&o.rig, o.ioat.device, PCI_CAP_ID_MSIX);
 	assert_true(msix);
@@ -439,6 +446,14 @@ static void test_bar_rw(void **state)
 	assert_int_equal(uiommu_vfio_pread(ioat, bytes, 16, 0x2000), 16);
 	for (int i = 0; i < 16; i++)
 		assert_int_equal(bytes[i], 0xff);
+	/* It does so without memory decoding too, for the device isn't asked. */
+	rig_config_set(&o.rig, o.ioat.device, PCI_COMMAND, 2, 0);
+	memset(bytes, 0, 16);
+	assert_int_equal(uiommu_vfio_pread(ioat, bytes, 16, 0x2000), 16);
+	assert_int_equal(bytes[15], 0xff);
+	assert_int_equal(uiommu_vfio_pwrite(ioat, bytes, 16, 0x2000), 16);
+	assert_int_equal(uiommu_vfio_pread(ioat, bytes, 16, 0x1ff8), -EIO);
+	rig_config_set(&o.rig, o.ioat.device, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
 	assert_int_equal(uiommu_vfio_pwrite(ioat, &value, 4, 0x2008), 4);
 	assert_int_equal(
 		uiommu_function_bar_read(uiommu_vfio_file_function(ioat), 0, 0x2008, &value, 4), 0);
@@ -628,6 +643,13 @@ static void test_bus_reset_on_close(void **state)
 	rig_close(&rig, other.device);
 	other.device = rig_ioctl(&rig, other.group, VFIO_GROUP_GET_DEVICE_FD, "0000:03:01.0");
 	assert_int_equal(rig_reg(&rig, other.device, 0, 4), 0);
+	/* And if the last one to go is a function that has a reset of its own. */
+	s.device = rig_ioctl(&rig, s.group, VFIO_GROUP_GET_DEVICE_FD, "0000:03:00.0");
+	rig_reg_set(&rig, other.device, 0, 4, 0x22222222);
+	rig_close(&rig, other.device);
+	rig_close(&rig, s.device);
+	other.device = rig_ioctl(&rig, other.group, VFIO_GROUP_GET_DEVICE_FD, "0000:03:01.0");
+	assert_int_equal(rig_reg(&rig, other.device, 0, 4), 0);
 	rig_down(&rig);
 }
 
@@ -648,6 +670,8 @@ static void test_feature(void **state)
 		{"migration", 8, PROBE | GET | 1, -ENOTTY},
 		{"migration state", 8, GET | 2, -ENOTTY},
 		{"logging", 8, PROBE | SET | 6, -ENOTTY},
+		{"precopy", 8, PROBE | 12, -EINVAL},
+		{"precopy: set", 8, SET | 12, -EINVAL},
 		{"beyond", 8, PROBE | 0xffff, -ENOTTY},
 		{"low power: probe", 8, PROBE | 3, 0},
 		{"low power: probe set", 8, PROBE | SET | 3, 0},

@@ -37,6 +37,7 @@ static const struct request requests[] = {
 	{"GET_REGION_INFO", 'd', VFIO_DEVICE_GET_REGION_INFO, 32, {32}},
 	{"GET_IRQ_INFO", 'd', VFIO_DEVICE_GET_IRQ_INFO, 16, {16}},
 	{"SET_IRQS", 'd', VFIO_DEVICE_SET_IRQS, 21, {21, 2 | 32, 4, 0, 1, 0}},
+	{"IOEVENTFD", 'd', VFIO_DEVICE_IOEVENTFD, 28, {28, 4, 4, 0, 0, 0, 0}},
 	{"FEATURE", 'd', VFIO_DEVICE_FEATURE, 8, {8, 1 << 18 | 3}},
 };
 
@@ -47,9 +48,14 @@ static int descriptor(const struct session *s, char kind)
 
 static void fill(const struct rig *rig, const struct request *r, void *to)
 {
+	static int event = -1;
 	uint64_t vaddr = (uintptr_t)rig->memory;
 
+	if (event < 0)
+		event = eventfd(0, EFD_NONBLOCK);
 	memcpy(to, r->words, r->size);
+	if (r->request == VFIO_DEVICE_IOEVENTFD)
+		memcpy((char *)to + 24, &event, sizeof(event));
 	if (r->request == VFIO_IOMMU_MAP_DMA)
 		memcpy((char *)to + 8, &vaddr, sizeof(vaddr));
 }
@@ -393,6 +399,16 @@ static bool step_unmask(struct sweep *w)
 	return !rig_irqs(&w->rig, w->s.device, 4 | 16, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, &fd);
 }
 
+static bool step_ioeventfd(struct sweep *w)
+{
+	struct vfio_device_ioeventfd arg = {.argsz = 28, .flags = 4, .offset = 4, .fd = w->unmask};
+	int before = w->rig.eventfds;
+	bool ok = !rig_ioctl(&w->rig, w->s.device, VFIO_DEVICE_IOEVENTFD, &arg);
+
+	assert_int_equal(w->rig.eventfds, before + ok);
+	return ok;
+}
+
 static bool step_unmap(struct sweep *w)
 {
 	uint64_t size = 0;
@@ -404,10 +420,10 @@ static bool step_unmap(struct sweep *w)
 }
 
 static bool (*const steps[])(struct sweep *w) = {
-	step_container,	   step_group,	step_set_container, step_set_iommu,
-	step_second_group, step_info,	step_map,	    step_vaddr,
-	step_new_vaddr,	   step_device, step_region,	    step_msi,
-	step_msi_off,	   step_intx,	step_unmask,	    step_unmap,
+	step_container, step_group, step_set_container, step_set_iommu, step_second_group,
+	step_info,	step_map,   step_vaddr,		step_new_vaddr, step_device,
+	step_region,	step_msi,   step_msi_off,	step_intx,	step_unmask,
+	step_ioeventfd, step_unmap,
 };
 
 /* A whole session with the nth allocation failing. Every step that fails for it must succeed when
@@ -460,6 +476,75 @@ static void test_allocation_failures(void **state)
 	uiommu_set_allocator(NULL, NULL);
 }
 
+/* No allocation succeeds while this is set. */
+static _Atomic bool no_memory;
+
+static void *alloc_or_not(size_t size, size_t align)
+{
+	void *ptr;
+
+	if (no_memory || posix_memalign(&ptr, align, size))
+		return NULL;
+	return memset(ptr, 0, size);
+}
+
+static void release(void *ptr, size_t size)
+{
+	free(ptr);
+}
+
+/* A mapping that is to get a new vaddr is never lost, even if there is no memory at all. */
+static void test_vaddr_without_memory(void **state)
+{
+	struct vfio_iommu_type1_info info = {.argsz = sizeof(info)};
+	const uint64_t iova = UINT64_C(0x123456789000);
+	uint64_t size = 3 * PAGE;
+	struct session s;
+	struct rig rig;
+	long ret;
+
+	uiommu_set_allocator(alloc_or_not, release);
+	assert_true(rig_up(&rig, NULL));
+	s = rig_session(&rig, 0, VFIO_TYPE1v2_IOMMU, NULL);
+	assert_int_equal(rig_map(&rig, s.container, 3, iova, size, rig.memory), 0);
+	assert_int_equal(rig_unmap(&rig, s.container, VFIO_DMA_UNMAP_FLAG_VADDR, iova, &size), 0);
+	/* An address that no table can hold is refused before anything is touched. */
+	assert_int_equal(rig_map(&rig, s.container, VFIO_DMA_MAP_FLAG_VADDR, iova, size,
+				 (void *)(UINT64_C(1) << 60)),
+			 -EFAULT);
+	no_memory = true;
+	ret = rig_map(&rig, s.container, VFIO_DMA_MAP_FLAG_VADDR, iova, size,
+		      rig.memory + 4 * PAGE);
+	assert_int_equal(ret, -ENOMEM);
+	assert_int_equal(rig_ioctl(&rig, s.container, VFIO_IOMMU_GET_INFO, &info), -ENOMEM);
+	no_memory = false;
+	assert_int_equal(rig_map(&rig, s.container, 3, iova + PAGE, PAGE, rig.memory), -EEXIST);
+	/* It still waits for its vaddr. */
+	assert_int_equal(rig_map(&rig, s.container, VFIO_DMA_MAP_FLAG_VADDR, iova, size,
+				 rig.memory + 4 * PAGE),
+			 0);
+	assert_int_equal(rig_unmap(&rig, s.container, 0, iova, &size), 0);
+	assert_int_equal(size, 3 * PAGE);
+	/* Owed when all is taken down, it is accounted for. */
+	assert_int_equal(rig_map(&rig, s.container, 3, iova, size, rig.memory), 0);
+	assert_int_equal(rig_unmap(&rig, s.container, VFIO_DMA_UNMAP_FLAG_VADDR, iova, &size), 0);
+	no_memory = true;
+	assert_int_equal(rig_map(&rig, s.container, VFIO_DMA_MAP_FLAG_VADDR, iova, size,
+				 rig.memory + 4 * PAGE),
+			 -ENOMEM);
+	session_close(&rig, &s);
+	no_memory = false;
+	{
+		struct uiommu_vfio_stats stats;
+
+		uiommu_vfio_stats(rig.vfio, &stats);
+		assert_int_equal(stats.live, 0);
+		assert_int_equal(stats.live_bytes, 0);
+	}
+	rig_down(&rig);
+	uiommu_set_allocator(NULL, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -468,6 +553,7 @@ int main(void)
 		cmocka_unit_test(test_races),
 		cmocka_unit_test(test_threads),
 		cmocka_unit_test(test_allocation_failures),
+		cmocka_unit_test(test_vaddr_without_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -191,6 +191,7 @@ static void test_capabilities(void **state)
 	info = uiommu_function_info(rig.fn);
 	assert_false(info->flr);
 	assert_int_equal(info->pm_cap | info->pcie_cap | info->msix_cap, 0);
+	assert_int_equal(info->msi_cap, 0x40); /* where QEMU has it */
 	assert_int_equal(cfg(&rig, PCI_CAPABILITY_LIST, 1), info->msi_cap);
 	assert_int_equal(cfg(&rig, info->msi_cap, 4), 0x00800005);
 	rig_down(&rig);

@@ -101,6 +101,62 @@ static void test_fork_busy(void **state)
 	rig_down(&rig);
 }
 
+/* While others use the IOMMU and the interrupt table: the child needs the locks of both. */
+static void on_irq(void *ctx, unsigned vector)
+{
+}
+
+static void *use_machine(void *arg)
+{
+	struct rig *rig = arg;
+	struct uiommu_msi_message message;
+	struct uiommu_unit_stats stats;
+	uint32_t handle;
+
+	while (!__atomic_load_n(&rig->arrived[0], __ATOMIC_RELAXED)) {
+		uiommu_unit_stats(uiommu_machine_unit(rig->machine), &stats);
+		if (!uiommu_platform_irq_alloc(uiommu_machine_platform(rig->machine), 8, 1, false,
+					       on_irq, NULL, &message, &handle))
+			uiommu_platform_irq_free(uiommu_machine_platform(rig->machine), handle);
+	}
+	return NULL;
+}
+
+static void test_fork_beside(void **state)
+{
+	pthread_t threads[2];
+	struct rig rig;
+	int i, status;
+
+	FORK_NEEDS_NO_TSAN;
+	rig_up(&rig, NULL, "edu");
+	for (i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, use_machine, &rig), 0);
+	for (i = 0; i < 50; i++) {
+		pid_t pid;
+
+		uiommu_machine_fork_prepare(rig.machine);
+		pid = fork();
+		if (!pid) {
+			struct uiommu_msi_message message;
+			uint32_t handle;
+
+			alarm(20); /* a lock that nobody gives back ends here */
+			uiommu_machine_fork_child(rig.machine);
+			uiommu_function_reset(rig.fn);
+			_exit(-uiommu_platform_irq_alloc(uiommu_machine_platform(rig.machine), 8, 1,
+							 false, on_irq, NULL, &message, &handle));
+		}
+		uiommu_machine_fork_parent(rig.machine);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+	}
+	__atomic_store_n(&rig.arrived[0], 1, __ATOMIC_RELAXED);
+	for (i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	rig_down(&rig);
+}
+
 /* ---- the worker -------------------------------------------------------------------------------
  */
 
@@ -413,6 +469,7 @@ static void test_failing_init(void **state)
 	model.init = fail_init;
 	assert_int_equal(uiommu_machine_add_model(machine, &model, NULL, why, sizeof(why)), -EIO);
 	assert_non_null(strstr(why, "probe"));
+	assert_int_equal(uiommu_last_refusal()->rule, UIOMMU_RULE_UNSUPPORTED);
 	assert_int_equal(finished, 0);
 	model.init = NULL;
 	uiommu_machine_destroy(machine);
@@ -422,11 +479,11 @@ static void test_failing_init(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fork),	     cmocka_unit_test(test_fork_busy),
-		cmocka_unit_test(test_worker),	     cmocka_unit_test(test_pieces),
-		cmocka_unit_test(test_registers),    cmocka_unit_test(test_alloc_failures),
-		cmocka_unit_test(test_failing_init), cmocka_unit_test(test_block_to_table),
-		cmocka_unit_test(test_endless_work),
+		cmocka_unit_test(test_fork),	       cmocka_unit_test(test_fork_busy),
+		cmocka_unit_test(test_fork_beside),    cmocka_unit_test(test_worker),
+		cmocka_unit_test(test_pieces),	       cmocka_unit_test(test_registers),
+		cmocka_unit_test(test_alloc_failures), cmocka_unit_test(test_failing_init),
+		cmocka_unit_test(test_block_to_table), cmocka_unit_test(test_endless_work),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -38,6 +38,7 @@ static void test_create(void **state)
 		{"x86-vtd,", "key=value", -EINVAL},
 		{"x86-vtd,color=red", "aw=", -EINVAL},
 		{"x86-vtdx", "x86-vtd", -ENOENT},
+		{NULL, "x86-vtd", -ENOENT},
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		assert_int_equal(uiommu_platform_create(bad[i].spec, &p, why, sizeof(why)),
@@ -74,7 +75,10 @@ static void test_interrupts(void **state)
 	assert_int_equal(uiommu_platform_irq_alloc(p, 8, 3, false, handler, (void *)0, m, &a), 0);
 	assert_int_equal(uiommu_platform_irq_alloc(p, 16, 8, true, handler, (void *)8, n, &b), 0);
 	assert_int_equal(uiommu_platform_irq_alloc(p, 16, 3, true, handler, NULL, n, &c), -EINVAL);
+	uiommu_clear_refusal();
 	assert_int_equal(uiommu_platform_irq_alloc(p, 16, 0, false, handler, NULL, n, &c), -EINVAL);
+	assert_int_equal(uiommu_last_refusal()->rule, UIOMMU_RULE_ARGUMENT);
+	assert_int_equal(uiommu_platform_irq_alloc(p, 16, 1, false, NULL, NULL, n, &c), -EINVAL);
 	for (unsigned i = 0; i < 8; i++) {
 		assert_int_equal(n[i].address, n[0].address);
 		assert_int_equal(n[i].data, n[0].data + i);
