@@ -132,6 +132,9 @@ UIOMMU_API int uiommu_function_raise(struct uiommu_function *fn, unsigned vector
 UIOMMU_API void uiommu_function_lower(struct uiommu_function *fn);
 /** Have work() called on the worker thread. */
 UIOMMU_API void uiommu_function_kick(struct uiommu_function *fn);
+/** The same, but not before @ns nanoseconds have passed; other kicks in the meantime do not hurry
+ * it. For what hardware takes its time with, and drivers rely on it. */
+UIOMMU_API void uiommu_function_kick_after(struct uiommu_function *fn, uint32_t ns);
 
 /* ---- the machine -------------------------------------------------------------------------------
  */

@@ -192,6 +192,14 @@ typedef void (*uiommu_area_fn)(void *ctx, const struct uiommu_area *area);
 UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
 				 uint64_t *unmapped, uiommu_area_fn each, void *ctx);
 
+/**
+ * Point the area that is exactly @range to memory at @addr, keeping its permissions. Returns when
+ * no device reaches the old memory any more; a DMA in between may fault. -ENOENT RULE_NOT_MAPPED:
+ * no such area; -EINVAL RULE_ALIGNMENT; -EOVERFLOW RULE_WRAP; -ENOMEM. All of them leave it as it
+ * was.
+ */
+UIOMMU_API int uiommu_ioas_move(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr);
+
 /** The first area that ends at or above @iova: 0, or -ENOENT. */
 UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct uiommu_area *area);
 

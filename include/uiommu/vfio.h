@@ -76,9 +76,9 @@ UIOMMU_API int uiommu_vfio_open_container(struct uiommu_vfio *vfio, struct uiomm
  * open already; -ENOMEM. */
 UIOMMU_API int uiommu_vfio_open_group(struct uiommu_vfio *vfio, unsigned number,
 				      struct uiommu_vfio_file **out);
-/** The last descriptor (and, for a device, the last mapping) of this file is gone, and no request on
- * it is under way. What it held is torn down as Linux does it; a group stays while a device of it is
- * open, a container while a group is in it. Never fails. */
+/** The last descriptor (and, for a device, the last mapping) of this file is gone, and no request
+ * on it is under way. What it held is torn down as Linux does it; a group stays while a device of
+ * it is open, a container while a group is in it. Never fails. */
 UIOMMU_API void uiommu_vfio_release(struct uiommu_vfio_file *file);
 
 UIOMMU_API enum uiommu_vfio_kind uiommu_vfio_file_kind(const struct uiommu_vfio_file *file);

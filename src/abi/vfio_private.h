@@ -232,9 +232,6 @@ struct vfio_type1 {
 	/* First addresses of the mappings whose vaddr is invalid, in no order. */
 	uint64_t *invalid;
 	size_t invalid_count, invalid_room;
-	/* A mapping that is to be put back before anything else: vfio_type1.c, move_area(). */
-	struct uiommu_area owed;
-	bool owes;
 };
 
 int vfio_type1_create(struct uiommu_vfio *vfio, bool v2, struct vfio_type1 **out);

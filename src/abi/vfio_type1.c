@@ -77,8 +77,6 @@ void vfio_type1_destroy(struct vfio_type1 *type1)
 	if (!type1)
 		return;
 	uiommu_ioas_unmap(type1->ioas, UIOMMU_RANGE_ALL, &bytes, area_removed, type1);
-	if (type1->owes)
-		area_removed(type1, &type1->owed);
 	uiommu_domain_destroy(type1->domain);
 	uiommu_ioas_destroy(type1->ioas);
 	uiommu_free(type1->invalid, type1->invalid_room * sizeof(*type1->invalid));
@@ -257,40 +255,6 @@ static bool fits_entry(struct uiommu_range source)
 	return !(source.last >> 52);
 }
 
-/*
- * Point a mapping to another address. There is no doing it in place, so for want of memory it may
- * end with neither the new mapping nor the old. That one is then owed: restore() comes first in
- * every request until it is back, so that none sees the space without it.
- */
-static int move_area(struct vfio_type1 *type1, const struct uiommu_area *area, uint64_t vaddr)
-{
-	uint64_t bytes;
-	int ret;
-
-	ret = uiommu_ioas_unmap(type1->ioas, area->range, &bytes, NULL, NULL);
-	if (ret)
-		return ret;
-	ret = uiommu_ioas_map(type1->ioas, area->range, vaddr, area->prot, area->tag);
-	if (ret && uiommu_ioas_map(type1->ioas, area->range, area->addr, area->prot, area->tag)) {
-		type1->owed = *area;
-		type1->owes = true;
-	}
-	return ret;
-}
-
-static int restore(struct vfio_type1 *type1)
-{
-	const struct uiommu_area *area = &type1->owed;
-	int ret;
-
-	if (!type1->owes)
-		return 0;
-	ret = uiommu_ioas_map(type1->ioas, area->range, area->addr, area->prot, area->tag);
-	if (!ret)
-		type1->owes = false;
-	return ret;
-}
-
 /* MAP_DMA with VADDR: the same IOVAs, at another address of the program's. */
 static int set_vaddr(struct vfio_type1 *type1, const struct request *req,
 		     const struct uiommu_area *area)
@@ -310,7 +274,7 @@ static int set_vaddr(struct vfio_type1 *type1, const struct request *req,
 		return uiommu_refuse(UIOMMU_RULE_SOURCE, -EFAULT, "the program's memory at vaddr",
 				     req->iova, source);
 	if (req->vaddr != area->addr)
-		ret = move_area(type1, area, req->vaddr);
+		ret = uiommu_ioas_move(type1->ioas, area->range, req->vaddr);
 	if (!ret)
 		type1->invalid[index] = type1->invalid[--type1->invalid_count];
 	return ret;
@@ -664,10 +628,6 @@ static long unmap_dma(struct vfio_type1 *type1, uint64_t arg)
 
 long vfio_type1_ioctl(struct vfio_type1 *type1, uint32_t request, uint64_t arg)
 {
-	int ret = restore(type1);
-
-	if (ret)
-		return ret;
 	switch (request) {
 	case VFIO_IOMMU_GET_INFO:
 		return get_info(type1, arg);

@@ -17,6 +17,7 @@
 #define DEVICE_FUNCTION_H
 
 #include <pthread.h>
+#include <time.h>
 
 #include <uiommu/device.h>
 
@@ -52,8 +53,9 @@ struct uiommu_function {
 	pthread_t thread;
 	bool worker; /* the thread is there */
 	bool stop;
-	bool kicked; /* work() is to be called */
-	bool master; /* what the port was told */
+	bool kicked;		    /* work() is to be called */
+	struct timespec not_before; /* and not earlier than that, by CLOCK_MONOTONIC */
+	bool master;		    /* what the port was told */
 
 	uint8_t config[CONFIG_EXPRESS];
 	uint8_t power_on[CONFIG_EXPRESS]; /* config after a reset */

@@ -68,6 +68,18 @@ void function_unlock(struct uiommu_function *fn)
 	pthread_mutex_unlock(&fn->lock);
 }
 
+/* Is it too early for the work that is due? */
+static bool too_early(const struct uiommu_function *fn)
+{
+	struct timespec now;
+
+	if (!fn->not_before.tv_sec)
+		return false;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec < fn->not_before.tv_sec ||
+	       (now.tv_sec == fn->not_before.tv_sec && now.tv_nsec < fn->not_before.tv_nsec);
+}
+
 static void *worker_main(void *arg)
 {
 	struct uiommu_function *fn = arg;
@@ -87,6 +99,12 @@ static void *worker_main(void *arg)
 			pthread_cond_wait(&fn->wake, &fn->lock);
 			continue;
 		}
+		if (too_early(fn)) {
+			pthread_cond_clockwait(&fn->wake, &fn->lock, CLOCK_MONOTONIC,
+					       &fn->not_before);
+			continue;
+		}
+		fn->not_before.tv_sec = 0;
 		fn->kicked = false;
 		if (fn->model->work(fn))
 			fn->kicked = true;
@@ -155,6 +173,7 @@ void worker_stop(struct uiommu_function *fn)
 void worker_cancel(struct uiommu_function *fn)
 {
 	fn->kicked = false;
+	fn->not_before.tv_sec = 0;
 	pthread_cond_broadcast(&fn->idle);
 }
 
@@ -164,6 +183,17 @@ void uiommu_function_kick(struct uiommu_function *fn)
 		return;
 	fn->kicked = true;
 	pthread_cond_signal(&fn->wake);
+}
+
+void uiommu_function_kick_after(struct uiommu_function *fn, uint32_t ns)
+{
+	if (fn->kicked || !fn->model->work)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &fn->not_before);
+	fn->not_before.tv_nsec += ns;
+	fn->not_before.tv_sec += fn->not_before.tv_nsec / 1000000000;
+	fn->not_before.tv_nsec %= 1000000000;
+	uiommu_function_kick(fn);
 }
 
 void uiommu_function_drain(struct uiommu_function *fn)

@@ -421,6 +421,63 @@ UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range ran
 	return ret;
 }
 
+/* Replace what the domain has for an area. If there is no memory for the new entries the old ones
+ * come back: the table pages that they need are those that were just set free. */
+static int domain_move(struct uiommu_domain *d, const struct imap_entry *area, uint64_t addr)
+{
+	struct gather gather = GATHER_INIT;
+	int ret;
+
+	table_unmap(&d->table, area->range, &gather);
+	domain_flush(d, &gather);
+	ret = table_map(&d->table, area->range, addr, area->info, &gather);
+	if (!ret)
+		return 0;
+	domain_flush(d, &gather);
+	table_map(&d->table, area->range, area->value, area->info, &gather);
+	return ret;
+}
+
+static int move_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr)
+{
+	struct imap_entry *area = imap_find(&ioas->areas, range.first, NULL);
+	struct uiommu_domain *failed = NULL;
+	struct imap_entry moved;
+	int ret;
+
+	if (!area || area->range.first != range.first || area->range.last != range.last)
+		return uiommu_refuse(UIOMMU_RULE_NOT_MAPPED, -ENOENT, NULL, range,
+				     UIOMMU_RANGE_NONE);
+	ret = check_map(ioas, range, addr, (int)area->info);
+	if (ret)
+		return ret;
+	for (struct uiommu_domain *d = ioas->domains; d && !failed; d = d->next) {
+		ret = domain_move(d, area, addr);
+		if (ret)
+			failed = d;
+	}
+	moved = *area;
+	moved.value = addr;
+	if (!failed) {
+		*area = moved;
+		return 0;
+	}
+	/* Back in the domains before it, which have the pages for it as well. */
+	for (struct uiommu_domain *d = ioas->domains; d != failed; d = d->next)
+		domain_move(d, &moved, area->value);
+	return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, range, UIOMMU_RANGE_NONE);
+}
+
+UIOMMU_API int uiommu_ioas_move(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr)
+{
+	int ret;
+
+	pthread_mutex_lock(&ioas->lock);
+	ret = move_locked(ioas, range, addr);
+	pthread_mutex_unlock(&ioas->lock);
+	return ret;
+}
+
 /* Does an edge of the range lie inside an area that reaches beyond it? */
 static int check_split(struct uiommu_ioas *ioas, struct uiommu_range range)
 {

@@ -226,6 +226,58 @@ static void test_move_and_detach(void **state)
 	uiommu_set_allocator(NULL, NULL);
 }
 
+/* ---- another address for an area ---- */
+
+/* Two domains; a 1 GiB leaf becomes 4 KiB leaves, which needs 513 table pages, at any of which
+ * memory may run out: then each domain still has the old address. */
+static void test_move_area(void **state)
+{
+	const uint64_t g1 = UINT64_C(1) << 30;
+	struct uiommu_domain *domain[2];
+	struct uiommu_area area;
+	struct uiommu_ioas *ioas;
+	struct uiommu_unit *unit;
+	unsigned failures = 0;
+	uint64_t addr;
+	int ret, prot;
+
+	uiommu_set_allocator(failing_alloc, failing_release);
+	for (long nth = 0, done = 0; !done; nth++) {
+		assert_int_equal(uiommu_unit_create(NULL, &unit), 0);
+		assert_int_equal(uiommu_ioas_create(&ioas), 0);
+		for (unsigned i = 0; i < 2; i++)
+			assert_int_equal(uiommu_domain_create(unit, ioas, &d48, &domain[i]), 0);
+		assert_int_equal(
+			uiommu_ioas_map(ioas, R(g1, 2 * g1 - 1), 4 * g1, UIOMMU_READ, unit), 0);
+		assert_int_equal(uiommu_ioas_move(ioas, R(g1, 2 * g1 - 2), 0), -ENOENT);
+		assert_int_equal(uiommu_ioas_move(ioas, R(0, g1 - 1), 0), -ENOENT);
+		assert_int_equal(uiommu_ioas_move(ioas, R(g1, 2 * g1 - 1), 5), -EINVAL);
+		assert_int_equal(uiommu_ioas_move(ioas, R(g1, 2 * g1 - 1), UINT64_C(1) << 52),
+				 -EOVERFLOW);
+		fail_countdown = nth;
+		ret = uiommu_ioas_move(ioas, R(g1, 2 * g1 - 1), PAGE);
+		fail_countdown = -1;
+		assert_true(!ret || ret == -ENOMEM);
+		failures += ret != 0;
+		done = !ret;
+		for (unsigned i = 0; i < 2; i++) {
+			assert_int_equal(uiommu_domain_lookup(domain[i], g1 + 7, &addr, &prot), 0);
+			assert_int_equal(addr, (ret ? 4 * g1 : PAGE) + 7);
+			assert_int_equal(prot, UIOMMU_READ);
+		}
+		assert_int_equal(uiommu_ioas_find(ioas, g1, &area), 0);
+		assert_int_equal(area.addr, ret ? 4 * g1 : PAGE);
+		assert_ptr_equal(area.tag, unit);
+		for (unsigned i = 0; i < 2; i++)
+			uiommu_domain_destroy(domain[i]);
+		uiommu_ioas_destroy(ioas);
+		uiommu_unit_destroy(unit);
+		assert_int_equal(fail_live, 0);
+	}
+	assert_true(failures > 10);
+	uiommu_set_allocator(NULL, NULL);
+}
+
 /* ---- errno ---- */
 
 static void test_errno(void **state)
@@ -245,7 +297,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bad_options),	cmocka_unit_test(test_no_memory_is_told),
 		cmocka_unit_test(test_windows),		cmocka_unit_test(test_errno),
-		cmocka_unit_test(test_move_and_detach),
+		cmocka_unit_test(test_move_and_detach), cmocka_unit_test(test_move_area),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
