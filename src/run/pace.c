@@ -8,8 +8,9 @@
  * after a store waits until the storing thread has used some processor time since, which counts
  * only while it runs, or has gone to sleep, or until patience ends.
  *
- * The last store is described under a sequence count; whoever stores at the same time as another
- * leaves it to the other. No locks; nothing here can fail or wait for ever.
+ * Only the last store counts: of two threads that store at the same time one may go unheeded. A
+ * store in the making may wait for the function's lock, which the worker holds: then its thread
+ * sleeps, and nobody waits for it. No locks; nothing here can fail or wait for ever.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,17 +22,20 @@
 #include "run/real.h"
 
 /* Time of its own that the storing thread gets, and how long it takes to find out, in ns. */
-#define MOMENT	 10000
+#define MOMENT	 20000
 #define LOOK	 30000
 #define PATIENCE 10000000
 
 /* The processor-time clock of any thread of this process (see clock_getcpuclockid(3)). */
 #define THREAD_CLOCK(tid) ((clockid_t)(~(unsigned)(tid) << 3 | 6))
 
+/* The store is still being performed. */
+#define NOT_YET UINT64_MAX
+
 static struct {
-	unsigned sequence; /* odd while the rest changes */
+	unsigned serial; /* counts stores */
 	int thread;
-	uint64_t used; /* its processor time when it stored */
+	uint64_t used; /* its processor time when the store was over */
 } last;
 
 static _Thread_local unsigned waited_for __attribute__((tls_model("initial-exec")));
@@ -46,18 +50,20 @@ static bool read_clock(clockid_t clock, uint64_t *ns)
 	return true;
 }
 
-void pace_stored(void)
+void pace_store_begins(void)
 {
-	unsigned sequence = __atomic_load_n(&last.sequence, __ATOMIC_RELAXED);
+	__atomic_store_n(&last.thread, (int)syscall(SYS_gettid), __ATOMIC_RELAXED);
+	__atomic_store_n(&last.used, NOT_YET, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&last.serial, 1, __ATOMIC_RELEASE);
+}
+
+void pace_store_ends(void)
+{
 	uint64_t used;
 
-	if (!read_clock(CLOCK_THREAD_CPUTIME_ID, &used) || sequence & 1 ||
-	    !__atomic_compare_exchange_n(&last.sequence, &sequence, sequence + 1, false,
-					 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-		return;
-	__atomic_store_n(&last.thread, (int)syscall(SYS_gettid), __ATOMIC_RELAXED);
-	__atomic_store_n(&last.used, used, __ATOMIC_RELAXED);
-	__atomic_store_n(&last.sequence, sequence + 2, __ATOMIC_RELEASE);
+	if (!read_clock(CLOCK_THREAD_CPUTIME_ID, &used))
+		used = 0;
+	__atomic_store_n(&last.used, used, __ATOMIC_RELEASE);
 }
 
 /* Does the thread sleep, or is there no telling? The state follows the name in parentheses. */
@@ -81,16 +87,26 @@ static bool sleeps(int thread)
 	return !state || state[1] != ' ' || state[2] != 'R';
 }
 
-static void wait_for(int thread, uint64_t used)
+/* Has the thread gone on since its store? So it has if it stores again. */
+static bool gone_on(unsigned serial, int thread)
+{
+	uint64_t used = __atomic_load_n(&last.used, __ATOMIC_ACQUIRE), now;
+
+	if (__atomic_load_n(&last.serial, __ATOMIC_RELAXED) != serial)
+		return true;
+	if (used == NOT_YET)
+		return false;
+	return !read_clock(THREAD_CLOCK(thread), &now) || now - used >= MOMENT;
+}
+
+static void wait_for(unsigned serial, int thread)
 {
 	const struct timespec pause = {0, LOOK};
-	uint64_t start, now, runs;
+	uint64_t start, now;
 
 	if (!read_clock(CLOCK_MONOTONIC, &start))
 		return;
-	for (now = start; now - start < PATIENCE;) {
-		if (!read_clock(THREAD_CLOCK(thread), &runs) || runs - used >= MOMENT)
-			return;
+	for (now = start; now - start < PATIENCE && !gone_on(serial, thread);) {
 		read_clock(CLOCK_MONOTONIC, &now);
 		if (now - start < LOOK)
 			continue;
@@ -103,17 +119,10 @@ static void wait_for(int thread, uint64_t used)
 
 void pace_dma(void)
 {
-	unsigned sequence = __atomic_load_n(&last.sequence, __ATOMIC_ACQUIRE);
-	uint64_t used;
-	int thread;
+	unsigned serial = __atomic_load_n(&last.serial, __ATOMIC_ACQUIRE);
 
-	if (__builtin_expect(sequence == waited_for, 1))
+	if (__builtin_expect(serial == waited_for, 1))
 		return;
-	thread = __atomic_load_n(&last.thread, __ATOMIC_RELAXED);
-	used = __atomic_load_n(&last.used, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	if (sequence & 1 || __atomic_load_n(&last.sequence, __ATOMIC_RELAXED) != sequence)
-		return;
-	wait_for(thread, used);
-	waited_for = sequence;
+	waited_for = serial;
+	wait_for(serial, __atomic_load_n(&last.thread, __ATOMIC_RELAXED));
 }

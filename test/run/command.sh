@@ -116,6 +116,15 @@ one=$!
 status 0 run "$files"
 wait $one || fail "two at once: $(cat "$scratch/one")"
 
+# Where namespaces are forbidden: said, and done without.
+forbid='echo 0 >/proc/sys/user/max_user_namespaces && echo 0 >/proc/sys/user/max_mnt_namespaces'
+if unshare -Ur sh -c "$forbid" 2>/dev/null; then
+	status 0 unshare -Ur sh -c "$forbid; '$uiommu' run --verbose '$faults'"
+	says 'no namespaces'
+	status 125 unshare -Ur sh -c "$forbid; '$uiommu' run --namespace yes '$faults'"
+	says 'no namespaces'
+fi
+
 # Nothing is left behind, not even after SIGKILL.
 mkfifo "$scratch/started"
 "$uiommu" run --verbose --namespace "$namespace" sh -c \

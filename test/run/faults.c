@@ -137,7 +137,8 @@ static void peer(struct session *s, volatile char *bar)
 	CHECK(*(volatile uint32_t *)(bar + EDU_LIVENESS) == (uint32_t)~memory[0]);
 }
 
-/* A device is never done before the store that rings its doorbell is over. */
+/* A device is not done before the store that rings its doorbell is over: not as a rule, for a
+ * processor that is taken away at the wrong moment can't be told from one that works. */
 static void doorbell(void)
 {
 	struct session s = open_session(IOAT);
@@ -147,6 +148,7 @@ static void doorbell(void)
 		uint64_t from, to, next;
 	} *null = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	volatile uint64_t *done = (volatile uint64_t *)null + 64;
+	unsigned early = 0;
 
 	null->size = 64;
 	null->control = 0x28; /* null operation, with a completion record */
@@ -157,10 +159,11 @@ static void doorbell(void)
 	for (uint16_t i = 1; i <= 200; i++) {
 		*done = 0;
 		*(volatile uint16_t *)(bar + IOAT_DMACOUNT) = i;
-		CHECK(*done == 0);
+		early += *done != 0;
 		while (!*done)
 			usleep(10);
 	}
+	CHECK(early < 50);
 	munmap((void *)bar, IOAT_BAR_SIZE);
 	close_session(&s);
 	munmap(null, 4096);

@@ -48,7 +48,7 @@ static void links(void)
 	int fd = open("/dev/vfio/vfio", O_RDWR | (int)unknown);
 	ssize_t n;
 
-	CHECK(fd >= 0);
+	CHECK(fd >= 0 && buf);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	n = readlink(path, buf, PATH_MAX - unknown);
 	CHECK(n == 14 && !memcmp(buf, "/dev/vfio/vfio", 14));
