@@ -40,6 +40,9 @@ struct uiommu_vfio_host {
 	 * -EINVAL if it is no eventfd). NULL: dup(). */
 	int (*eventfd_get)(void *ctx, int fd);
 	void (*eventfd_put)(void *ctx, int fd);
+	/** Has the program closed all its descriptors of the eventfd kept as @fd? Linux forgets an
+	 * unmask eventfd then. NULL: no. */
+	bool (*eventfd_orphaned)(void *ctx, int fd);
 	/** Called when a request was refused and a reason is known; @what is e.g.
 	 * "VFIO_IOMMU_MAP_DMA". May be NULL. */
 	void (*refused)(void *ctx, const char *what, const struct uiommu_refusal *refusal);

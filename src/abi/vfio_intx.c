@@ -89,13 +89,25 @@ static void enable(struct vfio_device *device, int fd)
 
 /* ---- unmasking by an eventfd ---- */
 
+static void stop_unmasking(struct vfio_device *device)
+{
+	if (device->unmask >= 0)
+		vfio_waiter_remove(device, device->unmask);
+	device->unmask = -1;
+}
+
 static int unmask_by(struct vfio_device *device, int fd)
 {
+	const struct uiommu_vfio_host *host = &device->vfio->host;
 	uint32_t serial;
 	int own = vfio_waiter_add(device, fd, &serial);
 
 	if (own < 0)
 		return own;
+	/* QEMU closes one and brings another, without a word. */
+	if (device->unmask >= 0 && host->eventfd_orphaned &&
+	    host->eventfd_orphaned(host->ctx, device->unmask))
+		stop_unmasking(device);
 	/* The kernel, too, looks at the descriptor first. */
 	if (device->unmask >= 0) {
 		vfio_waiter_remove(device, own);
@@ -104,13 +116,6 @@ static int unmask_by(struct vfio_device *device, int fd)
 	device->unmask = own;
 	device->unmask_serial = serial;
 	return 0;
-}
-
-static void stop_unmasking(struct vfio_device *device)
-{
-	if (device->unmask >= 0)
-		vfio_waiter_remove(device, device->unmask);
-	device->unmask = -1;
 }
 
 bool vfio_intx_event(struct vfio_device *device, uint32_t serial)

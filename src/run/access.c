@@ -14,7 +14,6 @@
 #include "run/bars.h"
 #include "run/copy.h"
 #include "run/emulate.h"
-#include "run/pace.h"
 #include "run/real.h"
 #include "run/regs.h"
 #include "run/report.h"
@@ -64,12 +63,8 @@ int access_store(uint64_t addr, const void *buf, unsigned len)
 		return ret;
 	if (!ret)
 		return copy_safely((void *)(uintptr_t)addr, buf, len);
-	/* From before the model sees it: its worker may be on another processor and at once. */
-	pace_store_begins();
-	ret = uiommu_function_bar_write(bar.function, bar.bar, bar.offset + (addr - bar.first), buf,
-					len);
-	pace_store_ends();
-	return ret;
+	return uiommu_function_bar_write(bar.function, bar.bar, bar.offset + (addr - bar.first),
+					 buf, len);
 }
 
 /* The instruction's bytes: it may end just before a page that isn't there. */

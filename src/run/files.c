@@ -430,12 +430,55 @@ static void eventfd_put(void *ctx, int fd)
 	fds_close(fd);
 }
 
+/* The number that the kernel gives each eventfd; -1: not to be had. */
+static long eventfd_id(int fd)
+{
+	char path[64], text[512];
+	const char *id;
+	ssize_t len;
+	int info;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	info = real_open(path, O_RDONLY | O_CLOEXEC, 0);
+	if (info < 0)
+		return -1;
+	len = real_read(info, text, sizeof(text) - 1);
+	real_close(info);
+	text[len > 0 ? len : 0] = '\0';
+	id = strstr(text, "eventfd-id:");
+	return id ? strtol(id + strlen("eventfd-id:"), NULL, 10) : -1;
+}
+
+struct eventfd_search {
+	long id;
+	bool found;
+};
+
+static void compare_eventfd(void *ctx, int fd)
+{
+	struct eventfd_search *search = ctx;
+
+	if (!search->found && !fds_protected(fd) && eventfd_id(fd) == search->id)
+		search->found = true;
+}
+
+static bool eventfd_orphaned(void *ctx, int fd)
+{
+	struct eventfd_search search = {eventfd_id(fd), false};
+
+	if (search.id < 0)
+		return false;
+	fds_each(compare_eventfd, &search);
+	return !search.found;
+}
+
 void files_host(struct uiommu_vfio_host *host)
 {
 	host->file_of = file_of;
 	host->install = install;
 	host->eventfd_get = eventfd_get;
 	host->eventfd_put = eventfd_put;
+	host->eventfd_orphaned = eventfd_orphaned;
 }
 
 /* ---- closing ------------------------------------------------------------------------------- */

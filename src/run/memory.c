@@ -14,7 +14,6 @@
 #include "run/bars.h"
 #include "run/copy.h"
 #include "run/memory.h"
-#include "run/pace.h"
 #include "run/peer.h"
 
 #ifndef MADV_POPULATE_READ
@@ -30,7 +29,6 @@
 
 static int memory_read(void *ctx, uint64_t addr, void *buf, size_t len)
 {
-	pace_dma();
 	return copy_safely(buf, (const void *)(uintptr_t)addr, len);
 }
 
@@ -62,7 +60,6 @@ static int write_pieces(uint64_t addr, const void *buf, size_t len)
 
 static int memory_write(void *ctx, uint64_t addr, const void *buf, size_t len)
 {
-	pace_dma();
 	if (bars_near((const void *)(uintptr_t)addr, len))
 		return write_pieces(addr, buf, len);
 	return copy_safely((void *)(uintptr_t)addr, buf, len);

@@ -133,7 +133,7 @@ static void test_both_ways(int device, volatile uint8_t *bar)
 /* INTx is a level: signalled once, then masked until unmasked, then signalled again if still up. */
 static void test_intx(int device, volatile uint8_t *bar)
 {
-	int trigger = client_eventfd(), unmask = client_eventfd();
+	int trigger = client_eventfd(), unmask = client_eventfd(), other = client_eventfd(), copy;
 	const uint32_t by_fd = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_UNMASK;
 
 	CHECK_EQ(client_irqs(device, UNMASK, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, NULL), -EINVAL);
@@ -158,9 +158,16 @@ static void test_intx(int device, volatile uint8_t *bar)
 	CHECK_EQ(write(unmask, &(uint64_t){1}, 8), 8);
 	CHECK_EQ(client_wait_event(trigger), 1);
 	slow_write(device, EDU_ACK, 4);
+	/* One at a time; but one that was closed, with all its copies, is forgotten. */
+	CHECK_EQ(client_irqs(device, by_fd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, &other), -EBUSY);
+	copy = dup(unmask);
+	close(unmask);
+	CHECK_EQ(client_irqs(device, by_fd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, &other), -EBUSY);
+	close(copy);
+	CHECK_EQ(client_irqs(device, by_fd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, &other), 0);
 	CHECK_EQ(client_irqs(device, DISABLE, VFIO_PCI_INTX_IRQ_INDEX, 0, 0, NULL), 0);
 	close(trigger);
-	close(unmask);
+	close(other);
 }
 
 static void test_msi(int device, volatile uint8_t *bar)

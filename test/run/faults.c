@@ -137,38 +137,6 @@ static void peer(struct session *s, volatile char *bar)
 	CHECK(*(volatile uint32_t *)(bar + EDU_LIVENESS) == (uint32_t)~memory[0]);
 }
 
-/* A device is not done before the store that rings its doorbell is over: not as a rule, for a
- * processor that is taken away at the wrong moment can't be told from one that works. */
-static void doorbell(void)
-{
-	struct session s = open_session(IOAT);
-	volatile char *bar = map_bar(s.device, IOAT_BAR_SIZE);
-	struct {
-		uint32_t size, control;
-		uint64_t from, to, next;
-	} *null = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	volatile uint64_t *done = (volatile uint64_t *)null + 64;
-	unsigned early = 0;
-
-	null->size = 64;
-	null->control = 0x28; /* null operation, with a completion record */
-	null->next = 0x10000;
-	CHECK(!map_dma(s.container, null, 0x10000, 4096));
-	*(volatile uint64_t *)(bar + IOAT_CHANCMP) = 0x10000 + 512;
-	*(volatile uint64_t *)(bar + IOAT_CHAINADDR) = 0x10000;
-	for (uint16_t i = 1; i <= 200; i++) {
-		*done = 0;
-		*(volatile uint16_t *)(bar + IOAT_DMACOUNT) = i;
-		early += *done != 0;
-		while (!*done)
-			usleep(10);
-	}
-	CHECK(early < 50);
-	munmap((void *)bar, IOAT_BAR_SIZE);
-	close_session(&s);
-	munmap(null, 4096);
-}
-
 int main(int argc, char **argv)
 {
 	struct session s = open_session(EDU);
@@ -180,7 +148,6 @@ int main(int argc, char **argv)
 		return raise(SIGSEGV);
 	if (argc > 1 && !strcmp(argv[1], "bus"))
 		return kill(getpid(), SIGBUS);
-	doorbell();
 	own_handler(bar);
 	blocked(bar);
 	gone(&s, bar);

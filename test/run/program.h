@@ -34,9 +34,7 @@
 #define EDU_DMA_CMD  0x98
 #define EDU_BUFFER   0x40000
 
-#define IOAT_DMACOUNT  0x86
 #define IOAT_CHAINADDR 0x90
-#define IOAT_CHANCMP   0x98
 #define IOAT_BAR_SIZE  0x4000
 #define EDU_BAR_SIZE   0x100000
 
