@@ -21,6 +21,7 @@
 
 static char *memory;
 static _Atomic bool stop;
+static _Atomic unsigned running; /* devices that have done some DMA */
 static struct uiommu_unit *unit;
 static struct uiommu_ioas *ioas;
 static struct uiommu_domain *domain;
@@ -47,6 +48,8 @@ static void *device(void *arg)
 		/* Each device has its own part of a page, or they would race with each other. */
 		uint64_t iova = iova_of(rng_below(&rng, WINDOW)) + rid * LANE;
 
+		if (hits == 1)
+			running++;
 		if (rng_below(&rng, 2))
 			hits += !uiommu_port_write(port, iova, buf,
 						   24 + rng_below(&rng, LANE - 24));
@@ -114,6 +117,8 @@ static void test_race(void **state)
 		assert_int_equal(uiommu_domain_attach(domain, i, NULL, 0, "dev"), 0);
 		pthread_create(&thread[i], NULL, device, (void *)i);
 	}
+	while (running < DEVICES)
+		sched_yield();
 	for (uint64_t round = 0; round < rounds; round++) {
 		round_unmap(&rng, round);
 		if (round % 64 == 0) {
