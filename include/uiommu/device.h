@@ -84,10 +84,10 @@ struct uiommu_model {
 	int (*init)(struct uiommu_function *fn);
 	/** Release what init() took. May be NULL. */
 	void (*fini)(struct uiommu_function *fn);
-	/** Power-on state of registers and state. Also for FLR and hot reset. */
+	/** Power-on state of registers and state. Also for FLR and hot reset. Mandatory. */
 	void (*reset)(struct uiommu_function *fn);
 	/** A register write of 1, 2, 4 or 8 bytes, naturally aligned or not, inside the BAR. Stores
-	 * of other widths arrive as several, unless write_block() is there. */
+	 * of other widths arrive as several, unless write_block() is there. Mandatory. */
 	void (*bar_write)(struct uiommu_function *fn, unsigned bar, uint64_t offset, unsigned len,
 			  uint64_t value);
 	/** A register read, before the bytes are taken from the BAR's memory: the model brings that

@@ -90,7 +90,7 @@ static int parse_address(const char *text, uiommu_rid *rid, char *why, size_t wh
 static int parse_group(const char *value, struct device_spec *spec, char *why, size_t why_len)
 {
 	char *end;
-	unsigned long number = strtoul(value, &end, 10);
+	unsigned long number = strtoul(value, &end, 0);
 
 	if (*value < '0' || *value > '9' || *end || number > GROUP_MAX)
 		return spec_refuse(why, why_len, UIOMMU_RULE_ARGUMENT, -EINVAL,
@@ -244,6 +244,8 @@ int model_check(const struct uiommu_model *model, char *why, size_t why_len)
 		fault = "it needs a name, reset() and bar_write()";
 	else if (model->class_code >> 24)
 		fault = "its class has more than 24 bits";
+	else if (model->flags & ~(UIOMMU_MODEL_CONVENTIONAL | UIOMMU_MODEL_INTX))
+		fault = "unknown flag";
 	for (i = 0; i < UIOMMU_BARS && !fault; i++) {
 		fault = bar_fault(model, i);
 		if (fault)

@@ -19,7 +19,10 @@
 #include "run/report.h"
 
 #define INSTRUCTION_MAX 15
-#define PAGE		UINT64_C(4096)
+/* The instruction that debuggers stop a program with. */
+#define BREAKPOINT 0xcc
+
+#define PAGE UINT64_C(4096)
 
 static ZydisDecoder decoder;
 
@@ -67,6 +70,57 @@ int access_store(uint64_t addr, const void *buf, unsigned len)
 					 buf, len);
 }
 
+/* One line of /proc/self/maps, "first-end perms offset dev inode path": if it covers @rip, read
+ * what its file has there. */
+static bool original_from(char *line, uint64_t rip, unsigned char *bytes, unsigned len)
+{
+	char *at, *path = strchr(line, '/');
+	uint64_t first, end, offset;
+	bool done = false;
+	int fd;
+
+	first = strtoull(line, &at, 16);
+	end = *at == '-' ? strtoull(at + 1, &at, 16) : 0;
+	if (rip < first || rip >= end || !path || strlen(at) < 6)
+		return false;
+	offset = strtoull(at + 6, NULL, 16);
+	fd = real_open(path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	if (real_lseek(fd, (off_t)(offset + (rip - first)), SEEK_SET) >= 0)
+		done = real_read(fd, bytes, len) == (ssize_t)len;
+	real_close(fd);
+	return done;
+}
+
+/* A debugger has put a breakpoint where the instruction begins: what it was is in the file that the
+ * code was mapped from. */
+static void fetch_original(uint64_t rip, unsigned char *bytes, unsigned len)
+{
+	char line[512], buf[512];
+	size_t used = 0;
+	ssize_t got;
+	int fd = real_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return;
+	while ((got = real_read(fd, buf, sizeof(buf))) > 0) {
+		for (ssize_t i = 0; i < got; i++) {
+			if (buf[i] != '\n') {
+				if (used < sizeof(line) - 1)
+					line[used++] = buf[i];
+				continue;
+			}
+			line[used] = '\0';
+			used = 0;
+			if (original_from(line, rip, bytes, len))
+				goto out;
+		}
+	}
+out:
+	real_close(fd);
+}
+
 /* The instruction's bytes: it may end just before a page that isn't there. */
 static unsigned fetch(uint64_t rip, unsigned char *bytes)
 {
@@ -93,6 +147,8 @@ bool access_fault(const siginfo_t *info, ucontext_t *uc, int *as)
 		return false;
 	insn.uc = uc;
 	len = fetch(rip, bytes);
+	if (len && bytes[0] == BREAKPOINT)
+		fetch_original(rip, bytes, len);
 	if (!len ||
 	    ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, bytes, len, &insn.decoded, insn.operands)))
 		ret = -ENOSYS;

@@ -30,7 +30,7 @@ static const struct {
 	[UIOMMU_RULE_NOT_MAPPED] = {"not-mapped", "nothing is mapped there"},
 	[UIOMMU_RULE_SOURCE] = {"source", "the memory to be mapped is not there or not writable"},
 	[UIOMMU_RULE_LIMIT] = {"limit", "the number of mappings is used up"},
-	[UIOMMU_RULE_MEMLOCK] = {"memlock", "RLIMIT_MEMLOCK is used up; raise it with ulimit -l"},
+	[UIOMMU_RULE_MEMLOCK] = {"memlock", "RLIMIT_MEMLOCK is used up"},
 	[UIOMMU_RULE_NO_MEMORY] = {"no-memory", "out of memory"},
 	[UIOMMU_RULE_BUSY] = {"busy", "it is in use"},
 	[UIOMMU_RULE_VIABLE] = {"viable", "a device of the group is held by another driver"},
@@ -119,9 +119,15 @@ UIOMMU_API int uiommu_refusal_format(const struct uiommu_refusal *r, char *buf, 
 	bool known = (size_t)r->rule < sizeof(rules) / sizeof(rules[0]);
 	/* Without a range in the way, the owner says what the rule was applied to. */
 	bool apart = r->owner[0] && (!range_valid(r->blocking) || r->rule == UIOMMU_RULE_ALIGNMENT);
+	/* These rules' own words say too little beside it. */
+	bool instead = apart && (r->rule == UIOMMU_RULE_ORDER || r->rule == UIOMMU_RULE_ARGUMENT);
 	char ranges[2 * UIOMMU_OWNER_MAX + 128];
 
 	format_ranges(r, ranges, sizeof(ranges));
+	if (instead)
+		return snprintf(buf, len, "%s by rule '%s': %s%s",
+				strerrorname_np(-r->error) ?: "no error", rules[r->rule].name,
+				r->owner, ranges);
 	return snprintf(buf, len, "%s by rule '%s': %s%s%s%s%s",
 			strerrorname_np(-r->error) ?: "no error", uiommu_rule_name(r->rule),
 			known ? rules[r->rule].words : "?", apart ? " (" : "",
