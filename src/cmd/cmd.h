@@ -23,8 +23,9 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int cmd_run(int argc, char **argv);
 
 /* Find @name as execvp() would and see whether the preloaded library will be with it. 0 and the
- * path in @path, or an exit status after a complaint. */
-int program_check(const char *name, char *path, size_t len);
+ * path in @path, or an exit status after a complaint. *@asan: it (or its interpreter) needs the
+ * shared run-time of AddressSanitizer. */
+int program_check(const char *name, char *path, size_t len, bool *asan);
 
 /* Make the tree visible in namespaces of this process. 0, or -errno with what failed in @why;
  * afterwards the process must not go on with anything but telling so. */
@@ -32,8 +33,8 @@ int namespace_enter(const struct run_tree *tree, char *why, size_t why_len);
 /* The same, tried in a process that is thrown away. */
 int namespace_try(const struct run_tree *tree, char *why, size_t why_len);
 
-/* Make the tree in a directory of its own, and a process that removes it when the last holder of
- * *@keep is gone. 0 and the directory in @root, or -errno with what failed in @why. */
+/* Start a process that makes a directory and removes it when the last holder of *@keep is gone, and
+ * make the tree in it. 0 and the directory in @root, or -errno with what failed in @why. */
 int private_tree(const struct run_tree *tree, char *root, size_t len, int *keep, char *why,
 		 size_t why_len);
 

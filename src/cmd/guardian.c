@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Owns the private directory that takes the place of namespaces, and the process that outlives the
- * program to remove it. The program and its children hold the writing end of a pipe; when the last
- * of them is gone, killed or not, the guardian reads the end of the file, removes the directory and
- * exits. It is in a session of its own, ignores signals, and holds nothing else open.
+ * program to make and remove it. The program and its children hold the writing end of a pipe; when
+ * the last of them is gone, killed or not, the guardian reads the end of the file, removes the
+ * directory and exits. It is in a session of its own, ignores signals, and holds nothing else open.
+ * Invariant: the guardian makes the directory itself, once no signal to the command's group can
+ * reach it; so there is never a directory that nobody would remove.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -44,50 +46,95 @@ static void close_all_but(int fd)
 	syscall(SYS_close_range, fd + 1, ~0U, 0);
 }
 
-/* Runs until the pipe's last writer is gone. */
-static _Noreturn void guard(int fd, const char *root)
+/* What the guardian tells the command, in one write. */
+struct birth {
+	int error; /* of making the directory */
+	char root[124];
+};
+
+static int make_directory(char *root, size_t len, pid_t owner)
 {
+	const char *places[] = {"/dev/shm", getenv("TMPDIR"), "/tmp", "/var/tmp"};
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		/* The library knows the tree by this text at the start of paths. */
+		if (!places[i] || places[i][0] != '/' ||
+		    snprintf(root, len, "%s/uiommu-%d-XXXXXX", places[i], (int)owner) >= (int)len)
+			continue;
+		if (mkdtemp(root))
+			return 0;
+	}
+	return -errno;
+}
+
+/* Runs until the pipe's last writer is gone. */
+static _Noreturn void guard(int fd, int answer, pid_t owner)
+{
+	struct birth birth = {0};
 	sigset_t all;
 	char byte;
 	ssize_t n;
 
-	setsid();
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
+	setsid();
 	prctl(PR_SET_NAME, "uiommu-guardian");
+	if (chdir("/"))
+		_exit(1);
+	birth.error = make_directory(birth.root, sizeof(birth.root), owner);
+	/* Whoever does not hear it is gone, and will be noticed below. */
+	(void)!write(answer, &birth, sizeof(birth));
+	if (birth.error)
+		_exit(1);
 	if (fd < 3) {
 		int high = fcntl(fd, F_DUPFD, 3);
 
 		fd = high >= 0 ? high : fd;
 	}
 	close_all_but(fd);
-	if (chdir("/"))
-		_exit(1);
 	do {
 		n = read(fd, &byte, 1);
 	} while (n > 0 || (n < 0 && errno == EINTR));
-	remove_tree(root);
+	remove_tree(birth.root);
 	_exit(0);
 }
 
 /* The guardian's parent exits at once, so that the program has no child it does not know. */
-static int start_guardian(const int fds[2], const char *root)
+static int fork_guardian(const int fds[2], const int answer[2])
 {
+	pid_t owner = getpid(), pid = fork();
 	int status;
-	pid_t pid = fork();
 
 	if (pid < 0)
 		return -errno;
 	if (!pid) {
 		close(fds[1]);
+		close(answer[0]);
 		pid = fork();
 		if (!pid)
-			guard(fds[0], root);
+			guard(fds[0], answer[1], owner);
 		_exit(pid < 0 ? 1 : 0);
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		continue;
 	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EAGAIN;
+}
+
+/* Start the guardian that reads from @fds, and wait until it has made the directory. */
+static int start_guardian(const int fds[2], struct birth *birth)
+{
+	int answer[2], ret;
+	ssize_t n;
+
+	if (pipe2(answer, O_CLOEXEC))
+		return -errno;
+	ret = fork_guardian(fds, answer);
+	close(answer[1]);
+	do {
+		n = ret ? 0 : read(answer[0], birth, sizeof(*birth));
+	} while (n < 0 && errno == EINTR);
+	close(answer[0]);
+	return ret || n == sizeof(*birth) ? ret : -EAGAIN;
 }
 
 /* A number that the program is unlikely to want; it must survive exec(). */
@@ -103,45 +150,34 @@ static int high_number(int fd)
 	return high >= 0 ? high : fcntl(fd, F_DUPFD, 3);
 }
 
-static int make_directory(char *root, size_t len)
-{
-	const char *places[] = {"/dev/shm", getenv("TMPDIR"), "/tmp", "/var/tmp"};
-
-	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		/* The library knows the tree by this text at the start of paths. */
-		if (!places[i] || places[i][0] != '/' ||
-		    snprintf(root, len, "%s/uiommu-XXXXXX", places[i]) >= (int)len)
-			continue;
-		if (mkdtemp(root))
-			return 0;
-	}
-	return -errno;
-}
-
 int private_tree(const struct run_tree *tree, char *root, size_t len, int *keep, char *why,
 		 size_t why_len)
 {
+	struct birth birth;
 	int fds[2], ret;
 
-	snprintf(why, why_len, "no directory for temporary files");
-	ret = make_directory(root, len);
-	if (ret)
-		return ret;
-	snprintf(why, why_len, "cannot write the machine's files to %s", root);
-	/* Other users' processes may be the program's children. */
-	ret = chmod(root, 0755) ? -errno : run_tree_write(tree, root);
-	if (!ret && pipe2(fds, O_CLOEXEC))
-		ret = -errno;
-	if (ret) {
-		remove_tree(root);
-		return ret;
+	*keep = -1;
+	snprintf(why, why_len, "cannot start the process that removes the machine's files");
+	if (pipe2(fds, O_CLOEXEC))
+		return -errno;
+	ret = start_guardian(fds, &birth);
+	if (!ret && birth.error) {
+		snprintf(why, why_len, "no directory for temporary files");
+		ret = birth.error;
 	}
-	snprintf(why, why_len, "cannot start the process that removes %s", root);
-	ret = start_guardian(fds, root);
-	if (ret)
-		remove_tree(root);
-	*keep = ret ? -1 : high_number(fds[1]);
+	if (!ret) {
+		snprintf(root, len, "%s", birth.root);
+		snprintf(why, why_len, "cannot write the machine's files to %s", root);
+		/* Other users' processes may be the program's children. */
+		ret = chmod(root, 0755) ? -errno : run_tree_write(tree, root);
+	}
+	if (!ret) {
+		snprintf(why, why_len, "cannot keep %s", root);
+		*keep = high_number(fds[1]);
+		ret = *keep < 0 ? -EMFILE : 0;
+	}
+	/* Without @keep the guardian removes what there is. */
 	close(fds[0]);
 	close(fds[1]);
-	return !ret && *keep < 0 ? -EMFILE : ret;
+	return ret;
 }

@@ -84,7 +84,7 @@ static int unshare_mounts(struct view *view)
 	/* Root who may not mount, as in a container, tries like anybody else. */
 	if (geteuid() || unshare(CLONE_NEWNS))
 		ret = unshare_user(view);
-	if (!ret && mount("none", "/", NULL, MS_REC | MS_SLAVE, NULL))
+	if (!ret && mount("none", "/", "none", MS_REC | MS_SLAVE, NULL))
 		ret = fail(view, "making mounts private");
 	return ret;
 }
@@ -118,7 +118,7 @@ static bool is_cover(const char *path)
 
 static int bind(struct view *view, const char *from, const char *to)
 {
-	if (mount(from, to, NULL, MS_BIND | MS_REC, NULL))
+	if (mount(from, to, "none", MS_BIND | MS_REC, NULL))
 		return fail(view, "mounting over %s", to);
 	return 0;
 }
@@ -155,7 +155,7 @@ static int graft_entry(struct view *view, const char *host, const char *staged)
 	}
 	if (make_target(staged, S_ISDIR(st.st_mode)))
 		return fail(view, "%s", staged);
-	if (mount(host, staged, NULL, MS_BIND | MS_REC, NULL)) {
+	if (mount(host, staged, "none", MS_BIND | MS_REC, NULL)) {
 		if (S_ISDIR(st.st_mode))
 			rmdir(staged);
 		else

@@ -97,10 +97,59 @@ static int check_privilege(const char *path)
 	return 0;
 }
 
-static int check_elf(const char *path, int fd)
+/* Where in the file lies what is loaded at @address? */
+static bool find_address(int fd, const Elf64_Ehdr *header, uint64_t address, off_t *at)
+{
+	Elf64_Phdr segment;
+
+	for (unsigned i = 0; i < header->e_phnum; i++) {
+		off_t from = (off_t)(header->e_phoff + (uint64_t)i * header->e_phentsize);
+
+		if (pread(fd, &segment, sizeof(segment), from) != sizeof(segment))
+			return false;
+		if (segment.p_type == PT_LOAD && address >= segment.p_vaddr &&
+		    address - segment.p_vaddr < segment.p_filesz) {
+			*at = (off_t)(address - segment.p_vaddr + segment.p_offset);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Is a library whose name starts with @prefix among those that the program names? */
+static bool needs_library(int fd, const Elf64_Ehdr *header, const Elf64_Phdr *dynamic,
+			  const char *prefix)
+{
+	size_t len = strlen(prefix);
+	char name[32] = "";
+	Elf64_Dyn entry;
+	off_t names = 0;
+
+	/* The names' place first, then the names. */
+	for (int named = 0; named < 2; named++) {
+		for (uint64_t i = 0; i < dynamic->p_filesz / sizeof(entry); i++) {
+			off_t at = (off_t)(dynamic->p_offset + i * sizeof(entry));
+
+			if (pread(fd, &entry, sizeof(entry), at) != sizeof(entry) ||
+			    entry.d_tag == DT_NULL)
+				break;
+			if (!named && entry.d_tag == DT_STRTAB &&
+			    !find_address(fd, header, entry.d_un.d_ptr, &names))
+				return false;
+			if (named && entry.d_tag == DT_NEEDED &&
+			    pread(fd, name, len, names + (off_t)entry.d_un.d_val) == (ssize_t)len &&
+			    !memcmp(name, prefix, len))
+				return true;
+		}
+	}
+	return false;
+}
+
+static int check_elf(const char *path, int fd, bool *asan)
 {
 	Elf64_Ehdr header;
 	Elf64_Phdr segment;
+	bool interpreted = false;
 
 	if (pread(fd, &header, sizeof(header), 0) != sizeof(header) ||
 	    header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != EM_X86_64)
@@ -111,8 +160,13 @@ static int check_elf(const char *path, int fd)
 		if (pread(fd, &segment, sizeof(segment), at) != sizeof(segment))
 			return not_executable(path, "its program headers cannot be read");
 		if (segment.p_type == PT_INTERP)
-			return 0;
+			interpreted = true;
+		if (segment.p_type == PT_DYNAMIC)
+			*asan = needs_library(fd, &header, &segment, "libasan.so") ||
+				needs_library(fd, &header, &segment, "libclang_rt.asan");
 	}
+	if (interpreted)
+		return 0;
 	return not_executable(path, "it is statically linked, and uiommu works through the "
 				    "dynamic linker; link it dynamically");
 }
@@ -134,7 +188,7 @@ static bool interpreter_of(int fd, char *interpreter, size_t len)
 	return *name;
 }
 
-static int check_file(const char *path, char *interpreter, size_t len, bool *script)
+static int check_file(const char *path, char *interpreter, size_t len, bool *script, bool *asan)
 {
 	char magic[SELFMAG];
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -147,7 +201,7 @@ static int check_file(const char *path, char *interpreter, size_t len, bool *scr
 	if (pread(fd, magic, SELFMAG, 0) == SELFMAG && !memcmp(magic, ELFMAG, SELFMAG)) {
 		ret = check_privilege(path);
 		if (!ret)
-			ret = check_elf(path, fd);
+			ret = check_elf(path, fd, asan);
 	} else {
 		*script = interpreter_of(fd, interpreter, len);
 	}
@@ -155,15 +209,16 @@ static int check_file(const char *path, char *interpreter, size_t len, bool *scr
 	return ret;
 }
 
-int program_check(const char *name, char *path, size_t len)
+int program_check(const char *name, char *path, size_t len, bool *asan)
 {
 	char current[PATH_MAX], interpreter[PATH_MAX];
 	bool script = true;
 	int ret = find(name, path, len);
 
+	*asan = false;
 	snprintf(current, sizeof(current), "%s", path);
 	for (unsigned i = 0; !ret && script && i < SCRIPTS_MAX; i++) {
-		ret = check_file(current, interpreter, sizeof(interpreter), &script);
+		ret = check_file(current, interpreter, sizeof(interpreter), &script, asan);
 		if (!ret && script) {
 			if (!is_program(interpreter)) {
 				complain("cannot run %s: its interpreter %s is not there", path,

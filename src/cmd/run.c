@@ -4,6 +4,7 @@
  * program. There is no process left over: process ID, terminal, signals and exit status are the
  * program's by construction. What is wrong is said before the program starts.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -24,6 +25,7 @@ enum namespace_mode {
 struct settings {
 	struct run_config config;
 	enum namespace_mode mode;
+	bool asan; /* the program needs its run-time */
 	char root[128];
 };
 
@@ -160,8 +162,52 @@ static int take_iotlb(struct settings *s, const char *text)
 	return 0;
 }
 
-static int take_option(struct settings *s, int code)
+static const char *option_name(int code)
 {
+	const struct option *o = options;
+
+	while (o->name && o->val != code)
+		o++;
+	return o->name;
+}
+
+static int see_help(void)
+{
+	fputs("See uiommu run --help.\n", stderr);
+	return EXIT_USAGE;
+}
+
+static int missing_argument(int code)
+{
+	complain("--%s: its argument is missing", option_name(code));
+	return see_help();
+}
+
+/* getopt_long() refused @word, or the letter or option in optopt. */
+static int bad_option(const char *word)
+{
+	unsigned matches = 0;
+
+	if (optopt >= OPTION_PLATFORM) {
+		complain("--%s: it takes no argument", option_name(optopt));
+		return see_help();
+	}
+	if (optopt) {
+		complain("unknown option -%c", optopt);
+		return see_help();
+	}
+	for (const struct option *o = options; o->name; o++)
+		if (!strncmp(o->name, word + 2, strcspn(word + 2, "=")))
+			matches++;
+	complain("%s option %s", matches > 1 ? "ambiguous" : "unknown", word);
+	return see_help();
+}
+
+static int take_option(struct settings *s, int code, const char *word)
+{
+	/* "--device -- program": no value starts like that. */
+	if (optarg && optarg == word && !strncmp(optarg, "--", 2))
+		return missing_argument(code);
 	switch (code) {
 	case OPTION_PLATFORM:
 		s->config.platform = optarg;
@@ -188,9 +234,10 @@ static int take_option(struct settings *s, int code)
 	case OPTION_VERBOSE:
 		s->config.verbose = true;
 		return 0;
+	case ':':
+		return missing_argument(optopt);
 	default:
-		fputs("See uiommu run --help.\n", stderr);
-		return EXIT_USAGE;
+		return bad_option(word);
 	}
 }
 
@@ -254,7 +301,43 @@ static int place(struct settings *s, const struct run_tree *tree)
 
 /* ---- turning into the program -------------------------------------------------------------- */
 
-/* Beside this executable in a build tree, or where it is installed. */
+/* "@base/lib/ARCHITECTURE/uiommu/libuiommu-run.so" */
+static bool search_lib(const char *base, char *path, size_t len)
+{
+	struct dirent *entry;
+	bool found = false;
+	DIR *list;
+
+	if (snprintf(path, len, "%s/lib", base) >= (int)len)
+		return false;
+	list = opendir(path);
+	while (list && !found && (entry = readdir(list))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		found = snprintf(path, len, "%s/lib/%s/uiommu/libuiommu-run.so", base,
+				 entry->d_name) < (int)len &&
+			!access(path, R_OK);
+	}
+	if (list)
+		closedir(list);
+	return found;
+}
+
+/* Beside the executable in @dir, in a build tree or an installed one, wherever that was moved. */
+static bool find_beside(const char *dir, char *path, size_t len)
+{
+	static const char *const places[] = {"run", "lib/uiommu", "lib64/uiommu"};
+	char base[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+		if (snprintf(path, len, "%s/../%s/libuiommu-run.so", dir, places[i]) < (int)len &&
+		    !access(path, R_OK))
+			return true;
+	return snprintf(base, sizeof(base), "%s/..", dir) < (int)sizeof(base) &&
+	       search_lib(base, path, len);
+}
+
+/* Beside this executable, or where it should be installed. */
 static int find_library(char *path, size_t len)
 {
 	const char *chosen = getenv("UIOMMU_RUN_LIBRARY");
@@ -270,20 +353,51 @@ static int find_library(char *path, size_t len)
 	slash = strrchr(self, '/');
 	if (slash) {
 		*slash = '\0';
-		snprintf(path, len, "%.*s/../run/libuiommu-run.so", (int)len - 32, self);
-		if (!access(path, R_OK))
+		if (find_beside(self, path, len))
 			return 0;
 	}
 	snprintf(path, len, "%s", UIOMMU_RUN_LIBRARY);
 	return access(path, R_OK);
 }
 
-/* Ours first, and only once: uiommu may run inside uiommu. */
+/* The name of a library in @path that must be loaded before any other. */
+static bool is_sanitizer(const char *name)
+{
+	static const char *const names[] = {"libasan.so",   "libtsan.so",  "liblsan.so",
+					    "libhwasan.so", "libubsan.so", "libclang_rt."};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strncmp(name, names[i], strlen(names[i])))
+			return true;
+	return false;
+}
+
+/* Append those of @old's libraries that are a sanitizer's (or not) and not ours. */
+static int append_preloads(char *value, const char *old, bool sanitizers)
+{
+	char *list = strdup(old), *save = NULL;
+
+	if (!list)
+		return EXIT_CANNOT;
+	for (char *p = strtok_r(list, " :", &save); p; p = strtok_r(NULL, " :", &save)) {
+		const char *base = strrchr(p, '/');
+
+		base = base ? base + 1 : p;
+		if (strcmp(base, "libuiommu-run.so") && is_sanitizer(base) == sanitizers) {
+			strcat(value, *value ? ":" : "");
+			strcat(value, p);
+		}
+	}
+	free(list);
+	return 0;
+}
+
+/* Ours first, but for the run-times of sanitizers, and only once: uiommu may run inside uiommu. */
 static int set_preload(const char *library)
 {
 	const char *old = getenv("LD_PRELOAD");
-	size_t len = strlen(library) + (old ? strlen(old) : 0) + 2;
-	char *value, *list, *save = NULL;
+	char *value;
+	int ret;
 
 	if (strpbrk(library, " :")) {
 		complain("%s: the dynamic linker takes no preloaded library with a space or colon "
@@ -291,24 +405,37 @@ static int set_preload(const char *library)
 			 library);
 		return EXIT_CANNOT;
 	}
-	value = malloc(len);
-	list = strdup(old ? old : "");
-	if (!value || !list)
+	old = old ? old : "";
+	value = calloc(1, strlen(library) + strlen(old) + 3);
+	if (!value)
 		return EXIT_CANNOT;
-	strcpy(value, library);
-	for (char *p = strtok_r(list, " :", &save); p; p = strtok_r(NULL, " :", &save)) {
-		const char *base = strrchr(p, '/');
-
-		if (strcmp(base ? base + 1 : p, "libuiommu-run.so")) {
-			strcat(value, ":");
-			strcat(value, p);
-		}
-	}
-	if (setenv("LD_PRELOAD", value, 1))
-		return EXIT_CANNOT;
+	ret = append_preloads(value, old, true);
+	strcat(value, *value ? ":" : "");
+	strcat(value, library);
+	if (!ret)
+		ret = append_preloads(value, old, false);
+	if (!ret && setenv("LD_PRELOAD", value, 1))
+		ret = EXIT_CANNOT;
 	free(value);
-	free(list);
-	return 0;
+	return ret;
+}
+
+/* AddressSanitizer's shared run-time wants to be loaded first, and refuses to start where it finds
+ * us before it. */
+static int set_asan(void)
+{
+	static const char option[] = "verify_asan_link_order";
+	const char *old = getenv("ASAN_OPTIONS");
+	char *value;
+	int ret;
+
+	if (old && strstr(old, option))
+		return 0;
+	if (asprintf(&value, "%s%s%s=0", old ? old : "", old && *old ? ":" : "", option) < 0)
+		return EXIT_CANNOT;
+	ret = setenv("ASAN_OPTIONS", value, 1) ? EXIT_CANNOT : 0;
+	free(value);
+	return ret;
 }
 
 static int set_variable(struct settings *s)
@@ -336,6 +463,8 @@ static int become(struct settings *s, char **argv, const char *program)
 	}
 	s->config.pid = getpid();
 	ret = set_preload(real);
+	if (!ret && s->asan)
+		ret = set_asan();
 	if (!ret)
 		ret = set_variable(s);
 	if (ret)
@@ -353,17 +482,18 @@ int cmd_run(int argc, char **argv)
 	int code, ret = 0;
 
 	run_config_init(&s.config);
-	while (!ret && (code = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
+	opterr = 0;
+	while (!ret && (code = getopt_long(argc, argv, "+:h", options, NULL)) != -1) {
 		if (code == OPTION_HELP || code == 'h')
 			return help();
-		ret = take_option(&s, code);
+		ret = take_option(&s, code, argv[optind - 1]);
 	}
 	if (!ret && optind == argc) {
 		complain("which program? See uiommu run --help");
 		ret = EXIT_USAGE;
 	}
 	if (!ret)
-		ret = program_check(argv[optind], program, sizeof(program));
+		ret = program_check(argv[optind], program, sizeof(program), &s.asan);
 	if (!ret)
 		ret = describe(&s, &tree);
 	if (ret)

@@ -4,7 +4,8 @@
  *
  * A function's BARs live in one sparse memory file, BAR n at n << 40, mapped here writable and
  * elsewhere by clients, who may read it at any time without any lock. So a register is stored with
- * one atomic access, in little endian; it never shows half of an update.
+ * one atomic access, in little endian; it never shows half of an update. The file is sealed: nobody
+ * else can change its size or its contents.
  *
  * Invariants: an access that reaches a model or the MSI-X table is 1, 2, 4 or 8 bytes, naturally
  * aligned and inside the BAR. Accesses hold the function's lock throughout, so a long one is
@@ -12,6 +13,7 @@
  */
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,13 +21,24 @@
 
 #include "device/function.h"
 
+/* Clients get descriptors of the file, and a mapping of what has been cut off or punched out would
+ * be a SIGBUS, or lost registers, here. Kernels before 5.1 cannot forbid writing alone. */
+static int bar_seal(int fd)
+{
+	if (fcntl(fd, F_ADD_SEALS, (unsigned long)(F_SEAL_SHRINK | F_SEAL_GROW)))
+		return -errno;
+	if (fcntl(fd, F_ADD_SEALS, (unsigned long)F_SEAL_FUTURE_WRITE) && errno != EINVAL)
+		return -errno;
+	return 0;
+}
+
 int bar_create(struct uiommu_function *fn)
 {
 	char name[FUNCTION_NAME_MAX + 8];
 	unsigned i;
 
 	snprintf(name, sizeof(name), "uiommu-%s", fn->name);
-	fn->fd = memfd_create(name, MFD_CLOEXEC);
+	fn->fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fn->fd < 0)
 		return -errno;
 	if (ftruncate(fn->fd, (off_t)UIOMMU_BARS << BAR_STRIDE_SHIFT))
@@ -41,7 +54,7 @@ int bar_create(struct uiommu_function *fn)
 			return -errno;
 		fn->bar[i] = map;
 	}
-	return 0;
+	return bar_seal(fn->fd);
 }
 
 void bar_destroy(struct uiommu_function *fn)

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Owns the table of BAR mappings: sorted, disjoint, of fixed size, because signal handlers search
- * it. One writer at a time under table_mutex, with signals blocked; readers never lock: they copy
- * an entry and look at the sequence count again. A mapping holds a reference on its device file,
- * dropped outside of the mutex. Lock order: table_mutex is a leaf. bars_gone() never fails.
+ * Owns the table of BAR mappings: sorted and disjoint. One writer at a time under table_mutex, with
+ * signals blocked; readers, which are signal handlers too, never lock: they copy an entry and look
+ * at the sequence count again. Table and address space change together: the system call is made
+ * with the mutex held and, where it takes a mapping away, while readers wait, so that no other
+ * thread's new mapping at the same address is mistaken for the old one. Whatever can fail of the
+ * table's part is reserved before the call. A table that has become too small stays, for readers
+ * that still look at it: all of them together are smaller than the last.
+ * A mapping holds a reference on its device file, dropped outside of the mutex. Lock order:
+ * table_mutex is a leaf.
  */
 #include <pthread.h>
 #include <string.h>
@@ -11,26 +16,71 @@
 #include "run/bars.h"
 #include "run/files.h"
 #include "run/real.h"
+#include "util/alloc.h"
 
-#define TABLE_SIZE 1024
-#define PAGE	   4096UL
+#define TABLE_FIRST 1024
+#define PAGE	    4096UL
+/* Entries that one change can add: a cut in two at either end, and a new one. */
+#define CHANGE_ADDS 3
+/* Files that one change can drop without an allocation. */
+#define FREED_FEW 16
+/* Looks at the sequence count before a reader lets others run. */
+#define READER_SPINS 64
+
+struct table {
+	unsigned capacity;
+	struct run_bar *entries;
+};
 
 static pthread_mutex_t table_mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct run_bar table[TABLE_SIZE];
+static struct run_bar first_entries[TABLE_FIRST];
+static struct table first_table = {TABLE_FIRST, first_entries};
+static struct table *the_table = &first_table;
 static unsigned table_count;
 static unsigned table_sequence; /* odd while the table changes */
 static uintptr_t table_lowest = UINTPTR_MAX, table_highest;
 
-static void change_begin(sigset_t *saved)
+/* One change: what it needs, and the files whose entries it has removed. */
+struct change {
+	sigset_t saved;
+	struct run_file **freed;
+	size_t count, room;
+	struct run_file *few[FREED_FEW];
+};
+
+static uintptr_t round_up(uintptr_t len)
 {
-	real_block_signals(saved);
+	return (len + PAGE - 1) & ~(PAGE - 1);
+}
+
+/* The last byte of the pages of [addr, addr + len), for @len > 0. */
+static uintptr_t last_of(const void *addr, size_t len)
+{
+	uintptr_t first = (uintptr_t)addr, last = first + len - 1;
+
+	return last < first ? UINTPTR_MAX : last | (PAGE - 1);
+}
+
+static void change_begin(struct change *change)
+{
+	change->freed = change->few;
+	change->count = 0;
+	change->room = FREED_FEW;
+	real_block_signals(&change->saved);
 	pthread_mutex_lock(&table_mutex);
 }
 
-static void change_end(const sigset_t *saved)
+static void change_end(struct change *change)
 {
+	int saved = errno;
+
 	pthread_mutex_unlock(&table_mutex);
-	real_restore_signals(saved);
+	real_restore_signals(&change->saved);
+	for (size_t i = 0; i < change->count; i++)
+		files_put(change->freed[i]);
+	if (change->freed != change->few)
+		uiommu_free(change->freed, change->room * sizeof(struct run_file *));
+	errno = saved;
 }
 
 void bars_lock(void)
@@ -54,8 +104,8 @@ static void write_end(void)
 	uintptr_t lowest = UINTPTR_MAX, highest = 0;
 
 	if (table_count) {
-		lowest = table[0].first;
-		highest = table[table_count - 1].last;
+		lowest = the_table->entries[0].first;
+		highest = the_table->entries[table_count - 1].last;
 	}
 	__atomic_store_n(&table_lowest, lowest, __ATOMIC_RELAXED);
 	__atomic_store_n(&table_highest, highest, __ATOMIC_RELAXED);
@@ -73,15 +123,15 @@ bool bars_near(const void *addr, size_t len)
 	       last >= __atomic_load_n(&table_lowest, __ATOMIC_RELAXED);
 }
 
-/* Index of the first entry that ends at or above @addr. */
-static unsigned search(uintptr_t addr)
+/* Index of the first of @count entries that ends at or above @addr. */
+static unsigned search_in(const struct run_bar *entries, unsigned count, uintptr_t addr)
 {
-	unsigned low = 0, high = __atomic_load_n(&table_count, __ATOMIC_RELAXED);
+	unsigned low = 0, high = count;
 
 	while (low < high) {
 		unsigned middle = (low + high) / 2;
 
-		if (table[middle].last < addr)
+		if (entries[middle].last < addr)
 			low = middle + 1;
 		else
 			high = middle;
@@ -89,129 +139,221 @@ static unsigned search(uintptr_t addr)
 	return low;
 }
 
-bool bars_find(uintptr_t addr, struct run_bar *out)
+/* For writers. */
+static unsigned search(uintptr_t addr)
 {
-	unsigned sequence, at;
+	return search_in(the_table->entries, table_count, addr);
+}
+
+static unsigned read_begin(void)
+{
+	unsigned sequence, spins = 0;
+
+	while ((sequence = __atomic_load_n(&table_sequence, __ATOMIC_ACQUIRE)) & 1) {
+		if (++spins % READER_SPINS)
+			__builtin_ia32_pause();
+		else
+			syscall(SYS_sched_yield);
+	}
+	return sequence;
+}
+
+/* The first entry that ends at or above @addr; any thread, signal handlers included. */
+static bool first_above(uintptr_t addr, struct run_bar *out)
+{
+	unsigned sequence, count, at;
+	int saved = errno;
 	bool found;
 
-	if (!bars_near((const void *)addr, 1))
-		return false;
 	do {
-		while ((sequence = __atomic_load_n(&table_sequence, __ATOMIC_ACQUIRE)) & 1)
-			__builtin_ia32_pause();
-		at = search(addr);
-		found = at < TABLE_SIZE && at < __atomic_load_n(&table_count, __ATOMIC_RELAXED);
+		const struct table *table;
+
+		sequence = read_begin();
+		table = __atomic_load_n(&the_table, __ATOMIC_ACQUIRE);
+		count = __atomic_load_n(&table_count, __ATOMIC_RELAXED);
+		if (count > table->capacity)
+			count = table->capacity;
+		at = search_in(table->entries, count, addr);
+		found = at < count;
 		if (found)
-			*out = table[at];
+			*out = table->entries[at];
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	} while (__atomic_load_n(&table_sequence, __ATOMIC_RELAXED) != sequence);
-	return found && out->first <= addr && addr <= out->last;
+	errno = saved;
+	return found;
+}
+
+bool bars_find(uintptr_t addr, struct run_bar *out)
+{
+	return bars_near((const void *)addr, 1) && first_above(addr, out) && out->first <= addr;
+}
+
+bool bars_touch(const void *addr, size_t len)
+{
+	struct run_bar bar;
+
+	return len && bars_near(addr, len) && first_above((uintptr_t)addr & ~(PAGE - 1), &bar) &&
+	       bar.first <= last_of(addr, len);
+}
+
+/* ---- changing the table -------------------------------------------------------------------- */
+
+static int grow(void)
+{
+	unsigned capacity = the_table->capacity * 2;
+	struct table *table;
+
+	if (table_count + CHANGE_ADDS <= the_table->capacity)
+		return 0;
+	table = uiommu_alloc(sizeof(*table));
+	if (!table)
+		return -ENOMEM;
+	table->capacity = capacity;
+	table->entries = uiommu_alloc_array(capacity, sizeof(*table->entries));
+	if (!table->entries) {
+		uiommu_free(table, sizeof(*table));
+		return -ENOMEM;
+	}
+	memcpy(table->entries, the_table->entries, table_count * sizeof(*table->entries));
+	__atomic_store_n(&the_table, table, __ATOMIC_RELEASE);
+	return 0;
+}
+
+static size_t overlaps(uintptr_t first, uintptr_t last)
+{
+	size_t count = 0;
+
+	for (unsigned i = search(first); i < table_count && the_table->entries[i].first <= last;
+	     i++)
+		count++;
+	return count;
+}
+
+/* Room for a change that removes at most @removes entries. */
+static int reserve(struct change *change, size_t removes)
+{
+	struct run_file **freed;
+
+	if (removes > change->room) {
+		freed = uiommu_alloc_array(removes, sizeof(*freed));
+		if (!freed)
+			return -ENOMEM;
+		change->freed = freed;
+		change->room = removes;
+	}
+	return grow();
 }
 
 static void insert(const struct run_bar *bar)
 {
+	struct run_bar *entries = the_table->entries;
 	unsigned at = search(bar->first);
 
-	memmove(&table[at + 1], &table[at], (table_count - at) * sizeof(table[0]));
-	table[at] = *bar;
-	table_count++;
+	memmove(&entries[at + 1], &entries[at], (table_count - at) * sizeof(*entries));
+	entries[at] = *bar;
+	__atomic_store_n(&table_count, table_count + 1, __ATOMIC_RELAXED);
 }
 
 static void erase(unsigned at)
 {
-	memmove(&table[at], &table[at + 1], (table_count - at - 1) * sizeof(table[0]));
-	table_count--;
+	struct run_bar *entries = the_table->entries;
+
+	memmove(&entries[at], &entries[at + 1], (table_count - at - 1) * sizeof(*entries));
+	__atomic_store_n(&table_count, table_count - 1, __ATOMIC_RELAXED);
 }
 
-/* Take [first, last] out of entry @at, which overlaps it. Returns the number of entries that are
- * left of it: each holds a reference. A full table cannot hold both halves of a cut in the middle:
- * then the upper one is forgotten, and stores there are faults of the program's own. */
-static int cut(unsigned at, uintptr_t first, uintptr_t last)
+/* Cut the entry at @addr in two, so that each side can be changed by itself. */
+static void split(uintptr_t addr)
 {
-	struct run_bar old = table[at];
-	int left = 0;
+	unsigned at = search(addr);
+	struct run_bar upper;
 
-	erase(at);
-	if (old.first < first) {
-		struct run_bar lower = old;
-
-		lower.last = first - 1;
-		insert(&lower);
-		left++;
-	}
-	if (old.last > last && table_count < TABLE_SIZE) {
-		struct run_bar upper = old;
-
-		upper.offset += last + 1 - old.first;
-		upper.first = last + 1;
-		insert(&upper);
-		left++;
-	}
-	return left;
-}
-
-/* Take [first, last] out of the first entry that overlaps it; false if there is none. *@freed: the
- * file that has lost its entry, or NULL. */
-static bool cut_next(uintptr_t first, uintptr_t last, struct run_file **freed)
-{
-	unsigned at = search(first);
-	struct run_file *file;
-	int left;
-
-	*freed = NULL;
-	if (at == table_count || table[at].first > last)
-		return false;
-	file = table[at].file;
-	write_begin();
-	left = cut(at, first, last);
-	write_end();
-	if (!left)
-		*freed = file;
-	else if (left > 1)
-		files_hold(file);
-	return true;
-}
-
-void bars_gone(const void *addr, size_t len)
-{
-	uintptr_t first = (uintptr_t)addr & ~(PAGE - 1);
-	uintptr_t last = ((uintptr_t)addr + len - 1) | (PAGE - 1);
-	struct run_file *file;
-	sigset_t saved;
-	bool more = true;
-
-	if (!len || !bars_near(addr, len))
+	if (at == table_count || the_table->entries[at].first >= addr)
 		return;
-	while (more) {
-		change_begin(&saved);
-		more = cut_next(first, last, &file);
-		change_end(&saved);
-		if (file)
-			files_put(file);
+	upper = the_table->entries[at];
+	upper.offset += addr - upper.first;
+	upper.first = addr;
+	files_hold(upper.file);
+	the_table->entries[at].last = addr - 1;
+	insert(&upper);
+}
+
+/* Take [first, last], whole pages, out of the table. */
+static void cut(struct change *change, uintptr_t first, uintptr_t last)
+{
+	unsigned at;
+
+	split(first);
+	if (last != UINTPTR_MAX)
+		split(last + 1);
+	at = search(first);
+	while (at < table_count && the_table->entries[at].first <= last) {
+		change->freed[change->count++] = the_table->entries[at].file;
+		erase(at);
 	}
 }
+
+/* ---- system calls -------------------------------------------------------------------------- */
 
 static int reachable(const struct run_bar *bar)
 {
 	return bar->trap_reads || !(bar->prot & (PROT_READ | PROT_WRITE)) ? PROT_NONE : PROT_READ;
 }
 
-static int add(const struct run_bar *bar)
+/* Enter the new mapping at @at, whose table space is reserved. @bar: NULL for ordinary memory. */
+static void enter(struct change *change, struct run_bar *bar, void *at, size_t len)
 {
-	sigset_t saved;
-	int ret = 0;
+	cut(change, (uintptr_t)at, last_of(at, len));
+	if (!bar)
+		return;
+	bar->first = (uintptr_t)at;
+	bar->last = last_of(at, len);
+	files_hold(bar->file);
+	insert(bar);
+}
 
-	change_begin(&saved);
-	if (table_count == TABLE_SIZE) {
-		ret = -ENOMEM;
+static void *map_fixed(struct run_bar *bar, void *addr, size_t len, int prot, int flags, int fd,
+		       off_t offset)
+{
+	struct change change;
+	void *at = MAP_FAILED;
+
+	change_begin(&change);
+	if (reserve(&change, len ? overlaps((uintptr_t)addr, last_of(addr, len)) : 0)) {
+		errno = ENOMEM;
 	} else {
-		files_hold(bar->file);
 		write_begin();
-		insert(bar);
+		at = real_mmap(addr, len, prot, flags, fd, offset);
+		if (at != MAP_FAILED)
+			enter(&change, bar, at, len);
 		write_end();
 	}
-	change_end(&saved);
-	return ret;
+	change_end(&change);
+	return at;
+}
+
+/* Where the kernel chooses, nothing is replaced; entries there are of mappings that were removed
+ * past the runner. */
+static void *map_free(struct run_bar *bar, void *addr, size_t len, int prot, int flags, int fd,
+		      off_t offset)
+{
+	struct change change;
+	void *at;
+
+	change_begin(&change);
+	at = real_mmap(addr, len, prot, flags, fd, offset);
+	if (at != MAP_FAILED && reserve(&change, overlaps((uintptr_t)at, last_of(at, len)))) {
+		real_munmap(at, len);
+		errno = ENOMEM;
+		at = MAP_FAILED;
+	}
+	if (at != MAP_FAILED) {
+		write_begin();
+		enter(&change, bar, at, len);
+		write_end();
+	}
+	change_end(&change);
+	return at;
 }
 
 void *bars_mmap(struct run_file *file, void *addr, size_t len, int prot, int flags, uint64_t offset)
@@ -219,7 +361,6 @@ void *bars_mmap(struct run_file *file, void *addr, size_t len, int prot, int fla
 	struct uiommu_vfio_mapping where;
 	struct run_bar bar;
 	sigset_t saved;
-	void *at;
 	int ret;
 
 	real_block_signals(&saved);
@@ -237,99 +378,163 @@ void *bars_mmap(struct run_file *file, void *addr, size_t len, int prot, int fla
 		.trap_reads = where.trap_reads,
 		.file = file,
 	};
-	at = real_mmap(addr, len, reachable(&bar), flags, where.fd, (off_t)where.fd_offset);
-	if (at == MAP_FAILED)
-		return at;
-	if (flags & MAP_FIXED)
-		bars_gone(at, len);
-	bar.first = (uintptr_t)at;
-	bar.last = bar.first + ((len + PAGE - 1) & ~(PAGE - 1)) - 1;
-	ret = add(&bar);
-	if (ret) {
-		real_munmap(at, len);
-		errno = -ret;
-		return MAP_FAILED;
-	}
-	return at;
+	return (flags & MAP_FIXED ? map_fixed : map_free)(&bar, addr, len, reachable(&bar), flags,
+							  where.fd, (off_t)where.fd_offset);
 }
 
-/* Cut entries at @addr, so that a range can be changed by itself. */
-static void split(uintptr_t addr)
+void *bars_mmap_over(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
-	unsigned at = search(addr);
-	struct run_bar upper;
+	return map_fixed(NULL, addr, len, prot, flags, fd, offset);
+}
 
-	if (at == table_count || table[at].first >= addr || table_count == TABLE_SIZE)
-		return;
-	upper = table[at];
-	upper.offset += addr - upper.first;
-	upper.first = addr;
-	files_hold(upper.file);
-	table[at].last = addr - 1;
-	insert(&upper);
+int bars_munmap(void *addr, size_t len)
+{
+	uintptr_t first = (uintptr_t)addr & ~(PAGE - 1);
+	struct change change;
+	int ret = -1;
+
+	change_begin(&change);
+	if (reserve(&change, overlaps(first, last_of(addr, len)))) {
+		errno = ENOMEM;
+	} else {
+		write_begin();
+		ret = real_munmap(addr, len);
+		if (!ret)
+			cut(&change, first, last_of(addr, len));
+		write_end();
+	}
+	change_end(&change);
+	return ret;
+}
+
+/* Piece by piece: what is no BAR gets what was asked for. Where the kernel refuses, what lies below
+ * has changed, as in Linux. */
+static int protect(uintptr_t first, uintptr_t last, int prot)
+{
+	uintptr_t at = first;
+	int ret = 0;
+
+	split(first);
+	split(last + 1);
+	for (unsigned i = search(first); at <= last; i++) {
+		struct run_bar *entry = &the_table->entries[i], bar;
+		bool more = i < table_count && entry->first <= last;
+		uintptr_t next = more ? entry->first : last + 1;
+
+		if (next > at)
+			ret = real_mprotect((void *)at, next - at, prot);
+		if (!more || ret)
+			break;
+		bar = *entry;
+		bar.prot = prot;
+		ret = real_mprotect((void *)next, bar.last + 1 - next, reachable(&bar));
+		if (ret)
+			break;
+		entry->prot = prot;
+		at = bar.last + 1;
+	}
+	return ret;
 }
 
 int bars_mprotect(void *addr, size_t len, int prot)
 {
-	uintptr_t first = (uintptr_t)addr;
-	uintptr_t last = (first + len - 1) | (PAGE - 1);
-	uintptr_t at = first;
-	sigset_t saved;
-	int ret = 0;
+	uintptr_t first = (uintptr_t)addr, end = first + round_up(len);
+	struct change change;
+	int ret = -1;
 
-	change_begin(&saved);
-	write_begin();
-	split(first);
-	split(last + 1);
-	/* Piece by piece: what is no BAR gets what was asked for. */
-	for (unsigned i = search(first); at <= last && !ret; i++) {
-		bool bar = i < table_count && table[i].first <= last;
-		uintptr_t next = bar ? table[i].first : last + 1;
-
-		if (next > at)
-			ret = real_mprotect((void *)at, next - at, prot);
-		if (!bar || ret)
-			break;
-		table[i].prot = prot;
-		ret = real_mprotect((void *)next, table[i].last + 1 - next, reachable(&table[i]));
-		at = table[i].last + 1;
+	/* PROT_SEM is the only other one that device memory knows. */
+	if (first & (PAGE - 1) || prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC | 8)) {
+		errno = EINVAL;
+		return -1;
 	}
-	write_end();
-	change_end(&saved);
+	if (end <= first) {
+		errno = ENOMEM;
+		return -1;
+	}
+	change_begin(&change);
+	if (reserve(&change, 0)) {
+		errno = ENOMEM;
+	} else {
+		write_begin();
+		ret = protect(first, end - 1, prot);
+		write_end();
+	}
+	change_end(&change);
 	return ret;
+}
+
+/* Can what is mapped at [first, last] become @new_len bytes? 0 or an errno. *@bar: the BAR there;
+ * bar->file NULL: something else, which is the kernel's to judge. */
+static int check_remap(uintptr_t first, uintptr_t last, size_t len, size_t new_len, int flags,
+		       struct run_bar *bar)
+{
+	unsigned at = search(first);
+
+	*bar = (struct run_bar){0};
+	if (at == table_count || the_table->entries[at].first > first)
+		return 0;
+	*bar = the_table->entries[at];
+	if (first & (PAGE - 1) || flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED))
+		return EINVAL;
+	/* VFIO's mappings can be moved and shrunk, never grown or doubled. */
+	if (!len || bar->last < last || round_up(new_len) > round_up(len))
+		return EFAULT;
+	bar->offset += first - bar->first;
+	return 0;
+}
+
+/* The call has moved [first, last], of which @bar was mapped, to @at. */
+static void moved(struct change *change, struct run_bar *bar, uintptr_t first, uintptr_t last,
+		  uintptr_t at, size_t new_len, int flags)
+{
+	if (flags & MREMAP_FIXED)
+		cut(change, at, last_of((void *)at, new_len));
+	if (bar->file) {
+		files_hold(bar->file);
+		cut(change, first, last);
+		bar->first = at;
+		bar->last = last_of((void *)at, new_len);
+		insert(bar);
+	} else if (round_up(new_len) <= last - first) {
+		/* Ordinary memory, with a BAR in the tail that is cut off. */
+		cut(change, first + round_up(new_len), last);
+	}
 }
 
 void *bars_mremap(void *addr, size_t len, size_t new_len, int flags, void *to)
 {
+	uintptr_t first = (uintptr_t)addr, last = last_of(addr, len ? len : 1);
+	struct change change;
 	struct run_bar bar;
-	void *at;
+	size_t removes;
+	void *at = MAP_FAILED;
+	int ret;
 
-	if (!bars_find((uintptr_t)addr, &bar) || bar.first != (uintptr_t)addr || new_len > len) {
-		/* VFIO's mappings can be moved and shrunk, never grown. */
-		errno = EFAULT;
-		return MAP_FAILED;
+	change_begin(&change);
+	removes = overlaps(first, last);
+	if (flags & MREMAP_FIXED && new_len)
+		removes += overlaps((uintptr_t)to, last_of(to, new_len));
+	ret = check_remap(first, last, len, new_len, flags, &bar);
+	/* Both ranges may be cut in the middle, and a cut-off end counts once more. */
+	if (!ret && reserve(&change, removes + 2))
+		ret = ENOMEM;
+	if (ret) {
+		errno = ret;
+	} else {
+		write_begin();
+		at = (void *)syscall(SYS_mremap, addr, len, new_len, flags, to);
+		if (at != MAP_FAILED)
+			moved(&change, &bar, first, last, (uintptr_t)at, new_len, flags);
+		write_end();
 	}
-	files_hold(bar.file);
-	at = (void *)syscall(SYS_mremap, addr, len, new_len, flags, to);
-	if (at != MAP_FAILED) {
-		bars_gone(addr, len);
-		bars_gone(at, new_len);
-		bar.first = (uintptr_t)at;
-		bar.last = bar.first + ((new_len + PAGE - 1) & ~(PAGE - 1)) - 1;
-		if (add(&bar)) {
-			real_munmap(at, new_len);
-			errno = ENOMEM;
-			at = MAP_FAILED;
-		}
-	}
-	files_put(bar.file);
+	change_end(&change);
 	return at;
 }
 
 void bars_remap(struct uiommu_function *fn, int fd, unsigned shift)
 {
 	for (unsigned i = 0; i < table_count; i++) {
-		const struct run_bar *bar = &table[i];
+		const struct run_bar *bar = &the_table->entries[i];
 
 		if (bar->function == fn)
 			real_mmap((void *)bar->first, bar->last + 1 - bar->first, reachable(bar),

@@ -22,19 +22,28 @@ struct run_bar {
 	struct run_file *file; /* held by the mapping */
 };
 
-/* Is any byte of [addr, addr + len) mapped? Cheap when not. */
+/* May any byte of [addr, addr + len) be mapped? Cheap. */
 bool bars_near(const void *addr, size_t len);
+/* Is any page of it? */
+bool bars_touch(const void *addr, size_t len);
 /* The mapping at @addr; any thread, signal handlers included. */
 bool bars_find(uintptr_t addr, struct run_bar *out);
 
 /* mmap(2) of a device file. MAP_FAILED with errno. */
 void *bars_mmap(struct run_file *file, void *addr, size_t len, int prot, int flags,
 		uint64_t offset);
-/* The program has unmapped, or mapped something else over, this range. */
-void bars_gone(const void *addr, size_t len);
-/* mprotect(2) and mremap(2) of a range that bars_near() said yes to. */
+/* The system calls, for ranges (those that the call replaces included) that bars_touch() said yes
+ * to. */
+void *bars_mmap_over(void *addr, size_t len, int prot, int flags, int fd, off_t offset);
+int bars_munmap(void *addr, size_t len);
 int bars_mprotect(void *addr, size_t len, int prot);
 void *bars_mremap(void *addr, size_t len, size_t new_len, int flags, void *to);
+
+/* The program has unmapped this range past the runner: unmapping it again does no harm. */
+static inline void bars_gone(void *addr, size_t len)
+{
+	(void)bars_munmap(addr, len);
+}
 
 /* In a forked child: map @fn's BARs from @fd, BAR n at n << @shift, where they were mapped before.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Owns libc's names that change mappings. Only ranges near a mapped BAR, and descriptors that are
- * device files, get more than libc's own function.
+ * Owns libc's names that change mappings. Only ranges with a mapped BAR in them, and descriptors
+ * that are device files, get more than libc's own function.
  */
 #include <stdarg.h>
 
@@ -22,10 +22,9 @@ EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off
 		files_put(file);
 		return at;
 	}
-	at = REAL(mmap)(addr, len, prot, flags, fd, offset);
-	if (at != MAP_FAILED && flags & MAP_FIXED && bars_near(at, len))
-		bars_gone(at, len);
-	return at;
+	if (flags & MAP_FIXED && bars_touch(addr, len))
+		return bars_mmap_over(addr, len, prot, flags, fd, offset);
+	return REAL(mmap)(addr, len, prot, flags, fd, offset);
 }
 
 EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t offset)
@@ -35,16 +34,14 @@ EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t
 
 EXPORT int munmap(void *addr, size_t len)
 {
-	int ret = REAL(munmap)(addr, len);
-
-	if (!ret && bars_near(addr, len))
-		bars_gone(addr, len);
-	return ret;
+	if (bars_touch(addr, len))
+		return bars_munmap(addr, len);
+	return REAL(munmap)(addr, len);
 }
 
 EXPORT int mprotect(void *addr, size_t len, int prot)
 {
-	if (len && bars_near(addr, len))
+	if (bars_touch(addr, len))
 		return bars_mprotect(addr, len, prot);
 	return REAL(mprotect)(addr, len, prot);
 }
@@ -52,15 +49,13 @@ EXPORT int mprotect(void *addr, size_t len, int prot)
 EXPORT void *mremap(void *addr, size_t len, size_t new_len, int flags, ...)
 {
 	va_list args;
-	void *to, *at;
+	void *to;
 
 	va_start(args, flags);
 	to = va_arg(args, void *);
 	va_end(args);
-	if (len && bars_near(addr, len))
+	/* A length of 0 asks for a second mapping of the same. */
+	if (bars_touch(addr, len ? len : 1) || (flags & MREMAP_FIXED && bars_touch(to, new_len)))
 		return bars_mremap(addr, len, new_len, flags, to);
-	at = REAL(mremap)(addr, len, new_len, flags, to);
-	if (at != MAP_FAILED && flags & MREMAP_FIXED && bars_near(at, new_len))
-		bars_gone(at, new_len);
-	return at;
+	return REAL(mremap)(addr, len, new_len, flags, to);
 }

@@ -2,7 +2,8 @@
 /*
  * Owns libc's names that set dispositions and masks of signals. The program gets and sets SIGSEGV
  * and SIGBUS as if they were its own; really they are the runner's once there is a machine, and are
- * never blocked. All other signals pass through.
+ * never blocked. Signals whose default a handler of ours stands in for (--stats) look like the
+ * default. All other signals pass through.
  */
 #include <pthread.h>
 
@@ -27,6 +28,8 @@ EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old
 		sigdelset(&copy.sa_mask, SIGBUS);
 		act = &copy;
 	}
+	if (trap_watches(sig))
+		return trap_watched_action(sig, act, old);
 	return REAL(sigaction)(sig, act, old);
 }
 
@@ -35,12 +38,17 @@ static handler set_handler(int sig, handler fn, int flags)
 	struct sigaction action = {.sa_handler = fn, .sa_flags = flags}, old;
 
 	sigemptyset(&action.sa_mask);
-	return trap_sigaction(sig, &action, &old) ? SIG_ERR : old.sa_handler;
+	return sigaction(sig, &action, &old) ? SIG_ERR : old.sa_handler;
+}
+
+static bool ours(int sig)
+{
+	return trap_watches(sig) || (trap_is_ours(sig) && trap_installed());
 }
 
 EXPORT handler signal(int sig, handler fn)
 {
-	if (!trap_is_ours(sig) || !trap_installed())
+	if (!ours(sig))
 		return REAL(signal)(sig, fn);
 	return set_handler(sig, fn, SA_RESTART);
 }
@@ -57,7 +65,7 @@ EXPORT handler ssignal(int sig, handler fn)
 
 EXPORT handler sysv_signal(int sig, handler fn)
 {
-	if (!trap_is_ours(sig) || !trap_installed())
+	if (!ours(sig))
 		return REAL(sysv_signal)(sig, fn);
 	return set_handler(sig, fn, (int)(SA_RESETHAND | SA_NODEFER));
 }

@@ -3,10 +3,14 @@
  * Owns what is written to stderr, through a copy of the descriptor made when the machine is, so
  * that a program which closes or reuses number 2 is not written into. Lines are written whole.
  * Faults are rate-limited: the first ten, then one line for each second that had some.
- * Lock: report_mutex guards the limiter and the picture; a leaf, except that taking a picture reads
- * the address spaces outside of it. Nothing here can fail, it can only stay silent.
+ * A signal that ends the program may have interrupted anything, a holder of locks included; so the
+ * statistics are then written by a thread that waits for this, and the signal doesn't wait for
+ * ever. Lock: report_mutex guards the limiter and the picture; a leaf, except that taking a picture
+ * reads the address spaces outside of it. Nothing here can fail, it can only stay silent.
  */
+#include <linux/futex.h>
 #include <linux/vfio.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,6 +29,10 @@
 static pthread_mutex_t report_mutex = PTHREAD_MUTEX_INITIALIZER;
 static int out = STDERR_FILENO;
 static bool done;
+
+/* Where a death is on its way to being told; a futex. */
+enum { DEATH_UNHEARD, DEATH_NONE, DEATH_ASKED, DEATH_TOLD };
+static unsigned death;
 
 static struct {
 	uint64_t seen, hidden;
@@ -52,6 +60,7 @@ void report_forked(void)
 	memset(&faults, 0, sizeof(faults));
 	fullest.taken = false;
 	done = false;
+	death = DEATH_UNHEARD;
 }
 
 static void put(const char *text, size_t len)
@@ -339,15 +348,10 @@ void report_exit(void)
 {
 	const struct run_config *config = state_config();
 	struct run_state *state = state_peek();
-	bool first;
 
 	if (!config || !(state ? state->pid == getpid() : config->pid == getpid()))
 		return;
-	pthread_mutex_lock(&report_mutex);
-	first = !done;
-	done = true;
-	pthread_mutex_unlock(&report_mutex);
-	if (!first)
+	if (__atomic_exchange_n(&done, true, __ATOMIC_SEQ_CST))
 		return;
 	if (state && faults.hidden)
 		report_line("%llu more DMA faults were not shown; %llu in all",
@@ -359,6 +363,58 @@ void report_exit(void)
 	else if (!state)
 		report_line("process %d (%s) did not use VFIO", (int)getpid(),
 			    program_invocation_short_name);
+}
+
+/* ---- the end by a signal ------------------------------------------------------------------- */
+
+static void wait_while(unsigned value, const struct timespec *timeout)
+{
+	(void)syscall(SYS_futex, &death, FUTEX_WAIT_PRIVATE, value, timeout, NULL, 0);
+}
+
+static void *teller(void *unused)
+{
+	state_thread_start(NULL);
+	pthread_setname_np(pthread_self(), "uiommu/report");
+	while (__atomic_load_n(&death, __ATOMIC_ACQUIRE) != DEATH_ASKED)
+		wait_while(DEATH_NONE, NULL);
+	report_exit();
+	__atomic_store_n(&death, DEATH_TOLD, __ATOMIC_RELEASE);
+	(void)syscall(SYS_futex, &death, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+	return NULL;
+}
+
+void report_stand_by(void)
+{
+	const struct run_config *config = state_config();
+	sigset_t saved;
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	if (!config || !config->stats || pthread_attr_init(&attr))
+		return;
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	real_block_signals(&saved);
+	death = DEATH_NONE;
+	if (pthread_create(&thread, &attr, teller, NULL))
+		death = DEATH_UNHEARD;
+	real_restore_signals(&saved);
+	pthread_attr_destroy(&attr);
+}
+
+void report_death(void)
+{
+	const struct timespec long_enough = {.tv_sec = 1};
+	struct run_state *state = state_peek();
+	unsigned none = DEATH_NONE;
+
+	if (!state || state->pid != getpid())
+		return;
+	if (__atomic_compare_exchange_n(&death, &none, DEATH_ASKED, false, __ATOMIC_SEQ_CST,
+					__ATOMIC_SEQ_CST))
+		(void)syscall(SYS_futex, &death, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+	if (__atomic_load_n(&death, __ATOMIC_ACQUIRE) == DEATH_ASKED)
+		wait_while(DEATH_ASKED, &long_enough);
 }
 
 static void __attribute__((destructor)) at_exit(void)

@@ -31,6 +31,11 @@ void report_before_release(void);
 /* At the process's end: the statistics, once. */
 void report_exit(void);
 
+/* Have a thread ready that does the same for a process which a signal ends, if there is anything to
+ * be told at the end; and, in a signal handler, let it do so, for a second at most. */
+void report_stand_by(void);
+void report_death(void);
+
 void report_lock(void);
 void report_unlock(void);
 /* In the child of fork(), with the lock held: nothing has happened yet. */

@@ -33,6 +33,8 @@ static struct run_state *published;
 
 static struct run_config config;
 static bool configured;
+/* What the configuration points into. Kept by name, or a leak checker would report it. */
+static char *config_text __attribute__((used));
 static cpu_set_t first_cpus;
 
 const struct run_config *state_config(void)
@@ -58,6 +60,8 @@ void state_thread_start(void *ctx)
 	sigset_t old;
 
 	real_block_signals(&old);
+	/* A name that says whose it is (see interpose_thread.c); a better one may follow. */
+	pthread_setname_np(pthread_self(), "uiommu/thread");
 	sched_setaffinity(0, sizeof(first_cpus), &first_cpus);
 	/* Not in the way of the thread that has just rung a doorbell: a device that is done before
 	 * the store returns is faster than any driver has seen. And no real-time priority that the
@@ -101,6 +105,7 @@ static void fork_child(void)
 	uiommu_machine_fork_child(the_state.machine);
 	uiommu_vfio_fork_child(the_state.vfio);
 	peer_forked();
+	report_stand_by();
 }
 
 /* ---- making it ----------------------------------------------------------------------------- */
@@ -165,6 +170,9 @@ struct run_state *state_get(void)
 	if (!state && !make(&the_state)) {
 		state = &the_state;
 		__atomic_store_n(&published, state, __ATOMIC_RELEASE);
+		report_stand_by();
+		if (config.stats)
+			trap_watch_deaths(report_death);
 	}
 	pthread_mutex_unlock(&state_mutex);
 	return state;
@@ -198,8 +206,11 @@ static void __attribute__((constructor)) start(void)
 		return;
 	memcpy(text, variable, size);
 	configured = !run_config_parse(text, &config);
-	if (!configured)
+	if (!configured) {
+		uiommu_free(text, size);
 		return;
+	}
+	config_text = text;
 	sched_getaffinity(0, sizeof(first_cpus), &first_cpus);
 	unblock_faults();
 	if (config.keep >= 0)

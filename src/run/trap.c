@@ -5,6 +5,9 @@
  * BAR (which is performed on the model), or the program's, which gets what it would have got
  * without us: its handler with its mask, or death by that signal.
  *
+ * With --stats, it owns the default dispositions of the signals that usually end programs, too: a
+ * handler of ours stands in for them, which has the statistics written and then dies of the signal.
+ *
  * The handler runs with all signals blocked but these two: a fault inside of it is a safe copy's.
  * It uses the alternate stack only if the program's own handler asks for it; such stacks are small.
  * Lock: disposition_mutex, a leaf, never taken by the handler, which reads a copy under a sequence
@@ -62,12 +65,82 @@ static void store_action(int sig, const struct sigaction *act)
 	real_sigmask(SIG_SETMASK, &saved, NULL);
 }
 
+/* ---- deaths -------------------------------------------------------------------------------- */
+
+static void (*before_death)(void);
+
+static void tell_death(void)
+{
+	void (*died)(void) = __atomic_load_n(&before_death, __ATOMIC_ACQUIRE);
+	int saved = errno;
+
+	if (died)
+		died();
+	errno = saved;
+}
+
+/* The signal is blocked until this returns, and then does what it does by default. */
+static void on_death(int sig)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL};
+	int saved = errno;
+
+	tell_death();
+	real_sigaction(sig, &action, NULL);
+	syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), sig);
+	errno = saved;
+}
+
+bool trap_watches(int sig)
+{
+	return __atomic_load_n(&before_death, __ATOMIC_ACQUIRE) &&
+	       (sig == SIGHUP || sig == SIGINT || sig == SIGQUIT || sig == SIGABRT ||
+		sig == SIGTERM);
+}
+
+int trap_watched_action(int sig, const struct sigaction *act, struct sigaction *old)
+{
+	struct sigaction ours = {.sa_handler = on_death, .sa_flags = SA_RESTART};
+	struct sigaction before;
+
+	sigfillset(&ours.sa_mask);
+	sigdelset(&ours.sa_mask, SIGSEGV);
+	sigdelset(&ours.sa_mask, SIGBUS);
+	if (act && act->sa_handler == SIG_DFL)
+		act = &ours;
+	if (real_sigaction(sig, act, &before))
+		return -1;
+	if (before.sa_handler == on_death)
+		before = (struct sigaction){.sa_handler = SIG_DFL};
+	if (old)
+		*old = before;
+	return 0;
+}
+
+void trap_watch_deaths(void (*died)(void))
+{
+	static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGTERM};
+	const struct sigaction standard = {.sa_handler = SIG_DFL};
+	struct sigaction now;
+
+	/* What has no handler does nothing to the first process of a PID namespace. */
+	if (getpid() == 1)
+		return;
+	__atomic_store_n(&before_death, died, __ATOMIC_RELEASE);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		if (!real_sigaction(signals[i], NULL, &now) && now.sa_handler == SIG_DFL)
+			trap_watched_action(signals[i], &standard, NULL);
+}
+
+/* ---- faults -------------------------------------------------------------------------------- */
+
 /* Let the signal do what it does by default: at once if someone sent it, else when the instruction
  * is tried again. */
 static void default_action(int sig, const siginfo_t *info)
 {
 	struct sigaction action = {.sa_handler = SIG_DFL};
 
+	tell_death();
 	real_sigaction(sig, &action, NULL);
 	if (info->si_code <= 0)
 		syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), sig);

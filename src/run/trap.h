@@ -15,6 +15,14 @@ bool trap_installed(void);
 /* sigaction(2) as the program sees it, for the two signals once they are taken over. */
 int trap_sigaction(int sig, const struct sigaction *act, struct sigaction *old);
 
+/* Have @died called before one of the signals with which people and abort() end programs does so,
+ * and before a fault does. It runs in a signal handler. Their dispositions stay SIG_DFL for the
+ * program; only those which are so now, or become so, are watched. */
+void trap_watch_deaths(void (*died)(void));
+bool trap_watches(int sig);
+/* sigaction(2) as the program sees it, for a signal that is watched. */
+int trap_watched_action(int sig, const struct sigaction *act, struct sigaction *old);
+
 /* Is it one of the two? */
 static inline bool trap_is_ours(int sig)
 {

@@ -48,6 +48,19 @@ status 2 run --device nonsense true
 status 2 run --platform nonsense true
 status 2 run --device edu@00:01.0 --device ioat@00:01.0 true
 
+status 2 "$uiommu" run --nonsense true
+says '^uiommu: unknown option --nonsense'
+status 2 "$uiommu" run -x true
+says '^uiommu: unknown option -x'
+status 2 "$uiommu" run --d true
+says '^uiommu: ambiguous option --d'
+status 2 "$uiommu" run --stats=1 true
+says '^uiommu: --stats: it takes no argument'
+status 2 "$uiommu" run --device
+says '^uiommu: --device: its argument is missing'
+status 2 "$uiommu" run --device -- true
+says '^uiommu: --device: its argument is missing'
+
 # Programs that can't be run are told before anything starts.
 status 127 run nonsense-of-a-program
 status 127 run /nonsense/of/a/program
@@ -105,6 +118,65 @@ if command -v script >/dev/null; then
 	grep -q "$(printf '\033')" "$scratch/out" && fail "colour in spite of NO_COLOR"
 fi
 
+# An installed tree that was moved finds its own library.
+for lib in lib lib/x86_64-linux-gnu; do
+	rm -rf "$scratch/moved" && mkdir -p "$scratch/moved/bin" "$scratch/moved/$lib/uiommu"
+	cp "$uiommu" "$scratch/moved/bin/"
+	cp "$(dirname "$uiommu")/../run/libuiommu-run.so" "$scratch/moved/$lib/uiommu/"
+	status 0 "$scratch/moved/bin/uiommu" run --namespace "$namespace" sh -c 'echo "$LD_PRELOAD"'
+	says "^$scratch/moved/$lib/uiommu/"
+done
+
+# pkg-config knows the library.
+if command -v pkg-config >/dev/null; then
+	status 0 env PKG_CONFIG_PATH="$(dirname "$uiommu")/../../meson-private" \
+		pkg-config --libs libuiommu
+	says '-luiommu'
+fi
+
+# Sanitizers: their run-times go first, and have nothing to say of us.
+LD_PRELOAD="libm.so.6 libasan.so.999" status 0 run sh -c 'echo "$LD_PRELOAD"'
+says '^libasan.so.999:.*/libuiommu-run.so:libm.so.6$'
+cat >"$scratch/empty.c" <<END
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(void)
+{
+	int fd = open("/dev/vfio/vfio", O_RDWR);
+	char *options = getenv("ASAN_OPTIONS");
+
+	puts(options ? options : "");
+	return fd < 0 || close(fd);
+}
+END
+if cc -fsanitize=address -o "$scratch/empty" "$scratch/empty.c" 2>/dev/null; then
+	status 0 env ASAN_OPTIONS=color=never "$uiommu" run --namespace "$namespace" "$scratch/empty"
+	says '^color=never:verify_asan_link_order=0$'
+	grep -q 'LeakSanitizer' "$scratch/out" && fail "a leak: $(cat "$scratch/out")"
+fi
+
+# No call of mount() without a type.
+cat >"$scratch/mount.c" <<END
+#include <errno.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int mount(const char *from, const char *to, const char *type, unsigned long flags, const void *data)
+{
+	if (!type) {
+		errno = ENOTBLK;
+		return -1;
+	}
+	return (int)syscall(SYS_mount, from, to, type, flags, data);
+}
+END
+if cc -shared -fPIC -o "$scratch/mount.so" "$scratch/mount.c" 2>/dev/null; then
+	LD_PRELOAD="$scratch/mount.so" "$uiommu" run --explain true >"$scratch/out" 2>&1
+	grep -q 'Block device required' "$scratch/out" && fail "mount() without a type"
+fi
+
 # Reasons.
 status 0 run --explain "$files"
 says 'refused'
@@ -123,6 +195,32 @@ if unshare -Ur sh -c "$forbid" 2>/dev/null; then
 	says 'no namespaces'
 	status 125 unshare -Ur sh -c "$forbid; '$uiommu' run --namespace yes '$faults'"
 	says 'no namespaces'
+fi
+
+# Killed while it starts.
+remains() {
+	for place in /dev/shm "${TMPDIR:-/tmp}" /tmp /var/tmp; do
+		for pid in $pids; do
+			ls -d "$place/uiommu-$pid-"* 2>/dev/null
+		done
+	done
+}
+if [ "$namespace" = no ]; then
+	pids=
+	for i in $(seq 40); do
+		"$uiommu" run --namespace no -- true &
+		pid=$!
+		pids="$pids $pid"
+		sleep 0.00$((i % 7 + 1))
+		kill -KILL $pid 2>/dev/null
+		wait $pid 2>/dev/null
+	done
+	tries=0
+	while [ -n "$(remains)" ] && [ $tries -lt 100 ]; do
+		tries=$((tries + 1))
+		sleep 0.1
+	done
+	[ -z "$(remains)" ] || fail "left behind: $(remains)"
 fi
 
 # Nothing is left behind, not even after SIGKILL.
