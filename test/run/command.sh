@@ -215,6 +215,21 @@ if [ "$namespace" = no ]; then
 		kill -KILL $pid 2>/dev/null
 		wait $pid 2>/dev/null
 	done
+	# And surely while the files are written.
+	cat >"$scratch/killed.c" <<END
+#include <signal.h>
+int symlink(const char *target, const char *path)
+{
+	return raise(SIGKILL);
+}
+END
+	if cc -shared -fPIC -o "$scratch/killed.so" "$scratch/killed.c" 2>/dev/null; then
+		LD_PRELOAD="$scratch/killed.so" "$uiommu" run --namespace no true &
+		pid=$!
+		pids="$pids $pid"
+		wait $pid 2>/dev/null
+		[ $? = 137 ] || fail "it was not killed while it wrote the files"
+	fi
 	tries=0
 	while [ -n "$(remains)" ] && [ $tries -lt 100 ]; do
 		tries=$((tries + 1))
