@@ -60,7 +60,7 @@ static void check(const struct picture *picture)
 		next = picture->rows[i].range.last + 1;
 	}
 	assert_int_equal(next, 0);
-	picture_draw(picture, false, one_line, &lines);
+	picture_draw(picture, &(struct picture_style){.wide = false}, one_line, &lines);
 	assert_int_equal(lines, picture->count + 1);
 }
 

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * uiommu show: draws the address space that a program gets on a platform, as the library reports it
+ * once a function is attached and its doorbells are reachable. No state.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+#include "cmd/geometry.h"
+#include "cmd/platform_file.h"
+#include "cmd/svg.h"
+#include "cmd/trial.h"
+
+enum option_code {
+	OPTION_SVG = OPTION_FIRST,
+	OPTION_PLATFORM,
+	OPTION_APERTURE,
+	OPTION_WINDOWS,
+	OPTION_HELP,
+};
+
+static const struct option options[] = {
+	{"svg", required_argument, NULL, OPTION_SVG},
+	{"platform", required_argument, NULL, OPTION_PLATFORM},
+	{"aperture", required_argument, NULL, OPTION_APERTURE},
+	{"windows", required_argument, NULL, OPTION_WINDOWS},
+	{"help", no_argument, NULL, OPTION_HELP},
+	{0},
+};
+
+static const char usage[] =
+	"Usage: uiommu show [OPTION]… PLATFORM[,key=value…]\n"
+	"Draw the address space that a program gets on a platform (or on one of its own,\n"
+	"from a file): what can be mapped, holes, windows and doorbells.\n\n"
+	"  --svg FILE       draw it into a file instead of on the terminal\n"
+	"  --aperture SIZE[@BASE]\n"
+	"                   fsl-pamu: the aperture that the program sets (all there is)\n"
+	"  --windows N      fsl-pamu: its number of windows (the most there can be)\n"
+	"  --help           show this\n";
+
+struct settings {
+	const char *platform, *svg;
+	struct trial_geometry geometry;
+};
+
+static void print_line(void *ctx, const char *text)
+{
+	puts(text);
+}
+
+/* Doorbells that are not in the picture: those that no mapping leads to. */
+static void print_doorbells(const struct trial *trial)
+{
+	const struct uiommu_platform_facts *facts = trial->facts;
+
+	for (size_t i = 0; i < facts->doorbell_count; i++) {
+		const struct uiommu_doorbell *doorbell = &facts->doorbells[i];
+
+		printf("%s: 0x%llx-0x%llx, %s, %u vectors%s\n", doorbell->name,
+		       (unsigned long long)doorbell->range.first,
+		       (unsigned long long)doorbell->range.last,
+		       doorbell->translated ? "behind the translation" : "not translated",
+		       doorbell->vectors, doorbell->per_device ? " for each device" : "");
+	}
+}
+
+static int draw(struct trial *trial, const struct settings *s)
+{
+	struct picture_style style = {
+		.colour = trial_colour(), .wide = true, .name = trial_name, .ctx = trial};
+	char title[160], subtitle[256];
+	struct svg_text text = {.title = title, .subtitle = subtitle, .bracket = "translated"};
+	struct picture picture;
+
+	trial_picture(trial, &picture);
+	trial_describe(trial, title, sizeof(title), subtitle, sizeof(subtitle));
+	if (s->svg)
+		return svg_write(s->svg, &picture, &style, &text);
+	printf("%s\n%s\n", title, subtitle);
+	picture_draw(&picture, &style, print_line, NULL);
+	print_doorbells(trial);
+	return 0;
+}
+
+static int show(const struct settings *s)
+{
+	struct trial trial;
+	char why[512], *spec;
+	int ret = platform_argument(s->platform, &spec);
+
+	if (ret)
+		return ret;
+	ret = trial_open(spec, &trial, why, sizeof(why));
+	free(spec);
+	if (ret) {
+		complain("%s", why);
+		return EXIT_USAGE;
+	}
+	if (trial_attach(&trial, &s->geometry)) {
+		complain("%s", trial_refusal(why, sizeof(why)));
+		ret = 1;
+	}
+	for (unsigned i = 0; i < trial.facts->doorbell_count && !ret; i++) {
+		uint64_t address;
+
+		/* Where the program has to place it, there is nothing to be seen. */
+		(void)trial_doorbell(&trial, i, &address);
+	}
+	if (!ret)
+		ret = draw(&trial, s);
+	trial_close(&trial);
+	return ret;
+}
+
+static int take_option(struct settings *s, int code, const char *word)
+{
+	switch (code) {
+	case OPTION_SVG:
+		s->svg = optarg;
+		return 0;
+	case OPTION_PLATFORM:
+		s->platform = optarg;
+		return 0;
+	case OPTION_APERTURE:
+		return geometry_aperture(optarg, &s->geometry);
+	case OPTION_WINDOWS:
+		return geometry_windows(optarg, &s->geometry);
+	default:
+		return option_error("show", code, options, word);
+	}
+}
+
+int cmd_show(int argc, char **argv)
+{
+	struct settings s = {.geometry = {.aperture = UIOMMU_RANGE_ALL}};
+	int code, ret = 0;
+
+	opterr = 0;
+	while (!ret && (code = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+		if (code == OPTION_HELP || code == 'h')
+			return fputs(usage, stdout) < 0;
+		ret = take_option(&s, code, argv[optind - 1]);
+	}
+	if (!ret && !s.platform && optind < argc)
+		s.platform = argv[optind++];
+	if (!ret && (!s.platform || optind < argc)) {
+		complain("show wants one platform; see uiommu show --help");
+		ret = EXIT_USAGE;
+	}
+	return ret ? ret : show(&s);
+}
