@@ -71,7 +71,7 @@ static int draw(struct trial *trial, const struct settings *s)
 	struct picture_style style = {
 		.colour = trial_colour(), .wide = true, .name = trial_name, .ctx = trial};
 	char title[160], subtitle[256];
-	struct svg_text text = {.title = title, .subtitle = subtitle, .bracket = "translated"};
+	struct svg_text text = {.title = title, .subtitle = subtitle, .bracket = "aperture"};
 	struct picture picture;
 
 	trial_picture(trial, &picture);
