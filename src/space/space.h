@@ -26,9 +26,18 @@ struct reservation {
 	char name[UIOMMU_OWNER_MAX];
 };
 
+/* An area's info is its permissions and, from its unmapping to the flush, that it is leaving and
+ * which batch takes it away. A silent one only keeps IOVAs from being used: nobody is told of it.
+ */
+#define AREA_PROT	 UINT64_C(3)
+#define AREA_LEAVING	 UINT64_C(4)
+#define AREA_SILENT	 UINT64_C(8)
+#define AREA_BATCH_SHIFT 4
+
 struct uiommu_ioas {
 	pthread_mutex_t lock; /* guards all below, and the tables of the domains */
-	struct imap areas;    /* value: address, tag: the caller's, info: prot */
+	struct imap areas;    /* value: address, tag: the caller's, info: AREA_… */
+	uint64_t epoch;	      /* counts the flushes of all domains */
 
 	struct reservation *reserved; /* sorted by first address; may overlap */
 	size_t reserved_count, reserved_room;
@@ -43,6 +52,18 @@ struct uiommu_ioas {
 	struct uiommu_ioas_stats stats;
 };
 
+void area_of(const struct imap_entry *entry, struct uiommu_area *area);
+
+/* What can be said of a mapping before looking at what else is mapped. ioas->lock held, as for all
+ * here. */
+int ioas_check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
+
+/* Does the range hit a reserved one? Then it is refused with error in its owner's words. */
+int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range range);
+
+/* Refuse a range for the area that is in its way: -EEXIST, or -EBUSY if the area is leaving. */
+int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area);
+
 /* ---- domain ---- */
 
 /* The invalidations that ports have yet to see: a ring that is never waited for. */
@@ -56,9 +77,10 @@ struct uiommu_domain {
 	struct uiommu_domain *next; /* in ioas->domains; ioas->lock */
 	struct uiommu_ioas *ioas;
 	struct uiommu_unit *unit;
-	struct table table; /* written under ioas->lock, walked without */
-	uint64_t uid;	    /* never used twice, so that ports can tell domains apart */
-	unsigned attached;  /* requester IDs; unit->lock */
+	struct table table;    /* written under ioas->lock, walked without */
+	struct gather pending; /* taken away, but not flushed yet; ioas->lock */
+	uint64_t uid;	       /* never used twice, so that ports can tell domains apart */
+	unsigned attached;     /* requester IDs; unit->lock */
 	char name[UIOMMU_OWNER_MAX];
 
 	_Atomic uint64_t inval_claim; /* sequence numbers that may be in the making */
@@ -66,9 +88,17 @@ struct uiommu_domain {
 	struct inval_slot inval[INVAL_RING];
 };
 
-/* Make every translation in the gather forgotten, wait for the ports, let go of the tables.
+/* Make every translation that is pending forgotten, wait for the ports, let go of the tables.
  * ioas->lock held. Cannot fail. */
-void domain_flush(struct uiommu_domain *domain, struct gather *gather);
+void domain_flush(struct uiommu_domain *domain);
+
+/* The same for all domains of an IOAS. */
+static inline void ioas_flush(struct uiommu_ioas *ioas)
+{
+	for (struct uiommu_domain *d = ioas->domains; d; d = d->next)
+		domain_flush(d);
+	ioas->epoch++;
+}
 
 /* ---- unit ---- */
 
