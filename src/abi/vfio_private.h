@@ -284,12 +284,22 @@ struct vfio_type1 {
 	bool v2;
 	bool tracking; /* dirty pages */
 	unsigned avail;
+	struct uiommu_range msi; /* what the program gave for doorbells, or NONE */
 	/* First addresses of the mappings whose vaddr is invalid, in no order. */
 	uint64_t *invalid;
 	size_t invalid_count, invalid_room;
 };
 
 uint64_t vfio_type1_page(const struct vfio_type1 *type1);
+
+/* Does the range hit a reserved region? Then it is refused. */
+bool vfio_type1_blocked(const struct vfio_type1 *type1, struct uiommu_range range);
+
+/* vfio_type1_msi.c: on machines whose facts have program_msi. */
+int vfio_type1_msi_caps(const struct vfio_type1 *type1, struct vfio_caps *caps);
+int vfio_type1_msi_map(struct vfio_type1 *type1, const struct vfio_iommu_type1_dma_map *map);
+/* Take the range back if it lies in this one, adding its size. */
+int vfio_type1_msi_unmap(struct vfio_type1 *type1, struct uiommu_range range, uint64_t *bytes);
 
 /* Does [first, last] cut a mapping at one of its ends? Then it is in *@area. */
 bool vfio_type1_cuts(struct vfio_type1 *type1, struct uiommu_range range, struct uiommu_area *area);
