@@ -10,7 +10,6 @@
 #include "cmd/cmd.h"
 #include "cmd/json_out.h"
 #include "cmd/trial.h"
-#include "util/range.h"
 
 enum option_code {
 	OPTION_JSON = OPTION_FIRST,
@@ -70,7 +69,7 @@ static void print_row(struct trial *trial, const char *name)
 	const struct uiommu_platform_facts *facts = trial->facts;
 	char pages[64] = "-", bits[16] = "-";
 
-	if (trial->domain) {
+	if (trial->ioas) {
 		trial_page_sizes(uiommu_ioas_page_sizes(trial->ioas), pages, sizeof(pages));
 		snprintf(bits, sizeof(bits), "%u", facts->width);
 	}
@@ -93,7 +92,7 @@ static json_t *row_json(struct trial *trial, const char *name)
 	json_set_string(row, "format", facts->format);
 	json_object_set_new(row, "width", json_integer(facts->width));
 	json_object_set_new(row, "page_sizes",
-			    json_sizes(trial->domain ? uiommu_ioas_page_sizes(trial->ioas) : 0));
+			    json_sizes(trial->ioas ? uiommu_ioas_page_sizes(trial->ioas) : 0));
 	json_set_string(row, "vfio", trial_vfio_word(facts->vfio_types));
 	json_object_set_new(row, "isolated_msi", json_boolean(facts->isolated_msi));
 	json_object_set_new(row, "coherent", json_boolean(facts->coherent));
@@ -125,7 +124,6 @@ static json_t *row_json(struct trial *trial, const char *name)
 
 static int list_all(bool as_json)
 {
-	const struct trial_geometry whole = {.aperture = UIOMMU_RANGE_ALL};
 	json_t *list = as_json ? json_array() : NULL;
 	const char *name;
 	int status = 0;
@@ -142,8 +140,8 @@ static int list_all(bool as_json)
 			status = 1;
 			continue;
 		}
-		if (trial_attach(&trial, &whole)) {
-			complain("%s: %s", name, trial_refusal(why, sizeof(why)));
+		if (trial_attach(&trial)) {
+			complain("%s: %s", name, trial_refusal(&trial, why, sizeof(why)));
 			status = 1;
 		}
 		if (as_json)

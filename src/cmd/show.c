@@ -68,8 +68,10 @@ static void print_doorbells(const struct trial *trial)
 
 static int draw(struct trial *trial, const struct settings *s)
 {
-	struct picture_style style = {
-		.colour = trial_colour(), .wide = true, .name = trial_name, .ctx = trial};
+	struct picture_style style = {.colour = trial_colour(),
+				      .wide = true,
+				      .name = trial_name,
+				      .ctx = (void *)trial->facts};
 	char title[160], subtitle[256];
 	struct svg_text text = {.title = title, .subtitle = subtitle, .bracket = "aperture"};
 	struct picture picture;
@@ -82,6 +84,24 @@ static int draw(struct trial *trial, const struct settings *s)
 	picture_draw(&picture, &style, print_line, NULL);
 	print_doorbells(trial);
 	return 0;
+}
+
+/* Without a choice, all the address space and the windows that there are. */
+static int attach(struct trial *trial, const struct settings *s)
+{
+	struct trial_geometry geometry = s->geometry;
+	int ret = trial_attach(trial);
+
+	if (ret || !(trial->facts->vfio_types & UIOMMU_VFIO_PAMU))
+		return ret ? 1 : 0;
+	if (!range_valid(geometry.aperture))
+		geometry.aperture =
+			(struct uiommu_range){0, (UINT64_C(1) << trial->facts->width) - 1};
+	if (!geometry.windows)
+		geometry.windows = trial->facts->pamu.msi == UIOMMU_PAMU_ROUNDED
+					   ? trial->facts->pamu.windows - trial->facts->pamu.banks
+					   : trial->facts->pamu.windows;
+	return trial_set_geometry(trial, &geometry) ? 1 : 0;
 }
 
 static int show(const struct settings *s)
@@ -98,10 +118,9 @@ static int show(const struct settings *s)
 		complain("%s", why);
 		return EXIT_USAGE;
 	}
-	if (trial_attach(&trial, &s->geometry)) {
-		complain("%s", trial_refusal(why, sizeof(why)));
-		ret = 1;
-	}
+	ret = attach(&trial, s);
+	if (ret)
+		complain("%s", trial_refusal(&trial, why, sizeof(why)));
 	for (unsigned i = 0; i < trial.facts->doorbell_count && !ret; i++) {
 		uint64_t address;
 
@@ -134,7 +153,7 @@ static int take_option(struct settings *s, int code, const char *word)
 
 int cmd_show(int argc, char **argv)
 {
-	struct settings s = {.geometry = {.aperture = UIOMMU_RANGE_ALL}};
+	struct settings s = {.geometry = {.aperture = UIOMMU_RANGE_NONE}};
 	int code, ret = 0;
 
 	opterr = 0;

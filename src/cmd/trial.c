@@ -1,25 +1,93 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Owns the machine that a platform is tried on: one function, one address space, at most one
- * domain. No rule of any platform is in here; whatever is asked goes to the library, whose refusals
- * are the answer. Closing cannot fail, and takes a trial that was opened in part.
+ * Owns the machine that a platform is tried on: one function, its VFIO group and a container. No
+ * rule of any platform is in here; whatever is asked goes to the library, whose refusals are the
+ * answer. Closing cannot fail, and takes a trial that was opened in part.
+ *
+ * The memory that is mapped isn't there: it is asked for nowhere, since no device runs.
  */
 #include "cmd/trial.h"
 
 #include <errno.h>
+#include <linux/vfio.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include <uiommu/linux/vfio_msi_2016.h>
+#include <uiommu/linux/vfio_pamu.h>
+
 #include "cmd/number.h"
 #include "util/range.h"
 
 #define MOST_VECTORS 2048
+#define CONTAINER_FD 3
+/* Where the mmap of an MSI bank would lie in a program: beyond all RAM. */
+#define BANK_VADDR (UINT64_C(1) << 51)
+
+/* ---- what the front end needs ---- */
+
+static int no_memory(void *ctx, uint64_t addr, void *buf, size_t len)
+{
+	return -EFAULT;
+}
+
+static int no_memory_written(void *ctx, uint64_t addr, const void *buf, size_t len)
+{
+	return -EFAULT;
+}
+
+static const struct uiommu_memory_ops memory_ops = {
+	.size = sizeof(memory_ops), .read = no_memory, .write = no_memory_written};
+static const struct uiommu_memory memory = {.ops = &memory_ops};
+
+static struct uiommu_vfio_file *file_of(void *ctx, int fd)
+{
+	struct trial *trial = ctx;
+
+	return fd == CONTAINER_FD ? trial->container : NULL;
+}
+
+static void refused(void *ctx, const char *what, const struct uiommu_refusal *refusal)
+{
+	struct trial *trial = ctx;
+
+	trial->request = what;
+	trial->refusal = *refusal;
+}
+
+/* ---- life ---- */
+
+static int open_files(struct trial *trial)
+{
+	const struct uiommu_vfio_options options = {
+		.size = sizeof(options),
+		.host = {.size = sizeof(options.host),
+			 .file_of = file_of,
+			 .refused = refused,
+			 .ctx = trial},
+		.unsafe_interrupts = true,
+	};
+	struct uiommu_function *fn = uiommu_machine_function(trial->machine, 0);
+	int ret = uiommu_vfio_create(trial->machine, &options, &trial->vfio);
+
+	trial->platform = uiommu_machine_platform(trial->machine);
+	trial->facts = uiommu_platform_facts(trial->platform);
+	trial->rid = uiommu_function_info(fn)->rid;
+	if (ret || !trial->facts->format)
+		return ret;
+	ret = uiommu_vfio_open_container(trial->vfio, &trial->container);
+	if (!ret)
+		ret = uiommu_vfio_open_group(trial->vfio, uiommu_function_info(fn)->group,
+					     &trial->group);
+	return ret;
+}
 
 int trial_open(const char *spec, struct trial *trial, char *why, size_t why_len)
 {
-	struct uiommu_machine_options options = {.size = sizeof(options), .platform = spec};
+	struct uiommu_machine_options options = {
+		.size = sizeof(options), .platform = spec, .memory = &memory};
 	int ret;
 
 	memset(trial, 0, sizeof(*trial));
@@ -28,40 +96,12 @@ int trial_open(const char *spec, struct trial *trial, char *why, size_t why_len)
 		return ret;
 	ret = uiommu_machine_add(trial->machine, "edu", why, why_len);
 	if (!ret) {
-		ret = uiommu_ioas_create(&trial->ioas);
+		ret = open_files(trial);
 		if (ret)
 			snprintf(why, why_len, "%s", strerror(-ret));
 	}
-	if (ret) {
+	if (ret)
 		trial_close(trial);
-		return ret;
-	}
-	trial->platform = uiommu_machine_platform(trial->machine);
-	trial->facts = uiommu_platform_facts(trial->platform);
-	trial->rid = uiommu_function_info(uiommu_machine_function(trial->machine, 0))->rid;
-	return 0;
-}
-
-int trial_attach(struct trial *trial, const struct trial_geometry *geometry)
-{
-	const struct uiommu_platform_facts *facts = trial->facts;
-	struct uiommu_domain_options options = {
-		.size = sizeof(options),
-		.format = facts->format,
-		.width = facts->width,
-		.name = facts->name,
-	};
-	int ret;
-
-	trial->geometry = *geometry;
-	if (!facts->format)
-		return 0;
-	ret = uiommu_domain_create(uiommu_machine_unit(trial->machine), trial->ioas, &options,
-				   &trial->domain);
-	if (!ret)
-		ret = uiommu_domain_attach(trial->domain, trial->rid, facts->regions,
-					   facts->region_count, facts->name);
-	trial->attached = !ret;
 	return ret;
 }
 
@@ -71,12 +111,115 @@ void trial_close(struct trial *trial)
 		uiommu_platform_irq_free(trial->platform, trial->irq);
 	while (trial->doorbell_count)
 		uiommu_ioas_unmap_doorbell(trial->ioas, trial->doorbells[--trial->doorbell_count]);
-	if (trial->attached)
-		uiommu_domain_detach(trial->domain, trial->rid);
-	uiommu_domain_destroy(trial->domain);
-	uiommu_ioas_destroy(trial->ioas);
+	if (trial->group)
+		uiommu_vfio_release(trial->group);
+	if (trial->container)
+		uiommu_vfio_release(trial->container);
+	uiommu_vfio_destroy(trial->vfio);
 	uiommu_machine_destroy(trial->machine);
 	memset(trial, 0, sizeof(*trial));
+}
+
+/* ---- requests ---- */
+
+/* As the program would: 0, or -errno with its reason kept. */
+static int request(struct trial *trial, struct uiommu_vfio_file *file, unsigned long number,
+		   const void *arg)
+{
+	long ret;
+
+	trial->request = NULL;
+	ret = uiommu_vfio_ioctl(file, number, (unsigned long)arg);
+	trial->error = ret < 0 ? (int)ret : 0;
+	return trial->error;
+}
+
+/* The same for a call of the engine's. */
+static int engine(struct trial *trial, const char *what, int ret)
+{
+	trial->error = ret < 0 ? ret : 0;
+	trial->request = NULL;
+	if (ret < 0)
+		refused(trial, what, uiommu_last_refusal());
+	return ret;
+}
+
+static unsigned long iommu_type(const struct uiommu_platform_facts *facts)
+{
+	if (facts->vfio_types & UIOMMU_VFIO_PAMU)
+		return facts->pamu.type;
+	if (facts->vfio_types & UIOMMU_VFIO_SPAPR)
+		return VFIO_SPAPR_TCE_v2_IOMMU;
+	return VFIO_TYPE1v2_IOMMU;
+}
+
+static void take_ioas(void *ctx, struct uiommu_ioas *ioas, const char *name)
+{
+	struct trial *trial = ctx;
+
+	trial->ioas = ioas;
+}
+
+int trial_attach(struct trial *trial)
+{
+	const int fd = CONTAINER_FD;
+	int ret;
+
+	if (!trial->container)
+		return 0;
+	ret = request(trial, trial->group, VFIO_GROUP_SET_CONTAINER, &fd);
+	if (!ret)
+		ret = request(trial, trial->container, VFIO_SET_IOMMU,
+			      (const void *)iommu_type(trial->facts));
+	if (!ret)
+		uiommu_vfio_each_ioas(trial->vfio, take_ioas, trial);
+	return ret;
+}
+
+int trial_set_geometry(struct trial *trial, const struct trial_geometry *geometry)
+{
+	struct vfio_pamu_attr attr = {.argsz = sizeof(attr), .attribute = VFIO_ATTR_GEOMETRY};
+	int ret;
+
+	trial->geometry = *geometry;
+	attr.attr_info.attr.aperture_start = geometry->aperture.first;
+	attr.attr_info.attr.aperture_end = geometry->aperture.last;
+	ret = request(trial, trial->container, VFIO_IOMMU_PAMU_SET_ATTR, &attr);
+	attr.attribute = VFIO_ATTR_WINDOWS;
+	attr.attr_info.windows = geometry->windows;
+	if (!ret)
+		ret = request(trial, trial->container, VFIO_IOMMU_PAMU_SET_ATTR, &attr);
+	/* There may be more than were asked for. */
+	if (!ret)
+		ret = request(trial, trial->container, VFIO_IOMMU_PAMU_GET_ATTR, &attr);
+	if (!ret)
+		trial->geometry.windows = attr.attr_info.windows;
+	return ret;
+}
+
+int trial_map(struct trial *trial, struct uiommu_range range, uint64_t addr)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.vaddr = addr,
+		.iova = range.first,
+		.size = range.last - range.first + 1,
+	};
+
+	return request(trial, trial->container, VFIO_IOMMU_MAP_DMA, &map);
+}
+
+int trial_give_msi_window(struct trial *trial, struct uiommu_range range)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map),
+		.flags = VFIO_DMA_MAP_FLAG_RESERVED_MSI_IOVA,
+		.iova = range.first,
+		.size = range.last - range.first + 1,
+	};
+
+	return request(trial, trial->container, VFIO_IOMMU_MAP_DMA, &map);
 }
 
 /* ---- interrupts ---- */
@@ -87,12 +230,29 @@ int trial_doorbell(struct trial *trial, unsigned number, uint64_t *address)
 	int ret;
 
 	*address = doorbell->range.first;
-	if (!doorbell->translated || !trial->domain)
+	if (!doorbell->translated || !trial->ioas)
 		return 0;
-	ret = uiommu_ioas_map_doorbell(trial->ioas, doorbell->range.first, doorbell->name, address);
+	ret = engine(trial, "the interrupt's doorbell",
+		     uiommu_ioas_map_doorbell(trial->ioas, doorbell->range.first, doorbell->name,
+					      address));
 	if (ret == 1)
 		trial->doorbells[trial->doorbell_count++] = doorbell->range.first;
 	return ret < 0 ? ret : 0;
+}
+
+int trial_map_bank(struct trial *trial, unsigned number, uint64_t iova)
+{
+	struct vfio_pamu_msi_bank_map map = {
+		.argsz = sizeof(map),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.msi_bank_index = number,
+		.iova = iova,
+	};
+
+	if (trial->facts->pamu.msi == UIOMMU_PAMU_MMAP)
+		return trial_map(trial, (struct uiommu_range){iova, iova + 4095},
+				 BANK_VADDR + number * UINT64_C(4096));
+	return request(trial, trial->container, VFIO_IOMMU_PAMU_MAP_MSI_BANK, &map);
 }
 
 /* Nothing ever arrives: no port writes. */
@@ -103,13 +263,29 @@ static void arrives(void *ctx, unsigned vector)
 int trial_interrupts(struct trial *trial, unsigned count, struct uiommu_msi_message *message)
 {
 	static struct uiommu_msi_message messages[MOST_VECTORS];
-	int ret = uiommu_platform_irq_alloc(trial->platform, trial->domain ? trial->ioas : NULL,
-					    trial->rid, count, false, arrives, NULL, messages,
-					    &trial->irq);
+	int ret;
 
+	uiommu_clear_refusal();
+	ret = engine(trial, "the interrupts",
+		     uiommu_platform_irq_alloc(trial->platform, trial->ioas, trial->rid, count,
+					       false, arrives, NULL, messages, &trial->irq));
 	if (!ret)
 		*message = messages[0];
 	return ret;
+}
+
+const char *trial_refusal(const struct trial *trial, char *buf, size_t len)
+{
+	int used;
+
+	if (!trial->request || trial->refusal.rule == UIOMMU_RULE_NONE) {
+		snprintf(buf, len, "%s", strerror(-trial->error));
+		return buf;
+	}
+	used = snprintf(buf, len, "%s refused: ", trial->request);
+	if (used >= 0 && (size_t)used < len)
+		uiommu_refusal_format(&trial->refusal, buf + used, len - (size_t)used);
+	return buf;
 }
 
 /* ---- what it looks like ---- */
@@ -118,6 +294,9 @@ void trial_picture(struct trial *trial, struct picture *picture)
 {
 	const struct trial_geometry *geometry = &trial->geometry;
 
+	memset(picture, 0, sizeof(*picture));
+	if (!trial->ioas)
+		return;
 	picture_take(trial->ioas, picture);
 	if (!geometry->windows)
 		return;
@@ -128,10 +307,10 @@ void trial_picture(struct trial *trial, struct picture *picture)
 
 const char *trial_name(void *ctx, const struct picture_row *row)
 {
-	const struct trial *trial = ctx;
+	const struct uiommu_platform_facts *facts = ctx;
 
-	for (size_t i = 0; i < trial->facts->doorbell_count; i++) {
-		const struct uiommu_doorbell *doorbell = &trial->facts->doorbells[i];
+	for (size_t i = 0; i < facts->doorbell_count; i++) {
+		const struct uiommu_doorbell *doorbell = &facts->doorbells[i];
 
 		if (doorbell->translated
 			    ? row->kind == PICTURE_DOORBELL && row->addr == doorbell->range.first
@@ -180,7 +359,7 @@ void trial_describe(struct trial *trial, char *title, size_t title_len, char *de
 	char pages[64];
 
 	snprintf(title, title_len, "%s: %s", facts->name, facts->summary);
-	if (!trial->domain)
+	if (!trial->ioas)
 		snprintf(details, details_len, "nothing is translated, VFIO %s",
 			 trial_vfio_word(facts->vfio_types));
 	else
@@ -197,10 +376,4 @@ bool trial_colour(void)
 	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
 
 	return isatty(STDOUT_FILENO) && !(no && *no) && !(term && !strcmp(term, "dumb"));
-}
-
-const char *trial_refusal(char *buf, size_t len)
-{
-	uiommu_refusal_format(uiommu_last_refusal(), buf, len);
-	return buf;
 }
