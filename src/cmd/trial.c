@@ -197,6 +197,29 @@ int trial_set_geometry(struct trial *trial, const struct trial_geometry *geometr
 	return ret;
 }
 
+int trial_make_window(struct trial *trial, unsigned page_shift, uint64_t size, uint64_t *start)
+{
+	struct vfio_iommu_spapr_tce_create create = {.argsz = sizeof(create),
+						     .page_shift = page_shift,
+						     .window_size = size,
+						     .levels = 1};
+	int ret = request(trial, trial->container, VFIO_IOMMU_SPAPR_TCE_CREATE, &create);
+
+	*start = create.start_addr;
+	return ret;
+}
+
+/* On POWER, memory is registered before it can be mapped. */
+static int register_memory(struct trial *trial, uint64_t addr, uint64_t size)
+{
+	struct vfio_iommu_spapr_register_memory memory_args = {
+		.argsz = sizeof(memory_args), .vaddr = addr, .size = size};
+
+	if (!(trial->facts->vfio_types & UIOMMU_VFIO_SPAPR))
+		return 0;
+	return request(trial, trial->container, VFIO_IOMMU_SPAPR_REGISTER_MEMORY, &memory_args);
+}
+
 int trial_map(struct trial *trial, struct uiommu_range range, uint64_t addr)
 {
 	struct vfio_iommu_type1_dma_map map = {
@@ -206,8 +229,9 @@ int trial_map(struct trial *trial, struct uiommu_range range, uint64_t addr)
 		.iova = range.first,
 		.size = range.last - range.first + 1,
 	};
+	int ret = register_memory(trial, map.vaddr, map.size);
 
-	return request(trial, trial->container, VFIO_IOMMU_MAP_DMA, &map);
+	return ret ? ret : request(trial, trial->container, VFIO_IOMMU_MAP_DMA, &map);
 }
 
 int trial_give_msi_window(struct trial *trial, struct uiommu_range range)

@@ -46,6 +46,8 @@ void trial_close(struct trial *trial);
 int trial_attach(struct trial *trial);
 /* Choose aperture and windows, on a platform where a program has to. */
 int trial_set_geometry(struct trial *trial, const struct trial_geometry *geometry);
+/* Make a window of 2^@page_shift bytes a page, on a platform where a program may. */
+int trial_make_window(struct trial *trial, unsigned page_shift, uint64_t size, uint64_t *start);
 /* Map RAM that lies at @addr. Nothing is behind it. */
 int trial_map(struct trial *trial, struct uiommu_range range, uint64_t addr);
 /* Give a range for doorbells, on a platform where a program has to. */
