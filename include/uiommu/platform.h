@@ -84,7 +84,7 @@ struct uiommu_platform_facts {
 	const char *format;  /**< table format of its domains; NULL: nothing is translated */
 	unsigned width;	     /**< bits of IOVA */
 	uint64_t page_sizes; /**< leaf sizes that may be used; 0: all of the format's */
-	struct uiommu_range aperture; /**< what domains translate at most; all: what @width says */
+	struct uiommu_range aperture; /**< what domains translate at most; {0, 0}: what @width says */
 	bool coherent;		      /**< enforces cache coherency (VFIO_DMA_CC_IOMMU) */
 	bool isolated_msi;	      /**< a device cannot forge another's interrupt */
 	bool unsafe_check; /**< where it is not isolated, VFIO asks for unsafe interrupts */

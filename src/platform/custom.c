@@ -146,8 +146,7 @@ int platform_check(const struct uiommu_platform *platform, char *why, size_t why
 	const struct uiommu_platform_facts *facts = &platform->facts;
 	uint64_t last = facts->width < 64 ? (UINT64_C(1) << facts->width) - 1 : UINT64_MAX;
 
-	if (facts->aperture.first > last ||
-	    (facts->aperture.last > last && facts->aperture.last != UINT64_MAX)) {
+	if (facts->aperture.last > last) {
 		snprintf(why, why_len,
 			 "platform %s: the aperture ends beyond the %u bits that it translates",
 			 platform->kind->name, facts->width);

@@ -280,7 +280,6 @@ static void set_facts(struct uiommu_platform *platform, const struct platform_ki
 	platform->kind = kind;
 	platform->controller = kind->controller;
 	platform->facts = kind->facts;
-	platform->facts.aperture = UIOMMU_RANGE_ALL;
 	if (kind->facts.region_count)
 		memcpy(platform->regions, kind->facts.regions,
 		       kind->facts.region_count * sizeof(platform->regions[0]));
