@@ -167,7 +167,7 @@ static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iov
 		return UIOMMU_FAULT_BUS_MASTER;
 	if (!domain)
 		return UIOMMU_FAULT_NO_DOMAIN;
-	if (iova > table_last(&domain->table))
+	if (!table_covers(&domain->table, iova))
 		return UIOMMU_FAULT_BEYOND;
 	iotlb_catch_up(port, domain);
 	if (port->iotlb) {

@@ -43,6 +43,11 @@ struct uiommu_ioas {
 	struct uiommu_ioas_stats stats;
 };
 
+/* Replace what @owner reserved by a list of ranges, or change nothing: errors as of
+ * uiommu_ioas_reserve(). ioas->lock held. */
+int ioas_reserve_list(struct uiommu_ioas *ioas, const struct uiommu_range *ranges, size_t count,
+		      enum uiommu_resv_type type, const void *owner, const char *name);
+
 /* ---- domain ---- */
 
 /* The invalidations that ports have yet to see: a ring that is never waited for. */
@@ -86,11 +91,12 @@ struct slot {
 
 struct uiommu_unit {
 	pthread_mutex_t attach_lock;	  /* one attach or detach at a time */
-	pthread_mutex_t lock;		  /* guards slots, ports, domains' attached, retired */
+	pthread_mutex_t lock;		  /* slots, ports, domains' attached, retired, shared */
 	struct slot **buses[256];	  /* [bus][device and function] */
 	struct uiommu_port *ports;	  /* linked */
 	struct uiommu_unit_stats retired; /* of destroyed ports, and the unit's own flushes */
 	uint64_t next_uid;
+	struct table_shared shared; /* by the domains' tables */
 
 	/* Constant from creation on. */
 	struct uiommu_memory memory;
