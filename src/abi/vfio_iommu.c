@@ -57,6 +57,7 @@ int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
 		.format = vfio->facts->format,
 		.width = vfio->facts->width,
 		.name = vfio->facts->name,
+		.page_sizes = vfio->facts->page_sizes,
 	};
 
 	return uiommu_domain_create(uiommu_machine_unit(vfio->machine), ioas, &options, out);

@@ -93,6 +93,15 @@ int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range 
 /* Refuse a range for the area that is in its way: -EEXIST, or -EBUSY if the area is leaving. */
 int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area);
 
+/* Replace what @owner reserved by a list of ranges, or change nothing: errors as of
+ * uiommu_ioas_reserve(). ioas->lock held. */
+int ioas_reserve_list(struct uiommu_ioas *ioas, const struct uiommu_range *ranges, size_t count,
+		      enum uiommu_resv_type type, const void *owner, const char *name);
+
+/* What each domain's format has to say. ioas->lock held. */
+int ioas_check_domains(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
+		       int prot);
+
 /* ---- domain ---- */
 
 /* The invalidations that ports have yet to see: a ring that is never waited for. */
@@ -149,11 +158,12 @@ struct slot {
 
 struct uiommu_unit {
 	pthread_mutex_t attach_lock;	  /* one attach or detach at a time */
-	pthread_mutex_t lock;		  /* guards slots, ports, domains' attached, retired */
+	pthread_mutex_t lock;		  /* slots, ports, domains' attached, retired, shared */
 	struct slot **buses[256];	  /* [bus][device and function] */
 	struct uiommu_port *ports;	  /* linked */
 	struct uiommu_unit_stats retired; /* of destroyed ports, and the unit's own flushes */
 	uint64_t next_uid;
+	struct table_shared shared; /* by the domains' tables */
 
 	/* Constant from creation on. */
 	struct uiommu_memory memory;
