@@ -268,6 +268,9 @@ struct uiommu_domain_options {
 	const char *format; /**< name of a table format: "vtd-ss" */
 	unsigned width;	    /**< bits of IOVA it translates: 39, 48 or 57 for vtd-ss */
 	const char *name;   /**< its owner's name in refusals; NULL: the format's */
+	struct uiommu_range aperture;
+	unsigned windows;
+	uint64_t page_sizes;
 };
 
 /**
@@ -279,6 +282,18 @@ struct uiommu_domain_options {
 UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
 				    const struct uiommu_domain_options *options,
 				    struct uiommu_domain **out);
+
+/**
+ * Give a domain another shape: aperture, windows, width, page sizes; the format stays. Whoever is
+ * attached stays attached. It must be disabled, and nobody may enable it meanwhile. Everything in
+ * its IOAS is unmapped, with @each called as by uiommu_ioas_unmap() (may be NULL). -EBUSY: it is
+ * enabled, the system has placed doorbells in its space, or that has allowed ranges; -EINVAL, -E2BIG
+ * and -ENOSPC: as uiommu_domain_create() says of @options; -ENOMEM. All of them leave everything as
+ * it was.
+ */
+UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
+				     const struct uiommu_domain_options *options,
+				     uiommu_area_fn each, void *ctx);
 
 /** Destroy it; requester IDs attached to it must be detached first. NULL is fine. */
 UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain);

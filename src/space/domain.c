@@ -88,22 +88,31 @@ static int fill(struct uiommu_domain *domain)
 	return 0;
 }
 
+/* Most reservations of what a table does not translate. */
+#define MOST_OUTSIDE 2
+
+/* Reserve what the table does not translate. ioas->lock held. */
+static int reserve_outside(struct uiommu_domain *domain)
+{
+	uint64_t last = table_last(&domain->table);
+
+	if (last == UINT64_MAX)
+		return 0;
+	return ioas_reserve(domain->ioas, (struct uiommu_range){last + 1, UINT64_MAX},
+			    UIOMMU_RESV_APERTURE, domain, domain->name);
+}
+
 /* Tie a new domain, whose table is empty, to its IOAS. The table is destroyed by the caller if this
  * fails, so what was filled in need not be undone. */
 static int join(struct uiommu_domain *domain)
 {
 	struct uiommu_ioas *ioas = domain->ioas;
-	uint64_t last = table_last(&domain->table);
 	int ret;
 
-	if (last != UINT64_MAX) {
-		ret = uiommu_ioas_reserve(ioas, (struct uiommu_range){last + 1, UINT64_MAX},
-					  UIOMMU_RESV_APERTURE, domain, domain->name);
-		if (ret)
-			return ret;
-	}
 	pthread_mutex_lock(&ioas->lock);
-	ret = fill(domain);
+	ret = reserve_outside(domain);
+	if (!ret)
+		ret = fill(domain);
 	if (!ret)
 		ret = placed_fill(domain);
 	if (!ret) {
@@ -117,44 +126,110 @@ static int join(struct uiommu_domain *domain)
 	return ret;
 }
 
-UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
-				    const struct uiommu_domain_options *options,
-				    struct uiommu_domain **out)
+/* The empty table that the options ask for. */
+static int make_table(struct table *table, const struct uiommu_domain_options *options)
 {
-	struct uiommu_domain *domain;
 	int ret;
 
 	if (!options || options->size != sizeof(*options) || !options->format)
 		return uiommu_refuse(UIOMMU_RULE_ARGUMENT,
 				     options && options->size > sizeof(*options) ? -E2BIG : -EINVAL,
 				     "domain options", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
-	domain = uiommu_alloc(sizeof(*domain));
-	if (!domain)
-		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "domain", UIOMMU_RANGE_NONE,
-				     UIOMMU_RANGE_NONE);
-	domain->unit = unit;
-	domain->ioas = ioas;
-	snprintf(domain->name, sizeof(domain->name), "%s",
-		 options->name ? options->name : options->format);
-	ret = table_init(&domain->table, options->format, options->width);
-	if (ret) {
+	ret = table_init(table, options->format, options->width);
+	if (ret)
 		uiommu_refuse(ret == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_UNSUPPORTED, ret,
 			      "table format and width", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
-		goto free_domain;
+	return ret;
+}
+
+UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
+				    const struct uiommu_domain_options *options,
+				    struct uiommu_domain **out)
+{
+	struct uiommu_domain *domain;
+	struct table table;
+	int ret = make_table(&table, options);
+
+	if (ret)
+		return ret;
+	domain = uiommu_alloc(sizeof(*domain));
+	if (!domain) {
+		table_destroy(&table);
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "domain", UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
 	}
+	domain->unit = unit;
+	domain->ioas = ioas;
+	domain->table = table;
+	snprintf(domain->name, sizeof(domain->name), "%s",
+		 options->name ? options->name : options->format);
 	pthread_mutex_lock(&unit->lock);
 	domain->uid = ++unit->next_uid;
 	pthread_mutex_unlock(&unit->lock);
 	ret = join(domain);
-	if (ret)
-		goto free_table;
+	if (ret) {
+		table_destroy(&domain->table);
+		uiommu_free(domain, sizeof(*domain));
+		return ret;
+	}
 	*out = domain;
 	return 0;
+}
 
-free_table:
-	table_destroy(&domain->table);
-free_domain:
-	uiommu_free(domain, sizeof(*domain));
+/* Nothing can fail any more. The old table comes back in *@table. ioas->lock held. */
+static void take_shape(struct uiommu_domain *domain, struct table *table, uiommu_area_fn each,
+		       void *ctx)
+{
+	struct uiommu_ioas *ioas = domain->ioas;
+	struct uiommu_unit *unit = domain->unit;
+	struct table old = domain->table;
+
+	ioas_unmap_all(ioas, each, ctx);
+	ioas_unreserve(ioas, domain);
+	domain->table = *table;
+	*table = old;
+	reserve_outside(domain);
+	/* What ports hold of the old table is another domain's. */
+	pthread_mutex_lock(&unit->lock);
+	domain->uid = ++unit->next_uid;
+	pthread_mutex_unlock(&unit->lock);
+	common_limits(ioas);
+}
+
+static int reshape_locked(struct uiommu_domain *domain, struct table *table, uiommu_area_fn each,
+			  void *ctx)
+{
+	struct uiommu_ioas *ioas = domain->ioas;
+	bool disabled;
+
+	pthread_mutex_lock(&domain->unit->lock);
+	disabled = domain->disabled;
+	pthread_mutex_unlock(&domain->unit->lock);
+	if (!disabled || ioas->placed || ioas->allowed_count)
+		return uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, domain->name, UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	if (ioas_reserve_room(ioas, MOST_OUTSIDE))
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, domain->name,
+				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	take_shape(domain, table, each, ctx);
+	return 0;
+}
+
+UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
+				     const struct uiommu_domain_options *options,
+				     uiommu_area_fn each, void *ctx)
+{
+	struct uiommu_ioas *ioas = domain->ioas;
+	struct table table;
+	int ret = make_table(&table, options);
+
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&ioas->lock);
+	ret = reshape_locked(domain, &table, each, ctx);
+	pthread_mutex_unlock(&ioas->lock);
+	/* The one that is not in use. */
+	table_destroy(&table);
 	return ret;
 }
 

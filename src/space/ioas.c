@@ -57,14 +57,13 @@ UIOMMU_API void uiommu_ioas_destroy(struct uiommu_ioas *ioas)
 
 /* ---- reserved ranges ---- */
 
-/* Room for one more reservation. */
-static int reserve_room(struct uiommu_ioas *ioas)
+int ioas_reserve_room(struct uiommu_ioas *ioas, size_t more)
 {
 	size_t room = ioas->reserved_room ? ioas->reserved_room * 2 : 16;
 	struct reservation *reserved;
 	struct uiommu_range *blocked;
 
-	if (ioas->reserved_count < ioas->reserved_room)
+	if (more <= ioas->reserved_room - ioas->reserved_count)
 		return 0;
 	reserved = uiommu_alloc_array(room, sizeof(*reserved));
 	blocked = uiommu_alloc_array(room, sizeof(*blocked));
@@ -150,7 +149,7 @@ int ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, enum uiomm
 	if (allowed)
 		return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EADDRINUSE, "an allowed range", range,
 				     *allowed);
-	if (reserve_room(ioas))
+	if (ioas_reserve_room(ioas, 1))
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, range,
 				     UIOMMU_RANGE_NONE);
 	while (at < ioas->reserved_count && ioas->reserved[at].range.first <= range.first)
@@ -553,6 +552,13 @@ static uint64_t drop_areas(struct uiommu_ioas *ioas, struct uiommu_range range, 
 			each(ctx, &area);
 	}
 	return bytes;
+}
+
+void ioas_unmap_all(struct uiommu_ioas *ioas, uiommu_area_fn each, void *ctx)
+{
+	domains_unmap(ioas, UIOMMU_RANGE_ALL, NULL);
+	drop_areas(ioas, UIOMMU_RANGE_ALL, each, ctx);
+	ioas->stats.bytes = 0;
 }
 
 static int unmap_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *unmapped,

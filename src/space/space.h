@@ -55,6 +55,11 @@ int ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, enum uiomm
 		 const void *owner, const char *name);
 void ioas_unreserve(struct uiommu_ioas *ioas, const void *owner);
 
+/* Make sure that so many more (at most 16) reservations need no memory. */
+int ioas_reserve_room(struct uiommu_ioas *ioas, size_t more);
+/* Remove all areas. Cannot fail. */
+void ioas_unmap_all(struct uiommu_ioas *ioas, uiommu_area_fn each, void *ctx);
+
 /* Reserve a device's region, and identity map it if it is a direct one. Takes ioas->lock; what a
  * failure leaves behind goes with uiommu_ioas_unreserve(). */
 int ioas_reserve_region(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
