@@ -56,6 +56,7 @@ struct uiommu_fault {
 	uint64_t iova;	/**< the first byte that could not be reached */
 	uint64_t data;	/**< for interrupts: the data */
 	bool interrupt; /**< it was the write of an MSI (uiommu_port_interrupt()) */
+	bool cut_off;	/**< it has cut the requester off (struct uiommu_unit_options) */
 };
 
 /**

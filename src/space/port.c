@@ -220,9 +220,10 @@ static int fault(struct uiommu_port *port, uint64_t iova, int access,
 		.iova = iova,
 		.data = port->interrupt ? port->interrupt_data : data,
 		.interrupt = port->interrupt,
+		.cut_off = unit->cut_off && is_violation(reason),
 	};
 	counter_add(&port->counters.faults, 1);
-	if (unit->cut_off && is_violation(reason))
+	if (port->last_fault.cut_off)
 		cut_off(port);
 	if (unit->fault)
 		unit->fault(unit->fault_ctx, &port->last_fault);
