@@ -55,7 +55,7 @@ int ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, enum uiomm
 		 const void *owner, const char *name);
 void ioas_unreserve(struct uiommu_ioas *ioas, const void *owner);
 
-/* Make sure that so many more (at most 16) reservations need no memory. */
+/* Make sure that so many more reservations need no memory. */
 int ioas_reserve_room(struct uiommu_ioas *ioas, size_t more);
 /* Remove all areas. Cannot fail. */
 void ioas_unmap_all(struct uiommu_ioas *ioas, uiommu_area_fn each, void *ctx);
@@ -76,6 +76,11 @@ int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *reg
 		  const char *name);
 void placed_direct_drop(struct uiommu_ioas *ioas, struct uiommu_range range);
 void placed_destroy(struct uiommu_ioas *ioas);
+
+/* Replace what @owner reserved by a list of ranges, or change nothing: errors as of
+ * uiommu_ioas_reserve(). ioas->lock held. */
+int ioas_reserve_list(struct uiommu_ioas *ioas, const struct uiommu_range *ranges, size_t count,
+		      enum uiommu_resv_type type, const void *owner, const char *name);
 
 /* ---- domain ---- */
 
@@ -130,11 +135,12 @@ struct slot {
 
 struct uiommu_unit {
 	pthread_mutex_t attach_lock;	  /* one attach or detach at a time */
-	pthread_mutex_t lock;		  /* guards slots, ports, domains' attached, retired */
+	pthread_mutex_t lock;		  /* slots, ports, domains' attached, retired, shared */
 	struct slot **buses[256];	  /* [bus][device and function] */
 	struct uiommu_port *ports;	  /* linked */
 	struct uiommu_unit_stats retired; /* of destroyed ports, and the unit's own flushes */
 	uint64_t next_uid;
+	struct table_shared shared; /* by the domains' tables */
 
 	/* Constant from creation on. */
 	struct uiommu_memory memory;
