@@ -56,6 +56,7 @@ struct uiommu_fault {
 	uint64_t iova;	/**< the first byte that could not be reached */
 	uint64_t data;	/**< for interrupts: the data */
 	bool interrupt; /**< it was the write of an MSI (uiommu_port_interrupt()) */
+	bool cut_off;	/**< it has cut the requester off (struct uiommu_unit_options) */
 };
 
 /**
@@ -396,6 +397,18 @@ struct uiommu_domain_window {
 UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
 				    const struct uiommu_domain_options *options,
 				    struct uiommu_domain **out);
+
+/**
+ * Give a domain another shape: aperture, windows, width, page sizes; the format stays. Whoever is
+ * attached stays attached. It must be disabled, and nobody may enable it meanwhile. Everything in
+ * its IOAS is unmapped, with @each called as by uiommu_ioas_unmap() (may be NULL). -EBUSY: it is
+ * enabled, the system has placed doorbells in its space, or that has allowed ranges; -EINVAL, -E2BIG
+ * and -ENOSPC: as uiommu_domain_create() says of @options; -ENOMEM. All of them leave everything as
+ * it was.
+ */
+UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
+				     const struct uiommu_domain_options *options,
+				     uiommu_area_fn each, void *ctx);
 
 /** Destroy it; requester IDs attached to it must be detached first. NULL is fine. */
 UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain);

@@ -540,6 +540,18 @@ UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range r
 	return ret;
 }
 
+int ioas_unmap_all(struct uiommu_ioas *ioas, uiommu_area_fn each, void *ctx)
+{
+	struct uiommu_batch batch = {.locked = {ioas}, .release = each, .ctx = ctx};
+	uint64_t bytes;
+	int ret = do_unmap(&batch, ioas, UIOMMU_RANGE_ALL, &bytes);
+
+	/* A batch of one has one record. */
+	if (batch.last)
+		finish_record(&batch, &batch.first);
+	return ret;
+}
+
 UIOMMU_API int uiommu_ioas_copy(struct uiommu_ioas *ioas, struct uiommu_range range,
 				struct uiommu_ioas *source, uint64_t iova, int prot, void *tag)
 {

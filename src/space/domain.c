@@ -169,10 +169,24 @@ static int join(struct uiommu_domain *domain)
 	return ret;
 }
 
-/* The table that the options ask for. */
-static int make_table(struct uiommu_domain *domain, const struct uiommu_domain_options *options)
+/* What the first version of the options had. */
+#define FIRST_OPTIONS offsetof(struct uiommu_domain_options, aperture)
+
+static int take_options(struct uiommu_domain_options *known,
+			const struct uiommu_domain_options *options)
 {
-	struct uiommu_unit *unit = domain->unit;
+	int ret = options ? options_take(known, sizeof(*known), FIRST_OPTIONS, options) : -EINVAL;
+
+	if (!ret && known->format)
+		return 0;
+	return uiommu_refuse(UIOMMU_RULE_ARGUMENT, ret ? ret : -EINVAL, "domain options",
+			     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+}
+
+/* The table that the options ask for, and a number for it that no other had. */
+static int make_table(struct uiommu_unit *unit, const struct uiommu_domain_options *options,
+		      struct table *table, uint64_t *uid)
+{
 	const struct table_config config = {
 		.format = options->format,
 		.width = options->width,
@@ -184,8 +198,8 @@ static int make_table(struct uiommu_domain *domain, const struct uiommu_domain_o
 	int ret;
 
 	pthread_mutex_lock(&unit->lock);
-	domain->uid = ++unit->next_uid;
-	ret = table_init(&domain->table, &config);
+	*uid = ++unit->next_uid;
+	ret = table_init(table, &config);
 	pthread_mutex_unlock(&unit->lock);
 	if (ret == -ENOMEM)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, "table", UIOMMU_RANGE_NONE,
@@ -201,15 +215,12 @@ static int make_table(struct uiommu_domain *domain, const struct uiommu_domain_o
 	return 0;
 }
 
-static void unmake_table(struct uiommu_domain *domain)
+static void unmake_table(struct uiommu_unit *unit, struct table *table)
 {
-	pthread_mutex_lock(&domain->unit->lock);
-	table_destroy(&domain->table);
-	pthread_mutex_unlock(&domain->unit->lock);
+	pthread_mutex_lock(&unit->lock);
+	table_destroy(table);
+	pthread_mutex_unlock(&unit->lock);
 }
-
-/* What the first version of the options had. */
-#define FIRST_OPTIONS offsetof(struct uiommu_domain_options, aperture)
 
 UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
 				    const struct uiommu_domain_options *options,
@@ -217,13 +228,10 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 {
 	struct uiommu_domain_options known = {.size = sizeof(known)};
 	struct uiommu_domain *domain;
-	int ret = options ? options_take(&known, sizeof(known), FIRST_OPTIONS, options) : -EINVAL;
+	int ret = take_options(&known, options);
 
-	if (!ret && !known.format)
-		ret = -EINVAL;
 	if (ret)
-		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, ret, "domain options", UIOMMU_RANGE_NONE,
-				     UIOMMU_RANGE_NONE);
+		return ret;
 	domain = uiommu_alloc(sizeof(*domain));
 	if (!domain)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "domain", UIOMMU_RANGE_NONE,
@@ -232,7 +240,7 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 	domain->ioas = ioas;
 	domain->pending = GATHER_INIT;
 	snprintf(domain->name, sizeof(domain->name), "%s", known.name ? known.name : known.format);
-	ret = make_table(domain, &known);
+	ret = make_table(unit, &known, &domain->table, &domain->uid);
 	if (ret)
 		goto free_domain;
 	ret = join(domain);
@@ -242,9 +250,75 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 	return 0;
 
 free_table:
-	unmake_table(domain);
+	unmake_table(unit, &domain->table);
 free_domain:
 	uiommu_free(domain, sizeof(*domain));
+	return ret;
+}
+
+/* ---- another shape ---- */
+
+/* Nothing can fail any more: there is room for its two gaps. The old table comes back in *@table.
+ * ioas->lock held. */
+static void take_shape(struct uiommu_domain *domain, struct table *table, uint64_t uid)
+{
+	struct uiommu_ioas *ioas = domain->ioas;
+	struct table old = domain->table;
+
+	domain->table = *table;
+	domain->uid = uid; /* so that ports forget what they hold of the old one */
+	*table = old;
+	reserve_gaps(domain, NULL);
+	common_limits(ioas);
+}
+
+static int reshape_locked(struct uiommu_domain *domain, struct table *table, uint64_t uid,
+			  uiommu_area_fn each, void *ctx)
+{
+	struct uiommu_ioas *ioas = domain->ioas;
+	bool disabled;
+	int ret;
+
+	pthread_mutex_lock(&domain->unit->lock);
+	disabled = domain->disabled;
+	pthread_mutex_unlock(&domain->unit->lock);
+	if (!disabled || ioas->placed || ioas->allowed_count)
+		return uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, domain->name, UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	if (ioas_reserve_room(ioas, 2))
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, domain->name,
+				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	ret = ioas_unmap_all(ioas, each, ctx);
+	if (!ret)
+		take_shape(domain, table, uid);
+	return ret;
+}
+
+UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
+				     const struct uiommu_domain_options *options,
+				     uiommu_area_fn each, void *ctx)
+{
+	struct uiommu_domain_options known = {.size = sizeof(known)};
+	struct uiommu_ioas *ioas = domain->ioas;
+	struct table table;
+	uint64_t uid;
+	int ret = take_options(&known, options);
+
+	if (!ret && strcmp(known.format, domain->table.ops->name))
+		ret = uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "another table format",
+				    UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	if (!ret && domain->table.ops->window_create)
+		ret = uiommu_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP, domain->name,
+				    UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	if (!ret)
+		ret = make_table(domain->unit, &known, &table, &uid);
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&ioas->lock);
+	ret = reshape_locked(domain, &table, uid, each, ctx);
+	pthread_mutex_unlock(&ioas->lock);
+	/* The one that is not in use. */
+	unmake_table(domain->unit, &table);
 	return ret;
 }
 
@@ -263,7 +337,7 @@ UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain)
 	common_limits(ioas);
 	pthread_mutex_unlock(&ioas->lock);
 	uiommu_ioas_unreserve(ioas, domain);
-	unmake_table(domain);
+	unmake_table(domain->unit, &domain->table);
 	uiommu_free(domain, sizeof(*domain));
 }
 

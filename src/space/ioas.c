@@ -60,7 +60,7 @@ UIOMMU_API void uiommu_ioas_destroy(struct uiommu_ioas *ioas)
 /* ---- reserved ranges ---- */
 
 /* Room for some more reservations. */
-static int reserve_room(struct uiommu_ioas *ioas, size_t more)
+int ioas_reserve_room(struct uiommu_ioas *ioas, size_t more)
 {
 	size_t room = ioas->reserved_room ? ioas->reserved_room * 2 : 16;
 	struct reservation *reserved;
@@ -192,7 +192,7 @@ int ioas_reserve_list(struct uiommu_ioas *ioas, const struct uiommu_range *range
 		if (ret)
 			return ret;
 	}
-	if (reserve_room(ioas, count))
+	if (ioas_reserve_room(ioas, count))
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, UIOMMU_RANGE_NONE,
 				     UIOMMU_RANGE_NONE);
 	remove_reserved(ioas, owner);
@@ -209,7 +209,7 @@ int ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, enum uiomm
 
 	if (ret)
 		return ret;
-	if (reserve_room(ioas, 1))
+	if (ioas_reserve_room(ioas, 1))
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, range,
 				     UIOMMU_RANGE_NONE);
 	insert_reserved(ioas, range, type, owner, name);

@@ -218,9 +218,10 @@ int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_
 		.iova = iova,
 		.data = port->interrupt ? port->interrupt_data : data,
 		.interrupt = port->interrupt,
+		.cut_off = unit->cut_off && is_violation(reason),
 	};
 	counter_add(&port->counters.faults, 1);
-	if (unit->cut_off && is_violation(reason))
+	if (port->last_fault.cut_off)
 		cut_off(port);
 	if (unit->fault)
 		unit->fault(unit->fault_ctx, &port->last_fault);

@@ -64,6 +64,11 @@ int ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, enum uiomm
 		 const void *owner, const char *name);
 void ioas_unreserve(struct uiommu_ioas *ioas, const void *owner);
 
+/* Make sure that so many more reservations need no memory. */
+int ioas_reserve_room(struct uiommu_ioas *ioas, size_t more);
+/* Unmap everything, at once and with the lock held. -EBUSY: an open batch takes some of it away. */
+int ioas_unmap_all(struct uiommu_ioas *ioas, uiommu_area_fn each, void *ctx);
+
 /* Reserve a device's region, and identity map it if it is a direct one. Takes ioas->lock; what a
  * failure leaves behind goes with uiommu_ioas_unreserve(). */
 int ioas_reserve_region(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
