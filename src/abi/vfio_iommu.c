@@ -59,6 +59,7 @@ int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
 		.format = vfio->facts->format,
 		.width = vfio->facts->width,
 		.name = vfio->facts->name,
+		.aperture = vfio->facts->aperture,
 		.page_sizes = vfio->facts->page_sizes,
 	};
 
@@ -110,8 +111,8 @@ void vfio_count_maps(struct uiommu_vfio *vfio, uint64_t mappings, uint64_t bytes
 
 	atomic_fetch_add_explicit(&c->maps, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&c->live_bytes, bytes, memory_order_relaxed);
-	raise_to(&c->most, atomic_fetch_add_explicit(&c->live, mappings, memory_order_relaxed) +
-				   mappings);
+	raise_to(&c->most,
+		 atomic_fetch_add_explicit(&c->live, mappings, memory_order_relaxed) + mappings);
 	raise_to(&c->largest, bytes);
 }
 

@@ -137,6 +137,37 @@ static void print_doorbells(const struct plan_layout *layout,
 		     "--allow-unsafe-interrupts");
 }
 
+/* What stands in the way, for who doesn't know the words of the rules. */
+static const char *obstacle(const struct uiommu_refusal *refusal)
+{
+	if (refusal->rule != UIOMMU_RULE_RESERVED)
+		return NULL;
+	switch (refusal->resv) {
+	case UIOMMU_RESV_SW_MSI:
+		return "the window in which the system places MSI doorbells";
+	case UIOMMU_RESV_MSI:
+		return "MSI doorbells that are not translated";
+	case UIOMMU_RESV_RESERVED:
+		return "a hole in the machine's addresses";
+	default:
+		return "a region that the firmware has mapped for the device";
+	}
+}
+
+/* "[first, last]: words (name)" */
+static void print_obstacle(const char *before, const struct uiommu_refusal *refusal,
+			   const struct uiommu_platform_facts *facts)
+{
+	const struct picture_row row = {.kind = PICTURE_RESERVED, .range = refusal->blocking};
+	const char *words = plan_in_the_way(refusal) ? obstacle(refusal) : NULL;
+	const char *name = words ? trial_name((void *)facts, &row) : NULL;
+
+	if (words)
+		printf("  %s 0x%" PRIx64 "-0x%" PRIx64 ", %s%s%s%s\n", before,
+		       refusal->blocking.first, refusal->blocking.last, words, name ? " (" : "",
+		       name ? name : "", name ? ")" : "");
+}
+
 static void print_layout(const struct plan_layout *layout,
 			 const struct uiommu_platform_facts *facts)
 {
@@ -147,7 +178,10 @@ static void print_layout(const struct plan_layout *layout,
 		       number_size(range_length(layout->geometry.aperture), size),
 		       layout->geometry.aperture.first, layout->geometry.aperture.last,
 		       layout->geometry.windows, layout->geometry.windows == 1 ? "" : "s");
-		puts(number_size(window_size(layout), size));
+		fputs(number_size(window_size(layout), size), stdout);
+		if (layout->windows_asked)
+			printf("; the program asks for %u", layout->windows_asked);
+		putchar('\n');
 	}
 	if (layout->window.page_shift) {
 		printf("  window    %-8s from 0x%" PRIx64 " on, pages of ",
@@ -159,36 +193,9 @@ static void print_layout(const struct plan_layout *layout,
 		       number_size(range_length(layout->msi_window), size),
 		       layout->msi_window.first, layout->msi_window.last);
 	print_ram(layout);
+	for (unsigned i = 0; i < layout->obstacle_count; i++)
+		print_obstacle("around   ", &layout->obstacles[i], facts);
 	print_doorbells(layout, facts);
-}
-
-/* What stands in the way, for who doesn't know the words of the rules. */
-static const char *obstacle(const struct uiommu_refusal *refusal)
-{
-	if (refusal->rule == UIOMMU_RULE_APERTURE)
-		return "the IOMMU does not translate these addresses";
-	if (refusal->rule != UIOMMU_RULE_RESERVED)
-		return NULL;
-	switch (refusal->resv) {
-	case UIOMMU_RESV_SW_MSI:
-		return "the window in which the system places MSI doorbells";
-	case UIOMMU_RESV_MSI:
-		return "an MSI doorbell";
-	case UIOMMU_RESV_RESERVED:
-		return "a hole in the machine's addresses";
-	default:
-		return "a region that the firmware has mapped for the device";
-	}
-}
-
-static void print_refusal(const struct plan_layout *asked)
-{
-	const char *words = plan_in_the_way(&asked->refusal) ? obstacle(&asked->refusal) : NULL;
-
-	printf("  %s\n", asked->why);
-	if (words)
-		printf("  in the way is [0x%" PRIx64 ", 0x%" PRIx64 "]: %s\n",
-		       asked->refusal.blocking.first, asked->refusal.blocking.last, words);
 }
 
 static void print_nothing(const struct plan *plan)
@@ -225,9 +232,10 @@ static void tell(const struct plan *plan, const struct uiommu_platform_facts *fa
 		print_layout(&plan->asked, facts);
 	} else {
 		printf("%s: %s\n", facts->name,
-		       possible(plan) ? "possible, though not in one piece from 0 on"
+		       possible(plan) ? "possible, though not from 0 on in one piece"
 				      : "not possible as asked");
-		print_refusal(&plan->asked);
+		printf("  %s\n", plan->asked.why);
+		print_obstacle("in the way", &plan->asked.refusal, facts);
 		if (!best)
 			print_nothing(plan);
 		for (unsigned i = 0; i < plan->alternative_count; i++) {
@@ -286,6 +294,9 @@ static json_t *layout_json(const struct plan_layout *layout,
 	if (range_valid(layout->geometry.aperture)) {
 		json_object_set_new(object, "aperture", json_range(layout->geometry.aperture));
 		json_object_set_new(object, "windows", json_integer(layout->geometry.windows));
+		if (layout->windows_asked)
+			json_object_set_new(object, "windows_asked",
+					    json_integer(layout->windows_asked));
 		json_set_address(object, "window_size", window_size(layout));
 	}
 	if (layout->window.page_shift) {

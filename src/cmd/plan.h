@@ -11,6 +11,7 @@
 #define PLAN_RAM	  16
 #define PLAN_PIECES	  64
 #define PLAN_ALTERNATIVES 4
+#define PLAN_OBSTACLES	  8
 #define PLAN_WORDS	  512
 
 struct plan_request {
@@ -54,7 +55,10 @@ struct plan_layout {
 	struct uiommu_refusal refusal;
 	struct plan_piece pieces[PLAN_PIECES];
 	unsigned piece_count;
+	struct uiommu_refusal obstacles[PLAN_OBSTACLES]; /* what RAM gave way to */
+	unsigned obstacle_count;
 	struct trial_geometry geometry; /* asked for; then, what there is */
+	unsigned windows_asked;		/* by the program, for its RAM; 0: it asks for all */
 	struct plan_window window;
 	struct uiommu_range msi_window; /* the program's; {1, 0}: none */
 	struct plan_doorbell {

@@ -68,10 +68,13 @@ static bool try_windows(const struct plan_request *request,
 		return plan_try(request, PLAN_AS_ASKED, request->vectors, layout);
 	}
 	for (unsigned windows = 1; windows <= facts->pamu.windows; windows *= 2) {
+		/* Rounding up may lead to more windows than these. */
 		layout->geometry.windows = windows_to_ask(facts, request, aperture, windows);
-		if (plan_try(request, PLAN_AS_ASKED, request->vectors, layout))
+		if (plan_try(request, PLAN_AS_ASKED, request->vectors, layout) &&
+		    layout->geometry.windows == windows)
 			return true;
 	}
+	layout->stage = PLAN_STAGE_SPACE;
 	return false;
 }
 
@@ -150,6 +153,28 @@ static bool try_rounded(const struct plan_request *request,
 	return false;
 }
 
+/* As much of one piece of RAM as the largest aperture has windows for. */
+static bool try_less(const struct plan_request *request, const struct uiommu_platform_facts *facts,
+		     struct plan_layout *layout)
+{
+	const struct uiommu_range all = {0, (UINT64_C(1) << facts->width) - 1};
+	uint64_t window = range_length(all) / facts->pamu.windows;
+	struct plan_request less = *request;
+	struct uiommu_range *range = &less.ram[0].range;
+
+	if (request->ram_count != 1 || request->ram[0].placed)
+		return false;
+	for (unsigned windows = facts->pamu.windows; windows; windows--) {
+		range->last = windows * window - 1;
+		if (range->last < request->ram[0].range.last &&
+		    try_windows(&less, facts, all, 0, layout)) {
+			layout->compromise = true;
+			return true;
+		}
+	}
+	return false;
+}
+
 void plan_pamu(const struct plan_request *request, const struct uiommu_platform_facts *facts,
 	       struct plan *plan)
 {
@@ -173,6 +198,10 @@ void plan_pamu(const struct plan_request *request, const struct uiommu_platform_
 	if (!plan->alternative_count) {
 		layout = plan_next(plan, "with RAM rounded up to larger windows");
 		plan->alternative_count += try_rounded(request, facts, layout);
+	}
+	if (!plan->alternative_count) {
+		layout = plan_next(plan, "with less RAM");
+		plan->alternative_count += try_less(request, facts, layout);
 	}
 }
 

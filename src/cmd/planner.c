@@ -127,6 +127,8 @@ static bool give_way(struct attempt *a, struct rest *rest, unsigned ram)
 
 	if (a->strategy == PLAN_AS_ASKED || !plan_in_the_way(&a->trial.refusal))
 		return false;
+	if (a->layout->obstacle_count < PLAN_OBSTACLES)
+		a->layout->obstacles[a->layout->obstacle_count++] = a->trial.refusal;
 	return a->strategy == PLAN_MOVE ? move(rest, blocking) : split(a, rest, blocking, ram);
 }
 
@@ -267,12 +269,15 @@ bool plan_try(const struct plan_request *request, enum plan_strategy strategy, u
 	struct attempt a = {.request = request, .strategy = strategy, .layout = layout};
 
 	layout->stage = PLAN_STAGE_SPACE;
-	layout->piece_count = layout->doorbell_count = 0;
+	layout->piece_count = layout->doorbell_count = layout->windows_asked = 0;
+	layout->obstacle_count = 0;
 	layout->vectors = vectors;
 	if (trial_open(request->spec, &a.trial, layout->why, sizeof(layout->why)))
 		return false;
 	if (make_space(&a) && place_all_ram(&a) && place_interrupts(&a)) {
 		layout->stage = PLAN_STAGE_DONE;
+		if (layout->geometry.windows != a.trial.geometry.windows)
+			layout->windows_asked = layout->geometry.windows;
 		layout->geometry.windows = a.trial.geometry.windows;
 		layout->page_sizes = uiommu_ioas_page_sizes(a.trial.ioas);
 	}
@@ -311,6 +316,7 @@ static bool find_msi_window(const struct plan_request *request, enum plan_strate
 		layout->msi_window = (struct uiommu_range){places[i], places[i] + (size - 1)};
 		if (plan_try(request, strategy, request->vectors, layout)) {
 			layout->compromise = true;
+			layout->how = layout->how ?: "with a range that the program gives";
 			return true;
 		}
 	}
@@ -332,6 +338,7 @@ static bool find_vectors(const struct plan_request *request, enum plan_strategy 
 			refused = middle;
 	}
 	layout->compromise = true;
+	layout->how = layout->how ?: "with fewer interrupts";
 	return plan_try(request, strategy, most, layout);
 }
 
@@ -395,7 +402,7 @@ void plan_type1(const struct plan_request *request, const struct uiommu_platform
 	if (plan_try(request, PLAN_AS_ASKED, request->vectors, &plan->asked))
 		return;
 	if (plan->asked.stage == PLAN_STAGE_MSI) {
-		struct plan_layout *layout = plan_next(plan, "with what interrupts can get");
+		struct plan_layout *layout = plan_next(plan, NULL);
 
 		plan->alternative_count += try_near(request, facts, PLAN_AS_ASKED, layout);
 		return;

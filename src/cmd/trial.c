@@ -25,6 +25,7 @@
 #define CONTAINER_FD 3
 /* Where the mmap of an MSI bank would lie in a program: beyond all RAM. */
 #define BANK_VADDR (UINT64_C(1) << 51)
+#define BANK_PAGE  UINT64_C(4096)
 
 /* ---- what the front end needs ---- */
 
@@ -49,6 +50,18 @@ static struct uiommu_vfio_file *file_of(void *ctx, int fd)
 	return fd == CONTAINER_FD ? trial->container : NULL;
 }
 
+/* The banks' mmaps are one page after the other. */
+static int doorbell_at(void *ctx, uint64_t vaddr, uint64_t len, uint64_t *doorbell)
+{
+	const struct uiommu_platform_facts *facts = ((struct trial *)ctx)->facts;
+	uint64_t number = (vaddr - BANK_VADDR) / BANK_PAGE;
+
+	if (vaddr < BANK_VADDR || number >= facts->doorbell_count || len != BANK_PAGE)
+		return 0;
+	*doorbell = facts->doorbells[number].range.first;
+	return 1;
+}
+
 static void refused(void *ctx, const char *what, const struct uiommu_refusal *refusal)
 {
 	struct trial *trial = ctx;
@@ -65,6 +78,7 @@ static int open_files(struct trial *trial)
 		.size = sizeof(options),
 		.host = {.size = sizeof(options.host),
 			 .file_of = file_of,
+			 .doorbell_at = doorbell_at,
 			 .refused = refused,
 			 .ctx = trial},
 		.unsafe_interrupts = true,
@@ -274,8 +288,8 @@ int trial_map_bank(struct trial *trial, unsigned number, uint64_t iova)
 	};
 
 	if (trial->facts->pamu.msi == UIOMMU_PAMU_MMAP)
-		return trial_map(trial, (struct uiommu_range){iova, iova + 4095},
-				 BANK_VADDR + number * UINT64_C(4096));
+		return trial_map(trial, (struct uiommu_range){iova, iova + (BANK_PAGE - 1)},
+				 BANK_VADDR + number * BANK_PAGE);
 	return request(trial, trial->container, VFIO_IOMMU_PAMU_MAP_MSI_BANK, &map);
 }
 
@@ -345,23 +359,27 @@ const char *trial_name(void *ctx, const struct picture_row *row)
 	return NULL;
 }
 
+/* Runs of four and more sizes, each twice the one before, are told by their ends. */
 const char *trial_page_sizes(uint64_t sizes, char *buf, size_t len)
 {
 	char low[24], high[24];
-	uint64_t first = sizes & -sizes;
-	uint64_t run = sizes / (first ? first : 1);
 	size_t used = 0;
 
 	buf[0] = '\0';
-	if (!(run & (run + 1)) && __builtin_popcountll(sizes) > 4) {
-		uint64_t last = UINT64_C(1) << (63 - __builtin_clzll(sizes));
+	while (sizes && used < len) {
+		unsigned first = (unsigned)__builtin_ctzll(sizes), count = 1;
 
-		snprintf(buf, len, "%s to %s", number_size(first, low), number_size(last, high));
-		return buf;
+		while (first + count < 64 && (sizes >> (first + count) & 1))
+			count++;
+		if (count < 4)
+			count = 1;
+		number_size(UINT64_C(1) << first, low);
+		number_size(UINT64_C(1) << (first + count - 1), high);
+		used += (size_t)snprintf(buf + used, len - used, "%s%s%s%s", used ? " " : "", low,
+					 count > 1 ? "-" : "", count > 1 ? high : "");
+		for (unsigned i = 0; i < count; i++)
+			sizes &= sizes - 1;
 	}
-	for (; sizes && used < len; sizes &= sizes - 1)
-		used += (size_t)snprintf(buf + used, len - used, "%s%s", used ? " " : "",
-					 number_size(sizes & -sizes, low));
 	return buf;
 }
 

@@ -75,7 +75,7 @@ void trial_describe(struct trial *trial, char *title, size_t title_len, char *de
 /* The word of the VFIO documentation for the type of IOMMU. */
 const char *trial_vfio_word(unsigned vfio_types);
 
-/* "4K 2M 1G" or "4K to 1G". */
+/* "4K 2M 1G" or "4K-1G". */
 const char *trial_page_sizes(uint64_t sizes, char *buf, size_t len);
 
 /* Standard output takes colours, and wants them. */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "platform/platform.h"
+#include "table/table.h"
 #include "util/range.h"
 
 int platform_number(const struct uiommu_platform *platform, const char *key, const char *value,
@@ -141,16 +142,67 @@ int platform_custom_option(struct uiommu_platform *platform, const char *key, co
 	return 0;
 }
 
+/* Can there be such a table? */
+static int try_table(const struct uiommu_platform_facts *facts, unsigned width,
+		     struct uiommu_range aperture, uint64_t page_sizes)
+{
+	struct table_shared shared = {0};
+	const struct table_config config = {.format = facts->format,
+					    .width = width,
+					    .aperture = aperture,
+					    .page_sizes = page_sizes,
+					    .shared = &shared};
+	struct table table;
+	int ret = table_init(&table, &config);
+
+	if (!ret)
+		table_destroy(&table);
+	table_shared_destroy(&shared);
+	return ret;
+}
+
+static int refuse_width(const struct uiommu_platform *platform, char *why, size_t why_len)
+{
+	const struct uiommu_platform_facts *facts = &platform->facts;
+	const struct uiommu_range all = {0, 0};
+	size_t used = (size_t)snprintf(why, why_len,
+				       "platform %s: %s tables have no width of %u bits; they have",
+				       platform->kind->name, facts->format, facts->width);
+
+	for (unsigned width = 1; width <= 64 && used < why_len; width++)
+		if (!try_table(facts, width, all, 0))
+			used += (size_t)snprintf(why + used, why_len - used, " %u", width);
+	return -EINVAL;
+}
+
 int platform_check(const struct uiommu_platform *platform, char *why, size_t why_len)
 {
 	const struct uiommu_platform_facts *facts = &platform->facts;
-	uint64_t last = facts->width < 64 ? (UINT64_C(1) << facts->width) - 1 : UINT64_MAX;
+	const struct uiommu_range all = {0, 0};
+	int ret;
 
-	if (facts->aperture.last > last) {
+	if (!facts->format)
+		return 0;
+	ret = try_table(facts, facts->width, all, 0);
+	if (ret == -EINVAL)
+		return refuse_width(platform, why, why_len);
+	if (!ret)
+		ret = try_table(facts, facts->width, all, facts->page_sizes);
+	if (ret == -EINVAL) {
 		snprintf(why, why_len,
-			 "platform %s: the aperture ends beyond the %u bits that it translates",
-			 platform->kind->name, facts->width);
-		return -EINVAL;
+			 "platform %s: %s tables have none of the page sizes 0x%" PRIx64,
+			 platform->kind->name, facts->format, facts->page_sizes);
+		return ret;
 	}
-	return 0;
+	if (!ret)
+		ret = try_table(facts, facts->width, facts->aperture, facts->page_sizes);
+	if (ret == -EINVAL)
+		snprintf(
+			why, why_len,
+			"platform %s: the aperture is beyond the %u bits that %s tables translate, "
+			"or none that they can have",
+			platform->kind->name, facts->width, facts->format);
+	else if (ret)
+		snprintf(why, why_len, "out of memory");
+	return ret;
 }

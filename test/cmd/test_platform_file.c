@@ -39,7 +39,8 @@ static void test_specs(void **state)
 		{"{\"base\": \"arm-smmuv3\", \"msi_window\": {\"first\": \"0x10000000\", \"last\": "
 		 "\"0x100fffff\"}}",
 		 "arm-smmuv3,msiwindow=0x10000000-0x100fffff"},
-		{"{\"base\": \"ppc-spapr\", \"window32\": {\"first\": 0, \"last\": \"0x1fffffff\"}, "
+		{"{\"base\": \"ppc-spapr\", \"window32\": {\"first\": 0, \"last\": "
+		 "\"0x1fffffff\"}, "
 		 "\"window64\": \"0x100000000000000\"}",
 		 "ppc-spapr,window32=0x0-0x1fffffff,window64=0x100000000000000"},
 	};
@@ -73,7 +74,10 @@ static void test_mistakes(void **state)
 		{"{\"base\": \"x86-vtd,aw=39\"}", "f:1:10: the name of a platform"},
 		{BASE "\"widht\": 39\n}", "f:3:3: unknown key \"widht\"; \"width\" is meant?"},
 		{BASE "\"colour\": 39\n}", "f:3:3: unknown key \"colour\"; there are: base,"},
-		{BASE "\"width\": 40\n}", "f:3:12: "},
+		{BASE "\"width\": 40\n}", "f:3:12: platform x86-vtd: vtd-ss tables have no width "
+					  "of 40 bits; they have 39 48 57"},
+		{BASE "\"page_sizes\": [\"64K\"]\n}",
+		 "f:3:17: platform x86-vtd: vtd-ss tables have none of the page sizes 0x10000"},
 		{BASE "\"width\": -1\n}", "f:3:12: a number is wanted"},
 		{BASE "\"width\": 39, \"width\": 48\n}", "f:3:"},
 		{BASE "\"name\": \"a,b\"\n}", "f:3:11: there is a comma"},
@@ -87,7 +91,8 @@ static void test_mistakes(void **state)
 		      "    {\"first\": 4096, \"last\": 1}]\n}",
 		 "f:5:5: \"first\" is above \"last\""},
 		{BASE "\"reserved\": [{\"first\": 0}]\n}", "f:3:16: \"last\" is missing here"},
-		{BASE "\"reserved\": [{\"first\": 0, \"lats\": 1}]\n}", "f:3:28: unknown key"},
+		{BASE "\"reserved\": [{\"first\": 0, \"lats\": 1}]\n}",
+		 "f:3:29: unknown key \"lats\"; \"last\" is meant?"},
 		{BASE "\"reserved\": [{\"first\": \"x\", \"last\": 1}]\n}", "f:3:26: a number"},
 		{BASE "\"reserved\": [{\"first\": 1, \"last\": 4095}]\n}",
 		 "f:3:16: platform x86-vtd: a reserved region begins and ends with a page"},
@@ -102,13 +107,14 @@ static void test_mistakes(void **state)
 		{BASE "\"msi_window\": {\"first\": 0, \"last\": 4095}\n}",
 		 "f:3:17: platform x86-vtd has no window in which"},
 		{BASE "\"aperture\": {\"first\": 0, \"last\": \"0x1000000000000fff\"}\n}",
-		 "f:3:15: platform x86-vtd: the aperture ends beyond the 48 bits"},
+		 "f:3:15: platform x86-vtd: the aperture is beyond the 48 bits"},
 		{BASE "\"doorbells\": [{\"name\": \"a\", \"address\": 4097}]\n}",
 		 "f:3:17: platform x86-vtd: there can be 4 doorbells, each of 0x100000 bytes"},
 		{"{\"base\": \"fsl-pamu\", \"doorbells\": [{\"name\": \"A\", \"address\": 4096},\n"
 		 "{\"name\": \"B\", \"address\": 4096}]}",
 		 "f:2:1: platform fsl-pamu: doorbell 'B' overlaps 'A'"},
-		{"{\"base\": \"fsl-pamu\", \"windows\": 17}", "f:1:33: platform fsl-pamu: windows=17"},
+		{"{\"base\": \"fsl-pamu\", \"windows\": 17}",
+		 "f:1:33: platform fsl-pamu: windows=17"},
 		{"{\"base\": \"fsl-pamu\", \"doorbells\": [{\"name\": \"A\", \"address\": 4096, "
 		 "\"vectors\": 257}]}",
 		 "f:1:36: platform fsl-pamu: doorbell=257 should be a number from 1 to 256"},
@@ -156,10 +162,10 @@ static void test_places(void **state)
 		assert_int_equal(place.line, rows[i].line);
 		assert_int_equal(place.column, rows[i].column);
 	}
-	assert_false(json_place_find(text, strlen(text), &(struct json_step){"d", 0}, 1, false,
-				     &place));
-	assert_false(json_place_find(text, strlen(text),
-				     (struct json_step[]){{"a", 0}, {NULL, 4}}, 2, false, &place));
+	assert_false(
+		json_place_find(text, strlen(text), &(struct json_step){"d", 0}, 1, false, &place));
+	assert_false(json_place_find(text, strlen(text), (struct json_step[]){{"a", 0}, {NULL, 4}},
+				     2, false, &place));
 }
 
 static void test_numbers(void **state)
@@ -242,8 +248,8 @@ static void test_examples(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_specs),	cmocka_unit_test(test_mistakes),
-		cmocka_unit_test(test_places),	cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_specs),	 cmocka_unit_test(test_mistakes),
+		cmocka_unit_test(test_places),	 cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_examples),
 	};
 
