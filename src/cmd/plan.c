@@ -456,8 +456,9 @@ static int take_vectors(struct plan_request *request, const char *text)
 {
 	uint64_t count;
 
-	if (!number_parse(text, &count) || count > 2048) {
-		complain("--msi %s: a number of interrupts up to 2048 is wanted", text);
+	if (!number_parse(text, &count) || count > TRIAL_VECTORS) {
+		complain("--msi %s: a number of interrupts up to %d is wanted", text,
+			 TRIAL_VECTORS);
 		return EXIT_USAGE;
 	}
 	request->vectors = (unsigned)count;

@@ -181,17 +181,6 @@ static bool place_all_ram(struct attempt *a)
 
 /* ---- interrupts ---- */
 
-/* Of PAMU's banks an interrupt may use any, so there are as many as interrupts, or all. */
-static unsigned doorbells_wanted(const struct attempt *a)
-{
-	const struct uiommu_platform_facts *facts = a->trial.facts;
-	unsigned count = (unsigned)facts->doorbell_count;
-
-	if (!(facts->vfio_types & UIOMMU_VFIO_PAMU))
-		return a->layout->vectors ? 1 : 0;
-	return a->layout->vectors < count ? a->layout->vectors : count;
-}
-
 static bool banks_by_program(const struct uiommu_platform_facts *facts)
 {
 	return (facts->vfio_types & UIOMMU_VFIO_PAMU) &&
@@ -214,21 +203,48 @@ static int map_bank(struct attempt *a, unsigned number, uint64_t *address)
 	return trial_map_bank(&a->trial, number, *address);
 }
 
-static bool place_doorbells(struct attempt *a)
+static struct plan_doorbell *add_doorbell(struct plan_layout *layout, unsigned number)
 {
-	bool program = banks_by_program(a->trial.facts);
-	unsigned wanted = doorbells_wanted(a);
+	struct plan_doorbell *doorbell = &layout->doorbells[layout->doorbell_count++];
 
-	for (unsigned i = 0; i < wanted; i++) {
-		struct plan_doorbell *doorbell = &a->layout->doorbells[i];
+	doorbell->number = number;
+	return doorbell;
+}
 
-		doorbell->number = i;
+/* Of PAMU's banks an interrupt may use any, so as many as there are interrupts, or all, have to be
+ * reachable before the first. */
+static bool place_banks(struct attempt *a)
+{
+	const struct uiommu_platform_facts *facts = a->trial.facts;
+	bool program = banks_by_program(facts);
+
+	if (!(facts->vfio_types & UIOMMU_VFIO_PAMU))
+		return true;
+	for (unsigned i = 0; i < facts->doorbell_count && i < a->layout->vectors; i++) {
+		struct plan_doorbell *doorbell = add_doorbell(a->layout, i);
+
 		if (program ? map_bank(a, i, &doorbell->address)
 			    : trial_doorbell(&a->trial, i, &doorbell->address))
 			return failed(a, PLAN_STAGE_MSI);
-		a->layout->doorbell_count++;
 	}
 	return true;
+}
+
+/* Those that the interrupts came to use. */
+static void note_doorbells(struct attempt *a)
+{
+	struct plan_layout *layout = a->layout;
+
+	for (unsigned i = 0; i < layout->vectors; i++) {
+		uint64_t address;
+		unsigned number = trial_doorbell_of(&a->trial, &a->trial.messages[i], &address), at;
+
+		for (at = 0; at < layout->doorbell_count; at++)
+			if (layout->doorbells[at].number == number)
+				break;
+		if (at == layout->doorbell_count && number < a->trial.facts->doorbell_count)
+			add_doorbell(layout, number)->address = address;
+	}
 }
 
 static bool place_interrupts(struct attempt *a)
@@ -237,12 +253,13 @@ static bool place_interrupts(struct attempt *a)
 
 	if (range_valid(layout->msi_window) && trial_give_msi_window(&a->trial, layout->msi_window))
 		return failed(a, PLAN_STAGE_MSI);
-	if (!layout->vectors)
-		return true;
-	if (!place_doorbells(a))
+	if (!place_banks(a))
 		return false;
-	return !trial_interrupts(&a->trial, layout->vectors, &layout->message) ||
-	       failed(a, PLAN_STAGE_MSI);
+	if (trial_interrupts(&a->trial, layout->vectors))
+		return failed(a, PLAN_STAGE_MSI);
+	layout->message = a->trial.messages[0];
+	note_doorbells(a);
+	return true;
 }
 
 /* ---- all of it ---- */

@@ -21,7 +21,6 @@
 #include "cmd/number.h"
 #include "util/range.h"
 
-#define MOST_VECTORS 2048
 #define CONTAINER_FD 3
 /* Where the mmap of an MSI bank would lie in a program: beyond all RAM. */
 #define BANK_VADDR (UINT64_C(1) << 51)
@@ -121,8 +120,8 @@ int trial_open(const char *spec, struct trial *trial, char *why, size_t why_len)
 
 void trial_close(struct trial *trial)
 {
-	if (trial->irq)
-		uiommu_platform_irq_free(trial->platform, trial->irq);
+	while (trial->irq_count)
+		uiommu_platform_irq_free(trial->platform, trial->irqs[--trial->irq_count]);
 	while (trial->doorbell_count)
 		uiommu_ioas_unmap_doorbell(trial->ioas, trial->doorbells[--trial->doorbell_count]);
 	if (trial->group)
@@ -298,18 +297,34 @@ static void arrives(void *ctx, unsigned vector)
 {
 }
 
-int trial_interrupts(struct trial *trial, unsigned count, struct uiommu_msi_message *message)
+int trial_interrupts(struct trial *trial, unsigned count)
 {
-	static struct uiommu_msi_message messages[MOST_VECTORS];
-	int ret;
+	int ret = 0;
 
-	uiommu_clear_refusal();
-	ret = engine(trial, "the interrupts",
-		     uiommu_platform_irq_alloc(trial->platform, trial->ioas, trial->rid, count,
-					       false, arrives, NULL, messages, &trial->irq));
-	if (!ret)
-		*message = messages[0];
+	for (unsigned i = 0; i < count && !ret; i++) {
+		uiommu_clear_refusal();
+		ret = engine(trial, "the interrupts",
+			     uiommu_platform_irq_alloc(trial->platform, trial->ioas, trial->rid, 1,
+						       false, arrives, NULL, &trial->messages[i],
+						       &trial->irqs[i]));
+		trial->irq_count += !ret;
+	}
 	return ret;
+}
+
+unsigned trial_doorbell_of(const struct trial *trial, const struct uiommu_msi_message *message,
+			   uint64_t *address)
+{
+	const struct uiommu_platform_facts *facts = trial->facts;
+	const struct uiommu_doorbell *doorbell =
+		uiommu_platform_doorbell_at(trial->platform, trial->rid, message->address);
+	unsigned number = 0;
+
+	while (number < facts->doorbell_count && &facts->doorbells[number] != doorbell)
+		number++;
+	*address = doorbell && !doorbell->translated ? doorbell->range.first
+						     : message->address & ~(BANK_PAGE - 1);
+	return number;
 }
 
 const char *trial_refusal(const struct trial *trial, char *buf, size_t len)

@@ -11,6 +11,7 @@
 #include "run/picture.h"
 
 #define TRIAL_DOORBELLS 8
+#define TRIAL_VECTORS	2048 /* of an MSI-X table */
 
 /* What a program may choose of an address space. */
 struct trial_geometry {
@@ -26,7 +27,9 @@ struct trial {
 	struct uiommu_vfio_file *container, *group;
 	struct uiommu_ioas *ioas; /* NULL: nothing is translated, or not attached yet */
 	struct trial_geometry geometry;
-	struct uiommu_irq *irq;
+	struct uiommu_irq *irqs[TRIAL_VECTORS];
+	struct uiommu_msi_message messages[TRIAL_VECTORS];
+	unsigned irq_count;
 	uiommu_rid rid;
 	uint64_t doorbells[TRIAL_DOORBELLS]; /* taken from the address space */
 	unsigned doorbell_count;
@@ -57,8 +60,11 @@ int trial_give_msi_window(struct trial *trial, struct uiommu_range range);
 int trial_doorbell(struct trial *trial, unsigned number, uint64_t *address);
 /* Map an MSI bank of PAMU's at @iova, in the way that the platform has for programs. */
 int trial_map_bank(struct trial *trial, unsigned number, uint64_t iova);
-/* Allocate interrupts for the function. @message is the first one's. */
-int trial_interrupts(struct trial *trial, unsigned count, struct uiommu_msi_message *message);
+/* Allocate interrupts for the function, one by one as for MSI-X; the trial has their messages. */
+int trial_interrupts(struct trial *trial, unsigned count);
+/* The number of the doorbell that a message goes to, and where its page is for devices. */
+unsigned trial_doorbell_of(const struct trial *trial, const struct uiommu_msi_message *message,
+			   uint64_t *address);
 
 /* Why the last request was refused, in words. */
 const char *trial_refusal(const struct trial *trial, char *buf, size_t len);
