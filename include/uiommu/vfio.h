@@ -46,6 +46,8 @@ struct uiommu_vfio_host {
 	/** Called when a request was refused and a reason is known; @what is e.g.
 	 * "VFIO_IOMMU_MAP_DMA". May be NULL. */
 	void (*refused)(void *ctx, const char *what, const struct uiommu_refusal *refusal);
+	/** A line that Linux would write into its log. May be NULL. */
+	void (*log)(void *ctx, const char *line);
 	/** Start a helper thread's life (signal mask, affinity). May be NULL. */
 	void (*thread_start)(void *ctx);
 	void *ctx;
@@ -75,8 +77,9 @@ enum uiommu_vfio_kind {
 
 /** Open /dev/vfio/vfio. -ENOMEM. */
 UIOMMU_API int uiommu_vfio_open_container(struct uiommu_vfio *vfio, struct uiommu_vfio_file **out);
-/** Open /dev/vfio/NUMBER. -ENODEV: no such group, or none of its functions is vfio-pci's; -EBUSY:
- * open already; -ENOMEM. */
+/** Open /dev/vfio/NUMBER, or /dev/vfio/noiommu-NUMBER where there is no IOMMU. -ENODEV: no such
+ * group, or none of its functions is vfio-pci's; -EPERM: no IOMMU, and the platform doesn't grant
+ * CAP_SYS_RAWIO; -EBUSY: open already; -ENOMEM. */
 UIOMMU_API int uiommu_vfio_open_group(struct uiommu_vfio *vfio, unsigned number,
 				      struct uiommu_vfio_file **out);
 /** The last descriptor (and, for a device, the last mapping) of this file is gone, and no request

@@ -8,7 +8,7 @@
 
 #include "abi/vfio_private.h"
 
-static const struct vfio_iommu_ops *const drivers[] = {&vfio_type1_ops};
+static const struct vfio_iommu_ops *const drivers[] = {&vfio_type1_ops, &vfio_noiommu_ops};
 
 #define DRIVERS (sizeof(drivers) / sizeof(drivers[0]))
 
@@ -21,16 +21,14 @@ const struct vfio_iommu_ops *vfio_iommu_driver(const struct uiommu_vfio *vfio, u
 	return NULL;
 }
 
-long vfio_iommu_extension(const struct uiommu_vfio *vfio, const struct vfio_iommu *iommu,
-			  uint64_t extension)
+long vfio_iommu_extension(const struct uiommu_vfio *vfio, bool loaded, uint64_t extension)
 {
+	unsigned asked = vfio->facts->vfio_types | (loaded ? vfio->facts->vfio_modules : 0);
 	long ret = 0;
 
-	if (iommu)
-		return iommu->ops->extension(vfio, iommu, extension);
-	/* Without one, as the kernel: the first driver that says yes. */
+	/* As the kernel: the first driver that says yes. */
 	for (size_t i = 0; i < DRIVERS && ret <= 0; i++)
-		if (vfio->facts->vfio_types & drivers[i]->machines)
+		if (asked & drivers[i]->machines)
 			ret = drivers[i]->extension(vfio, NULL, extension);
 	return ret;
 }

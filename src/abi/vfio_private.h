@@ -164,6 +164,9 @@ int vfio_copy_out(const struct uiommu_vfio *vfio, uint64_t to, const void *from,
 int vfio_copy_sized(const struct uiommu_vfio *vfio, void *to, uint64_t arg, size_t min);
 /* A NUL-terminated string of less than @room bytes. */
 int vfio_copy_string(const struct uiommu_vfio *vfio, char *to, uint64_t from, size_t room);
+/* Tell what Linux would write into its log. */
+void vfio_log(const struct uiommu_vfio *vfio, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 /* Refuse without ranges. */
 int vfio_refuse(enum uiommu_rule rule, int error, const char *owner);
 
@@ -253,14 +256,15 @@ struct vfio_iommu {
 };
 
 extern const struct vfio_iommu_ops vfio_type1_ops;
+extern const struct vfio_iommu_ops vfio_noiommu_ops;
 
 /* The driver of a type on this machine, or NULL. */
 const struct vfio_iommu_ops *vfio_iommu_driver(const struct uiommu_vfio *vfio, uint64_t type);
 /* What this machine has instead, for people. */
 const char *vfio_iommu_types(const struct uiommu_vfio *vfio);
-/* CHECK_EXTENSION. */
-long vfio_iommu_extension(const struct uiommu_vfio *vfio, const struct vfio_iommu *iommu,
-			  uint64_t extension);
+/* CHECK_EXTENSION of the drivers that this machine's groups can use; @loaded: of those too that are
+ * merely there, which is what a container without a group shows. */
+long vfio_iommu_extension(const struct uiommu_vfio *vfio, bool loaded, uint64_t extension);
 /* A domain in the platform's format, named after it. */
 int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
 		      struct uiommu_domain **out);
@@ -274,6 +278,13 @@ void vfio_count_removed(struct uiommu_vfio *vfio, uint64_t bytes);
 /* Is the memory at [vaddr, vaddr + bytes) there, for a mapping at iova? -EFAULT. */
 int vfio_check_source(const struct uiommu_vfio *vfio, struct uiommu_range iova, uint64_t vaddr,
 		      uint64_t bytes, int prot);
+
+/* ---- vfio_noiommu.c ---------------------------------------------------------------------------
+ */
+
+bool vfio_is_noiommu(const struct uiommu_vfio *vfio);
+/* May the program do this to a group without an IOMMU? -EPERM. 0 for other groups. */
+int vfio_noiommu_capable(const struct uiommu_vfio *vfio);
 
 /* ---- vfio_type1.c, vfio_dirty.c ---------------------------------------------------------------
  */

@@ -6,5 +6,6 @@
 #include "table/table.h"
 
 extern const struct table_ops table_vtdss;
+extern const struct table_ops table_identity;
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "table/formats.h"
 
-static const struct table_ops *const formats[] = {&table_vtdss};
+static const struct table_ops *const formats[] = {&table_vtdss, &table_identity};
 
 int table_init(struct table *table, const char *format, unsigned width)
 {
