@@ -209,6 +209,24 @@ UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range r
  */
 UIOMMU_API int uiommu_ioas_move(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr);
 
+/**
+ * As uiommu_ioas_map(), but take the place of whatever is mapped in the range, as an entry of a
+ * table is overwritten: areas inside it go, those that reach beyond it are cut. One flush. @each
+ * (may be NULL) is called for each area, or piece of one, that is gone, as by uiommu_ioas_unmap().
+ * A DMA in between may fault. What uiommu_ioas_map() says, without RULE_OVERLAP; -EINVAL
+ * RULE_SPLIT: a border of the range lies inside a large page of a table. All or nothing.
+ */
+UIOMMU_API int uiommu_ioas_replace(struct uiommu_ioas *ioas, struct uiommu_range range,
+				   uint64_t addr, int prot, void *tag, uiommu_area_fn each,
+				   void *ctx);
+
+/**
+ * As uiommu_ioas_unmap(), but cut areas that reach beyond the range. -EINVAL RULE_EMPTY;
+ * RULE_SPLIT: a border of the range lies inside a large page of a table; -ENOMEM. All or nothing.
+ */
+UIOMMU_API int uiommu_ioas_clear(struct uiommu_ioas *ioas, struct uiommu_range range,
+				 uint64_t *unmapped, uiommu_area_fn each, void *ctx);
+
 /** The first area that ends at or above @iova: 0, or -ENOENT. */
 UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct uiommu_area *area);
 

@@ -343,7 +343,7 @@ UIOMMU_API uint64_t uiommu_ioas_page_sizes(struct uiommu_ioas *ioas)
 	return sizes;
 }
 
-static void area_of(const struct imap_entry *entry, struct uiommu_area *area)
+void ioas_area(const struct imap_entry *entry, struct uiommu_area *area)
 {
 	area->range = entry->range;
 	area->addr = entry->value;
@@ -358,7 +358,7 @@ UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct 
 	pthread_mutex_lock(&ioas->lock);
 	entry = imap_find(&ioas->areas, iova, NULL);
 	if (entry)
-		area_of(entry, area);
+		ioas_area(entry, area);
 	pthread_mutex_unlock(&ioas->lock);
 	return entry ? 0 : -ENOENT;
 }
@@ -374,7 +374,7 @@ UIOMMU_API void uiommu_ioas_stats(struct uiommu_ioas *ioas, struct uiommu_ioas_s
 /* ---- map and unmap ---- */
 
 /* What can be said of a request before looking at the space. */
-static int check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
+int ioas_check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
 {
 	const int known = UIOMMU_READ | UIOMMU_WRITE | UIOMMU_MMIO;
 
@@ -418,22 +418,41 @@ int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t ad
 	return 0;
 }
 
+int ioas_check_blocked(struct uiommu_ioas *ioas, struct uiommu_range range)
+{
+	return list_hit(ioas->blocked, ioas->blocked_count, range)
+		       ? refuse_blocked(ioas, -EINVAL, range)
+		       : 0;
+}
+
+void ioas_count_map(struct uiommu_ioas *ioas, const struct imap_entry *entry)
+{
+	uint64_t length = range_length(entry->range);
+
+	ioas->mmio_areas += !!(entry->info & UIOMMU_MMIO);
+	ioas->stats.maps++;
+	ioas->stats.bytes = add_sat(ioas->stats.bytes, length);
+	if (length > ioas->stats.largest)
+		ioas->stats.largest = length;
+	if (ioas->areas.count > ioas->stats.most_areas)
+		ioas->stats.most_areas = ioas->areas.count;
+}
+
 static int map_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot,
 		      void *tag)
 {
 	const struct imap_entry entry = {.range = range, .value = addr, .tag = tag, .info = prot};
 	struct imap_entry blocking;
-	uint64_t length = range_length(range);
-	int ret = check_map(ioas, range, addr, prot);
+	int ret = ioas_check_map(ioas, range, addr, prot);
 
 	if (ret)
 		return ret;
 	ret = imap_insert(&ioas->areas, &entry, &blocking);
 	if (ret == -EEXIST)
 		return uiommu_refuse(UIOMMU_RULE_OVERLAP, ret, AREA_OWNER, range, blocking.range);
-	if (!ret && list_hit(ioas->blocked, ioas->blocked_count, range)) {
+	if (!ret && ioas_check_blocked(ioas, range)) {
 		imap_erase(&ioas->areas, range.first);
-		return refuse_blocked(ioas, -EINVAL, range);
+		return -EINVAL;
 	}
 	if (!ret) {
 		ret = domains_map(ioas, range, addr, prot);
@@ -442,13 +461,7 @@ static int map_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint6
 	}
 	if (ret)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, range, UIOMMU_RANGE_NONE);
-	ioas->mmio_areas += !!(prot & UIOMMU_MMIO);
-	ioas->stats.maps++;
-	ioas->stats.bytes = add_sat(ioas->stats.bytes, length);
-	if (length > ioas->stats.largest)
-		ioas->stats.largest = length;
-	if (ioas->areas.count > ioas->stats.most_areas)
-		ioas->stats.most_areas = ioas->areas.count;
+	ioas_count_map(ioas, &entry);
 	return 0;
 }
 
@@ -490,7 +503,7 @@ static int move_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint
 	if (!area || area->range.first != range.first || area->range.last != range.last)
 		return uiommu_refuse(UIOMMU_RULE_NOT_MAPPED, -ENOENT, NULL, range,
 				     UIOMMU_RANGE_NONE);
-	ret = check_map(ioas, range, addr, (int)area->info);
+	ret = ioas_check_map(ioas, range, addr, (int)area->info);
 	if (ret)
 		return ret;
 	for (struct uiommu_domain *d = ioas->domains; d && !failed; d = d->next) {
@@ -545,7 +558,7 @@ static uint64_t drop_areas(struct uiommu_ioas *ioas, struct uiommu_range range, 
 	       entry->range.first <= range.last) {
 		struct uiommu_area area;
 
-		area_of(entry, &area);
+		ioas_area(entry, &area);
 		bytes = add_sat(bytes, range_length(area.range));
 		imap_erase(&ioas->areas, area.range.first);
 		ioas->mmio_areas -= !!(area.prot & UIOMMU_MMIO);
@@ -555,8 +568,8 @@ static uint64_t drop_areas(struct uiommu_ioas *ioas, struct uiommu_range range, 
 	return bytes;
 }
 
-static int unmap_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *unmapped,
-			uiommu_area_fn each, void *ctx)
+int ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *unmapped,
+	       uiommu_area_fn each, void *ctx)
 {
 	const struct imap_entry *head;
 	int ret;
@@ -586,7 +599,7 @@ UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range r
 	int ret;
 
 	pthread_mutex_lock(&ioas->lock);
-	ret = unmap_locked(ioas, range, unmapped ? unmapped : &bytes, each, ctx);
+	ret = ioas_unmap(ioas, range, unmapped ? unmapped : &bytes, each, ctx);
 	pthread_mutex_unlock(&ioas->lock);
 	return ret;
 }

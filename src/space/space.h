@@ -60,6 +60,16 @@ void ioas_unreserve(struct uiommu_ioas *ioas, const void *owner);
 int ioas_reserve_region(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
 			const void *owner, const char *name);
 
+/* As the public calls, with ioas->lock held. */
+int ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *unmapped,
+	       uiommu_area_fn each, void *ctx);
+/* What can be said of a map before looking at the space; and against what nobody may map. */
+int ioas_check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
+int ioas_check_blocked(struct uiommu_ioas *ioas, struct uiommu_range range);
+/* Count an area that is in the list and in the tables now. */
+void ioas_count_map(struct uiommu_ioas *ioas, const struct imap_entry *entry);
+void ioas_area(const struct imap_entry *entry, struct uiommu_area *area);
+
 /* ---- what the system has placed: placed.c. ioas->lock held in all ---- */
 
 /* Enter what the system has placed in this space into a new domain's table. */

@@ -3,8 +3,8 @@
  * An ordered map of disjoint closed ranges over the whole 64-bit space, each with a small payload.
  * A B+-tree: a million entries are four levels, and neighbours lie side by side.
  *
- * Not locked: the owner of the map is the owner of its lock. Entries must not be changed in their
- * range while inside; payloads may be.
+ * Not locked: the owner of the map is the owner of its lock. Payloads may be
+ * changed while inside, and an entry may end earlier or, where nothing is, later.
  */
 #ifndef UTIL_IMAP_H
 #define UTIL_IMAP_H
