@@ -124,6 +124,7 @@ UIOMMU_API int uiommu_vfio_create(struct uiommu_machine *machine,
 	}
 	pthread_mutex_init(&vfio->lock, NULL);
 	vfio_waiter_init(vfio);
+	vfio_memory_init(&vfio->memory);
 	assign_bars(vfio);
 	for (size_t i = 0; vfio_is_noiommu(vfio) && i < vfio->device_count; i++)
 		if (vfio->devices[i].bound)
@@ -142,6 +143,7 @@ UIOMMU_API void uiommu_vfio_destroy(struct uiommu_vfio *vfio)
 	while (vfio->files)
 		uiommu_vfio_release(vfio->files);
 	vfio_waiter_fini(vfio);
+	vfio_memory_fini(&vfio->memory);
 	pthread_mutex_destroy(&vfio->lock);
 	free_tables(vfio);
 	uiommu_free(vfio, sizeof(*vfio));

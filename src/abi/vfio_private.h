@@ -136,6 +136,12 @@ struct vfio_counters {
 	_Atomic uint64_t maps, unmaps, live, live_bytes, most, largest, refused;
 };
 
+/* Memory that the program has registered for mapping (vfio_spapr_memory.c). */
+struct vfio_memory_list {
+	pthread_mutex_t lock; /* a leaf */
+	struct vfio_memory *first;
+};
+
 struct uiommu_vfio {
 	struct uiommu_machine *machine;
 	const struct uiommu_platform_facts *facts;
@@ -148,6 +154,7 @@ struct uiommu_vfio {
 	_Atomic uint64_t locked_pages; /* of all containers, as mm->locked_vm */
 	struct vfio_counters counters;
 	struct vfio_waiter waiter;
+	struct vfio_memory_list memory;
 	pthread_mutex_t lock;
 	/* vfio.lock */
 	struct vfio_container *containers;
@@ -256,6 +263,7 @@ struct vfio_iommu {
 };
 
 extern const struct vfio_iommu_ops vfio_type1_ops;
+extern const struct vfio_iommu_ops vfio_spapr_ops;
 extern const struct vfio_iommu_ops vfio_noiommu_ops;
 
 /* The driver of a type on this machine, or NULL. */
@@ -275,9 +283,23 @@ void vfio_iommu_detach(struct vfio_iommu *iommu, const struct vfio_group *group)
 /* Count a mapping that was made, or is gone, in the statistics. */
 void vfio_count_map(struct uiommu_vfio *vfio, uint64_t bytes);
 void vfio_count_removed(struct uiommu_vfio *vfio, uint64_t bytes);
+/* The same in two steps, where areas are no requests: a request that mapped so much; areas and
+ * bytes more than before it (less: wraps). */
+void vfio_count_call(struct uiommu_vfio *vfio, uint64_t bytes);
+void vfio_count_areas(struct uiommu_vfio *vfio, uint64_t areas, uint64_t bytes);
+/* Charge pages to RLIMIT_MEMLOCK, if that is asked for: -ENOMEM. */
+int vfio_charge(struct uiommu_vfio *vfio, uint64_t pages);
+void vfio_uncharge(struct uiommu_vfio *vfio, uint64_t pages);
 /* Is the memory at [vaddr, vaddr + bytes) there, for a mapping at iova? -EFAULT. */
 int vfio_check_source(const struct uiommu_vfio *vfio, struct uiommu_range iova, uint64_t vaddr,
 		      uint64_t bytes, int prot);
+
+/* ---- vfio_spapr_memory.c ----------------------------------------------------------------------
+ */
+
+void vfio_memory_init(struct vfio_memory_list *list);
+/* All containers are gone. */
+void vfio_memory_fini(struct vfio_memory_list *list);
 
 /* ---- vfio_noiommu.c ---------------------------------------------------------------------------
  */
