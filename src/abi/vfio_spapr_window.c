@@ -181,7 +181,7 @@ static int create_window(struct vfio_spapr *spapr, const struct vfio_iommu_spapr
 long spapr_create(struct vfio_spapr *spapr, uint64_t arg)
 {
 	struct vfio_iommu_spapr_tce_create create;
-	uint64_t start;
+	uint64_t start = 0;
 	int ret;
 
 	spapr->adopted = true;

@@ -24,7 +24,7 @@ static bool cuts_leaf(const struct uiommu_ioas *ioas, uint64_t at)
 	for (const struct uiommu_domain *d = ioas->domains; d; d = d->next) {
 		struct table_leaf leaf;
 
-		if (at <= table_last(&d->table) && table_walk(&d->table, at, &leaf) &&
+		if (table_covers(&d->table, at) && table_walk(&d->table, at, &leaf) &&
 		    leaf.range.first < at)
 			return true;
 	}
@@ -201,6 +201,8 @@ static int replace_locked(struct uiommu_ioas *ioas, const struct imap_entry *fre
 
 	if (!ret)
 		ret = ioas_check_blocked(ioas, range);
+	if (!ret)
+		ret = domains_check(ioas, range, fresh->value, (int)fresh->info);
 	if (!ret)
 		ret = cut_out(ioas, range, cuts);
 	if (ret)

@@ -325,8 +325,11 @@ int placed_fill(struct uiommu_domain *domain)
 {
 	for (struct placed *d = domain->ioas->placed; d; d = d->next) {
 		struct gather gather = GATHER_INIT;
-		int ret = table_map(&domain->table, d->range, d->addr, d->prot, &gather);
+		struct table_why why;
+		int ret = table_check(&domain->table, d->range, d->addr, d->prot, &why);
 
+		if (!ret)
+			ret = table_map(&domain->table, d->range, d->addr, d->prot, &gather);
 		if (ret)
 			return refuse(ret, d->name, UIOMMU_RANGE_NONE);
 	}

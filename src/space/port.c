@@ -170,7 +170,7 @@ static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iov
 		return atomic_load_explicit(&port->slot->cut, memory_order_relaxed)
 			       ? UIOMMU_FAULT_CUT_OFF
 			       : UIOMMU_FAULT_NO_DOMAIN;
-	if (iova > table_last(&domain->table))
+	if (!table_covers(&domain->table, iova))
 		return UIOMMU_FAULT_BEYOND;
 	iotlb_catch_up(port, domain);
 	if (port->iotlb) {

@@ -70,6 +70,11 @@ int ioas_check_blocked(struct uiommu_ioas *ioas, struct uiommu_range range);
 void ioas_count_map(struct uiommu_ioas *ioas, const struct imap_entry *entry);
 void ioas_area(const struct imap_entry *entry, struct uiommu_area *area);
 
+/* Replace what @owner reserved by a list of ranges, or change nothing: errors as of
+ * uiommu_ioas_reserve(). ioas->lock held. */
+int ioas_reserve_list(struct uiommu_ioas *ioas, const struct uiommu_range *ranges, size_t count,
+		      enum uiommu_resv_type type, const void *owner, const char *name);
+
 /* ---- what the system has placed: placed.c. ioas->lock held in all ---- */
 
 /* Enter what the system has placed in this space into a new domain's table. */
@@ -109,6 +114,8 @@ struct uiommu_domain {
 /* Flush what was taken out of every domain of the IOAS for this range. ioas->lock held. */
 void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
 		   const struct uiommu_domain *stop);
+/* What each domain's format has to say of a mapping. ioas->lock held. */
+int domains_check(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
 /* Enter a range into every domain, or none. ioas->lock held. -ENOMEM and what formats say. */
 int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
 
@@ -135,11 +142,12 @@ struct slot {
 
 struct uiommu_unit {
 	pthread_mutex_t attach_lock;	  /* one attach or detach at a time */
-	pthread_mutex_t lock;		  /* guards slots, ports, domains' attached, retired */
+	pthread_mutex_t lock;		  /* slots, ports, domains' attached, retired, shared */
 	struct slot **buses[256];	  /* [bus][device and function] */
 	struct uiommu_port *ports;	  /* linked */
 	struct uiommu_unit_stats retired; /* of destroyed ports, and the unit's own flushes */
 	uint64_t next_uid;
+	struct table_shared shared; /* by the domains' tables */
 
 	/* Constant from creation on. */
 	struct uiommu_memory memory;

@@ -10,19 +10,22 @@
 
 #define PAGE_MASK UINT64_C(0xfff)
 
-static unsigned identity_levels(unsigned width)
+static int identity_init(struct table *table, const struct table_config *config)
 {
-	return width && width <= 64;
+	if (!config->width || config->width > 64 ||
+	    !table_choose_aperture(table, config->width, config))
+		return -EINVAL;
+	return 0;
 }
 
-static int identity_map(struct table *table, struct uiommu_range range, uint64_t addr, int prot,
-			struct gather *gather)
+/* So there is never anything to enter or to clear. */
+static int identity_check(const struct table *table, struct uiommu_range range, uint64_t addr,
+			  struct table_why *why)
 {
+	*why = (struct table_why){.rule = UIOMMU_RULE_UNSUPPORTED,
+				  .what = "nothing can be mapped where nothing is translated",
+				  .range = UIOMMU_RANGE_NONE};
 	return -EOPNOTSUPP;
-}
-
-static void identity_unmap(struct table *table, struct uiommu_range range, struct gather *gather)
-{
 }
 
 static bool identity_walk(const struct table *table, uint64_t iova, struct table_leaf *leaf)
@@ -37,8 +40,8 @@ const struct table_ops table_identity = {
 	.name = "identity",
 	.page_sizes = PAGE_MASK + 1,
 	.max_addr = UINT64_MAX,
-	.levels = identity_levels,
-	.map = identity_map,
-	.unmap = identity_unmap,
+	.prots = UIOMMU_READ | UIOMMU_WRITE,
+	.init = identity_init,
+	.check = identity_check,
 	.walk = identity_walk,
 };
