@@ -6,6 +6,7 @@
 #include "table/table.h"
 
 extern const struct table_ops table_vtdss;
+extern const struct table_ops table_identity;
 
 /* The aperture, and leaf sizes no larger than it. */
 void table_set_aperture(struct table *table, struct uiommu_range aperture);

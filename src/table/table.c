@@ -7,7 +7,7 @@
 
 #include "table/formats.h"
 
-static const struct table_ops *const formats[] = {&table_vtdss};
+static const struct table_ops *const formats[] = {&table_vtdss, &table_identity};
 
 static const struct table_ops *find_format(const char *name)
 {
