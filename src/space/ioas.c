@@ -434,9 +434,7 @@ static int check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64
 	return 0;
 }
 
-/* What each domain's format has to say. */
-static int check_domains(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
-			 int prot)
+int domains_check(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
 {
 	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
 		struct table_why why;
@@ -493,7 +491,7 @@ static int map_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint6
 	}
 	if (ret)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, range, UIOMMU_RANGE_NONE);
-	ret = check_domains(ioas, range, addr, prot);
+	ret = domains_check(ioas, range, addr, prot);
 	if (ret) {
 		imap_erase(&ioas->areas, range.first);
 		return ret;
@@ -553,7 +551,7 @@ static int move_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint
 				     UIOMMU_RANGE_NONE);
 	ret = check_map(ioas, range, addr, (int)area->info);
 	if (!ret)
-		ret = check_domains(ioas, range, addr, (int)area->info);
+		ret = domains_check(ioas, range, addr, (int)area->info);
 	if (ret)
 		return ret;
 	for (struct uiommu_domain *d = ioas->domains; d && !failed; d = d->next) {

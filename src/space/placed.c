@@ -134,6 +134,9 @@ static int enter(struct uiommu_ioas *ioas, struct placed *it, struct uiommu_rang
 	int ret;
 
 	it->range = page;
+	ret = domains_check(ioas, page, it->addr, it->prot);
+	if (ret)
+		return ret;
 	if (it->own) {
 		ret = ioas_reserve(ioas, slot, UIOMMU_RESV_MSI, it, it->name);
 		if (ret)
@@ -299,6 +302,11 @@ int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *reg
 			      .prot = region->prot,
 			      .users = 1};
 	snprintf(it->name, sizeof(it->name), "%s", name ? name : "");
+	ret = domains_check(ioas, it->range, it->addr, it->prot);
+	if (ret) {
+		uiommu_free(it, sizeof(*it));
+		return ret;
+	}
 	ret = domains_map(ioas, it->range, it->addr, it->prot);
 	if (ret) {
 		uiommu_free(it, sizeof(*it));
@@ -325,8 +333,12 @@ int placed_fill(struct uiommu_domain *domain)
 {
 	for (struct placed *d = domain->ioas->placed; d; d = d->next) {
 		struct gather gather = GATHER_INIT;
-		int ret = table_map(&domain->table, d->range, d->addr, d->prot, &gather);
+		struct table_why why;
+		int ret = table_check(&domain->table, d->range, d->addr, d->prot, &why);
 
+		if (ret)
+			return uiommu_refuse(why.rule, ret, why.what, d->range, why.range);
+		ret = table_map(&domain->table, d->range, d->addr, d->prot, &gather);
 		if (ret)
 			return refuse(ret, d->name, UIOMMU_RANGE_NONE);
 	}

@@ -109,6 +109,8 @@ struct uiommu_domain {
 /* Flush what was taken out of every domain of the IOAS for this range. ioas->lock held. */
 void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
 		   const struct uiommu_domain *stop);
+/* What each domain's format has to say of such a mapping: 0, or a refusal. ioas->lock held. */
+int domains_check(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
 /* Enter a range into every domain, or none. ioas->lock held. -ENOMEM and what formats say. */
 int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
 
