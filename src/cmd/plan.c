@@ -369,6 +369,8 @@ static int draw(const struct plan *plan, const struct settings *s,
 		complain("there is nothing to draw");
 		return 1;
 	}
+	if (facts->vfio_types & UIOMMU_VFIO_SPAPR)
+		text.bracket = "window";
 	snprintf(title, sizeof(title), "A plan for %s", facts->name);
 	if (plan->asked.stage == PLAN_STAGE_DONE)
 		snprintf(subtitle, sizeof(subtitle), "%s", facts->summary);

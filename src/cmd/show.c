@@ -9,6 +9,7 @@
 
 #include "cmd/cmd.h"
 #include "cmd/geometry.h"
+#include "cmd/number.h"
 #include "cmd/platform_file.h"
 #include "cmd/svg.h"
 #include "cmd/trial.h"
@@ -18,6 +19,7 @@ enum option_code {
 	OPTION_PLATFORM,
 	OPTION_APERTURE,
 	OPTION_WINDOWS,
+	OPTION_WINDOW,
 	OPTION_HELP,
 };
 
@@ -26,6 +28,7 @@ static const struct option options[] = {
 	{"platform", required_argument, NULL, OPTION_PLATFORM},
 	{"aperture", required_argument, NULL, OPTION_APERTURE},
 	{"windows", required_argument, NULL, OPTION_WINDOWS},
+	{"window", required_argument, NULL, OPTION_WINDOW},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{0},
 };
@@ -38,11 +41,16 @@ static const char usage[] =
 	"  --aperture SIZE[@BASE]\n"
 	"                   fsl-pamu: the aperture that the program sets (all there is)\n"
 	"  --windows N      fsl-pamu: its number of windows (the most there can be)\n"
+	"  --window SIZE    ppc-spapr: the dynamic window that the program makes (64G)\n"
 	"  --help           show this\n";
+
+/* Any will do to show where it stands. */
+#define DYNAMIC_WINDOW (UINT64_C(64) << 30)
 
 struct settings {
 	const char *platform, *svg;
 	struct trial_geometry geometry;
+	uint64_t window;
 };
 
 static void print_line(void *ctx, const char *text)
@@ -76,6 +84,8 @@ static int draw(struct trial *trial, const struct settings *s)
 	struct svg_text text = {.title = title, .subtitle = subtitle, .bracket = "aperture"};
 	struct picture picture;
 
+	if (trial->facts->vfio_types & UIOMMU_VFIO_SPAPR)
+		text.bracket = "window";
 	trial_picture(trial, &picture);
 	trial_describe(trial, title, sizeof(title), subtitle, sizeof(subtitle));
 	if (s->svg)
@@ -87,21 +97,40 @@ static int draw(struct trial *trial, const struct settings *s)
 }
 
 /* Without a choice, all the address space and the windows that there are. */
-static int attach(struct trial *trial, const struct settings *s)
+static int set_geometry(struct trial *trial, const struct settings *s)
 {
+	const struct uiommu_pamu_facts *pamu = &trial->facts->pamu;
 	struct trial_geometry geometry = s->geometry;
-	int ret = trial_attach(trial);
 
-	if (ret || !(trial->facts->vfio_types & UIOMMU_VFIO_PAMU))
-		return ret ? 1 : 0;
 	if (!range_valid(geometry.aperture))
 		geometry.aperture =
 			(struct uiommu_range){0, (UINT64_C(1) << trial->facts->width) - 1};
 	if (!geometry.windows)
-		geometry.windows = trial->facts->pamu.msi == UIOMMU_PAMU_ROUNDED
-					   ? trial->facts->pamu.windows - trial->facts->pamu.banks
-					   : trial->facts->pamu.windows;
-	return trial_set_geometry(trial, &geometry) ? 1 : 0;
+		geometry.windows = pamu->msi == UIOMMU_PAMU_ROUNDED ? pamu->windows - pamu->banks
+								    : pamu->windows;
+	return trial_set_geometry(trial, &geometry);
+}
+
+/* A dynamic window beside the default one, with the largest pages. */
+static int make_window(struct trial *trial, const struct settings *s)
+{
+	unsigned shift = 63 - (unsigned)__builtin_clzll(trial->facts->spapr.page_sizes | 4096);
+	uint64_t start;
+
+	if (trial->facts->spapr.windows < 2)
+		return 0;
+	return trial_make_window(trial, shift, s->window ? s->window : DYNAMIC_WINDOW, &start);
+}
+
+static int attach(struct trial *trial, const struct settings *s)
+{
+	int ret = trial_attach(trial);
+
+	if (!ret && (trial->facts->vfio_types & UIOMMU_VFIO_PAMU))
+		ret = set_geometry(trial, s);
+	if (!ret && (trial->facts->vfio_types & UIOMMU_VFIO_SPAPR))
+		ret = make_window(trial, s);
+	return ret ? 1 : 0;
 }
 
 static int show(const struct settings *s)
@@ -146,6 +175,11 @@ static int take_option(struct settings *s, int code, const char *word)
 		return geometry_aperture(optarg, &s->geometry);
 	case OPTION_WINDOWS:
 		return geometry_windows(optarg, &s->geometry);
+	case OPTION_WINDOW:
+		if (number_parse(optarg, &s->window) && s->window)
+			return 0;
+		complain("--window %s: a size is wanted, as in 16G", optarg);
+		return EXIT_USAGE;
 	default:
 		return option_error("show", code, options, word);
 	}

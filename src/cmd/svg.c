@@ -23,6 +23,7 @@
 #define LEAST_HEIGHT 26
 #define STEP_HEIGHT  5
 #define MOST_TICKS   32
+#define TICK	     24
 
 struct drawing {
 	FILE *file;
@@ -39,12 +40,11 @@ static const char sheet[] =
 	"text{font-family:'DejaVu Sans',Verdana,sans-serif;font-size:13px;fill:#1f2328}\n"
 	".address{font-family:'DejaVu Sans Mono',Menlo,monospace;font-size:12px;fill:#57606a}\n"
 	".title{font-size:18px;font-weight:bold}.small{font-size:12px;fill:#57606a}\n"
-	".page{fill:#ffffff}.line{stroke:#57606a;fill:none}.tick{stroke:#57606a;"
-	"stroke-dasharray:2 3}\n"
+	".page{fill:#ffffff}.line{stroke:#57606a;fill:none}\n"
 	".block{stroke:#57606a;stroke-width:1}.free{fill:#f1f3f5}.mapped{fill:#a6d8b1}\n"
 	".reserved{fill:#f4b6b2}.doorbell{fill:#ffd978}.outside{fill:#c9ced4}\n"
 	"@media (prefers-color-scheme:dark){text{fill:#e6edf3}.address,.small{fill:#9da7b3}\n"
-	".page{fill:#0d1117}.line,.tick,.block{stroke:#9da7b3}.free{fill:#21262d}\n"
+	".page{fill:#0d1117}.line,.block{stroke:#9da7b3}.free{fill:#21262d}\n"
 	".mapped{fill:#1f6f3a}.reserved{fill:#8e2f2a}.doorbell{fill:#8a6a12}"
 	".outside{fill:#484f58}}\n"
 	"</style>\n";
@@ -92,8 +92,19 @@ static void draw_ticks(const struct drawing *d, const struct picture_row *row, i
 	if (count > MOST_TICKS)
 		return;
 	for (uint64_t i = 1; i < count; i++)
-		fprintf(d->file, "<path class=\"tick\" d=\"M%d %dh%d\"/>\n", BLOCK_X,
-			y + (int)(i * (uint64_t)height / count), BLOCK_WIDTH);
+		fprintf(d->file, "<path class=\"line\" d=\"M%d %dh%dm%d 0h%d\"/>\n", BLOCK_X,
+			y + (int)(i * (uint64_t)height / count), TICK, BLOCK_WIDTH - 2 * TICK,
+			TICK);
+}
+
+/* The window that a doorbell stands in, or -1. */
+static int doorbell_window(const struct drawing *d, const struct picture_row *row)
+{
+	const struct picture *picture = d->picture;
+
+	if (!picture->window || !range_contains(picture->aperture, row->range))
+		return -1;
+	return (int)((row->range.first - picture->aperture.first) / picture->window);
 }
 
 /* What a doorbell's page translates to. */
@@ -102,6 +113,7 @@ static void draw_target(const struct drawing *d, const struct picture_row *row, 
 	const char *name = d->style->name ? d->style->name(d->style->ctx, row) : NULL;
 	int middle = y + LEAST_HEIGHT / 2;
 	char label[PICTURE_NOTE];
+	int window;
 
 	fprintf(d->file,
 		"<path class=\"line\" d=\"M%d %dH%dm-8 -4l8 4l-8 4\"/>\n"
@@ -112,7 +124,12 @@ static void draw_target(const struct drawing *d, const struct picture_row *row, 
 	snprintf(label, sizeof(label), "%s at 0x%llx", name ? name : "doorbell",
 		 (unsigned long long)row->addr);
 	put_text(d, TARGET_X + 8, middle + 4, "", "start", label);
-	put_text(d, NOTE_X, middle - 4, "small", "start", "doorbell, translated");
+	window = doorbell_window(d, row);
+	if (window < 0)
+		snprintf(label, sizeof(label), "doorbell");
+	else
+		snprintf(label, sizeof(label), "doorbell, window %d", window);
+	put_text(d, NOTE_X, middle - 4, "small", "start", label);
 }
 
 static void draw_row(const struct drawing *d, unsigned i)
@@ -190,7 +207,6 @@ static void draw(struct drawing *d)
 {
 	const struct picture *picture = d->picture;
 	int y = TOP, height;
-	char text[32];
 
 	for (unsigned i = 0; i < picture->count; i++) {
 		d->y[i] = y;
@@ -209,9 +225,7 @@ static void draw(struct drawing *d)
 	put_text(d, 24, 56, "small", "start", d->text->subtitle);
 	for (unsigned i = 0; i < picture->count; i++)
 		draw_row(d, i);
-	snprintf(text, sizeof(text), "0x%llx",
-		 (unsigned long long)picture->rows[picture->count - 1].range.last);
-	put_text(d, BLOCK_X - 10, y - 3, "address", "end", text);
+	put_text(d, BLOCK_X - 10, y - 3, "address", "end", "0xffffffffffffffff");
 	draw_brackets(d);
 	draw_legend(d, y + 22);
 	fputs("</svg>\n", d->file);

@@ -343,13 +343,36 @@ const char *trial_refusal(const struct trial *trial, char *buf, size_t len)
 
 /* ---- what it looks like ---- */
 
+/* Memory as it lies, but for doorbells. */
+static void picture_untranslated(const struct trial *trial, struct picture *picture)
+{
+	const struct uiommu_platform_facts *facts = trial->facts;
+	struct uiommu_ioas *ioas;
+
+	memset(picture, 0, sizeof(*picture));
+	if (uiommu_ioas_create(&ioas))
+		return;
+	for (size_t i = 0; i < facts->doorbell_count; i++)
+		(void)uiommu_ioas_reserve(ioas, facts->doorbells[i].range, UIOMMU_RESV_MSI, trial,
+					  facts->name);
+	picture_take(ioas, picture);
+	uiommu_ioas_destroy(ioas);
+	for (unsigned i = 0; i < picture->count; i++)
+		if (picture->rows[i].kind == PICTURE_FREE) {
+			picture->rows[i].kind = PICTURE_RESERVED;
+			picture->rows[i].outside = true;
+			picture->rows[i].why = "as it is";
+		}
+}
+
 void trial_picture(struct trial *trial, struct picture *picture)
 {
 	const struct trial_geometry *geometry = &trial->geometry;
 
-	memset(picture, 0, sizeof(*picture));
-	if (!trial->ioas)
+	if (!trial->ioas) {
+		picture_untranslated(trial, picture);
 		return;
+	}
 	picture_take(trial->ioas, picture);
 	if (!geometry->windows)
 		return;
@@ -367,7 +390,7 @@ const char *trial_name(void *ctx, const struct picture_row *row)
 
 		if (doorbell->translated
 			    ? row->kind == PICTURE_DOORBELL && row->addr == doorbell->range.first
-			    : row->kind == PICTURE_RESERVED &&
+			    : row->kind == PICTURE_RESERVED && !row->outside &&
 				      range_overlaps(row->range, doorbell->range))
 			return doorbell->name;
 	}

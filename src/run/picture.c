@@ -98,9 +98,8 @@ static void add_mapped(struct picture *picture, const struct uiommu_area *area)
 
 static const char *why_reserved(const struct uiommu_reserved *reserved)
 {
-	if (reserved->type != UIOMMU_RESV_APERTURE)
-		return uiommu_resv_name(reserved->type);
-	return reserved->range.last == UINT64_MAX ? "too wide" : "outside";
+	return reserved->type == UIOMMU_RESV_APERTURE ? "outside"
+						      : uiommu_resv_name(reserved->type);
 }
 
 /* Several devices may reserve the same range. */

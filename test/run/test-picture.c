@@ -93,7 +93,7 @@ static void test_kinds(void **state)
 	assert_int_equal(picture.rows[0].range.last, 0x2fff);
 	assert_int_equal(picture.rows[4].kind, PICTURE_RESERVED);
 	assert_string_equal(picture.rows[4].why, "msi");
-	assert_string_equal(picture.rows[6].why, "too wide");
+	assert_string_equal(picture.rows[6].why, "outside");
 }
 
 static void test_many(void **state)
