@@ -111,15 +111,23 @@ static int set_geometry(struct trial *trial, const struct settings *s)
 	return trial_set_geometry(trial, &geometry);
 }
 
-/* A dynamic window beside the default one, with the largest pages. */
+/* A dynamic window beside the default one, with the largest pages that it can have. */
 static int make_window(struct trial *trial, const struct settings *s)
 {
-	unsigned shift = 63 - (unsigned)__builtin_clzll(trial->facts->spapr.page_sizes | 4096);
-	uint64_t start;
+	uint64_t sizes = trial->facts->spapr.page_sizes, start;
+	int ret = 0;
 
 	if (trial->facts->spapr.windows < 2)
 		return 0;
-	return trial_make_window(trial, shift, s->window ? s->window : DYNAMIC_WINDOW, &start);
+	for (unsigned shift = 63; shift >= 12; shift--) {
+		if (!(sizes >> shift & 1))
+			continue;
+		ret = trial_make_window(trial, shift, s->window ? s->window : DYNAMIC_WINDOW,
+					&start);
+		if (!ret)
+			break;
+	}
+	return ret;
 }
 
 static int attach(struct trial *trial, const struct settings *s)

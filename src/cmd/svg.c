@@ -71,7 +71,7 @@ static void put_text(const struct drawing *d, int x, int y, const char *class, c
 
 static const char *class_of(const struct picture_row *row)
 {
-	return row->outside ? "outside" : classes[row->kind];
+	return row->outside && row->kind != PICTURE_DOORBELL ? "outside" : classes[row->kind];
 }
 
 static int height_of(const struct picture_row *row)
@@ -146,7 +146,7 @@ static void draw_row(const struct drawing *d, unsigned i)
 	put_text(d, BLOCK_X - 10, y + 12, "address", "end", text);
 	put_text(d, BLOCK_X + BLOCK_WIDTH / 2, y + height / 2 + 5, "", "middle",
 		 picture_size(range_length(row->range), text));
-	if (row->kind == PICTURE_DOORBELL) {
+	if (row->kind == PICTURE_DOORBELL && row->addr != row->range.first) {
 		draw_target(d, row, y);
 		return;
 	}

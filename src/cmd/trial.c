@@ -343,37 +343,39 @@ const char *trial_refusal(const struct trial *trial, char *buf, size_t len)
 
 /* ---- what it looks like ---- */
 
-/* Memory as it lies, but for doorbells. */
-static void picture_untranslated(const struct trial *trial, struct picture *picture)
+/* Memory as it lies. */
+static void picture_untranslated(struct picture *picture)
 {
-	const struct uiommu_platform_facts *facts = trial->facts;
-	struct uiommu_ioas *ioas;
-
 	memset(picture, 0, sizeof(*picture));
-	if (uiommu_ioas_create(&ioas))
-		return;
-	for (size_t i = 0; i < facts->doorbell_count; i++)
-		(void)uiommu_ioas_reserve(ioas, facts->doorbells[i].range, UIOMMU_RESV_MSI, trial,
-					  facts->name);
-	picture_take(ioas, picture);
-	uiommu_ioas_destroy(ioas);
-	for (unsigned i = 0; i < picture->count; i++)
-		if (picture->rows[i].kind == PICTURE_FREE) {
-			picture->rows[i].kind = PICTURE_RESERVED;
-			picture->rows[i].outside = true;
-			picture->rows[i].why = "as it is";
-		}
+	picture->rows[picture->count++] = (struct picture_row){.range = UIOMMU_RANGE_ALL,
+							       .kind = PICTURE_RESERVED,
+							       .outside = true,
+							       .why = "as it is"};
+}
+
+/* Doorbells that no region tells of, since nothing is translated where they are. */
+static void add_doorbells(const struct uiommu_platform_facts *facts, struct picture *picture)
+{
+	for (size_t i = 0; i < facts->doorbell_count; i++) {
+		const struct uiommu_range range = facts->doorbells[i].range;
+		bool told = facts->doorbells[i].translated;
+
+		for (size_t j = 0; j < facts->region_count; j++)
+			told |= range_overlaps(facts->regions[j].range, range);
+		if (!told)
+			picture_add_doorbell(picture, range, range.first);
+	}
 }
 
 void trial_picture(struct trial *trial, struct picture *picture)
 {
 	const struct trial_geometry *geometry = &trial->geometry;
 
-	if (!trial->ioas) {
-		picture_untranslated(trial, picture);
-		return;
-	}
-	picture_take(trial->ioas, picture);
+	if (trial->ioas)
+		picture_take(trial->ioas, picture);
+	else
+		picture_untranslated(picture);
+	add_doorbells(trial->facts, picture);
 	if (!geometry->windows)
 		return;
 	picture->aperture = geometry->aperture;
@@ -388,10 +390,10 @@ const char *trial_name(void *ctx, const struct picture_row *row)
 	for (size_t i = 0; i < facts->doorbell_count; i++) {
 		const struct uiommu_doorbell *doorbell = &facts->doorbells[i];
 
-		if (doorbell->translated
-			    ? row->kind == PICTURE_DOORBELL && row->addr == doorbell->range.first
-			    : row->kind == PICTURE_RESERVED && !row->outside &&
-				      range_overlaps(row->range, doorbell->range))
+		if (row->kind == PICTURE_DOORBELL
+			    ? row->addr == doorbell->range.first
+			    : row->kind == PICTURE_RESERVED && !doorbell->translated &&
+				      !row->outside && range_overlaps(row->range, doorbell->range))
 			return doorbell->name;
 	}
 	return NULL;

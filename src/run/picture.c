@@ -118,31 +118,31 @@ static void add_reserved(struct picture *picture, const struct uiommu_reserved *
 				    .why = why_reserved(reserved)};
 }
 
-/* Put a doorbell that the system has placed into the row around it. */
-static void cut_in(struct picture *picture, const struct uiommu_doorbell_mapping *doorbell)
+void picture_add_doorbell(struct picture *picture, struct uiommu_range range, uint64_t addr)
 {
-	struct uiommu_range page = {doorbell->iova, doorbell->iova + 4095};
 	unsigned at = 0, more;
 	struct picture_row old;
 
-	while (at < picture->count && !range_contains(picture->rows[at].range, page))
+	while (at < picture->count && !range_contains(picture->rows[at].range, range))
 		at++;
-	if (at == picture->count || picture->doorbells++ >= PICTURE_DOORBELL_ROWS)
+	if (at == picture->count || picture->doorbells >= PICTURE_DOORBELL_ROWS)
 		return;
+	picture->doorbells++;
 	old = picture->rows[at];
-	more = (old.range.first < page.first) + (old.range.last > page.last);
+	more = (old.range.first < range.first) + (old.range.last > range.last);
 	memmove(&picture->rows[at + 1 + more], &picture->rows[at + 1],
 		(picture->count - at - 1) * sizeof(old));
 	picture->count += more;
-	if (old.range.first < page.first) {
+	if (old.range.first < range.first) {
 		picture->rows[at] = old;
-		picture->rows[at++].range.last = page.first - 1;
+		picture->rows[at++].range.last = range.first - 1;
 	}
 	picture->rows[at] = (struct picture_row){
-		.range = page, .kind = PICTURE_DOORBELL, .addr = doorbell->addr, .areas = 1};
-	if (old.range.last > page.last) {
+		.range = range, .kind = PICTURE_DOORBELL, .addr = addr, .areas = 1};
+	picture->rows[at].outside = old.outside;
+	if (old.range.last > range.last) {
 		picture->rows[at + 1] = old;
-		picture->rows[at + 1].range.first = page.last + 1;
+		picture->rows[at + 1].range.first = range.last + 1;
 	}
 }
 
@@ -153,7 +153,9 @@ static void add_doorbells(struct picture *picture, struct uiommu_ioas *ioas)
 
 	(void)uiommu_ioas_doorbells(ioas, list, &count);
 	for (size_t i = 0; i < count && i < PICTURE_DOORBELL_ROWS; i++)
-		cut_in(picture, &list[i]);
+		picture_add_doorbell(picture,
+				     (struct uiommu_range){list[i].iova, list[i].iova + 4095},
+				     list[i].addr);
 }
 
 /* Put free rows where nothing is. */
@@ -253,7 +255,7 @@ void picture_note(const struct picture *picture, const struct picture_row *row,
 
 	if (name && used < len)
 		used += (size_t)snprintf(note + used, len - used, ": %s", name);
-	if (row->kind == PICTURE_DOORBELL && used < len)
+	if (row->kind == PICTURE_DOORBELL && row->addr != row->range.first && used < len)
 		used += (size_t)snprintf(note + used, len - used, " -> 0x%llx",
 					 (unsigned long long)row->addr);
 	if (used < len)

@@ -53,6 +53,10 @@ struct picture {
 /* Take a picture. */
 void picture_take(struct uiommu_ioas *ioas, struct picture *picture);
 
+/* Put in a doorbell that lies inside one of the rows and leads to @addr. The address space tells of
+ * those that it has placed by itself. */
+void picture_add_doorbell(struct picture *picture, struct uiommu_range range, uint64_t addr);
+
 /* How to draw it. */
 struct picture_style {
 	bool colour;
