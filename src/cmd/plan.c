@@ -72,19 +72,10 @@ static void print_line(void *ctx, const char *text)
 	puts(text);
 }
 
-static uint64_t window_size(const struct plan_layout *layout)
-{
-	if (!layout->geometry.windows || !range_valid(layout->geometry.aperture))
-		return 0;
-	return (layout->geometry.aperture.last - layout->geometry.aperture.first) /
-		       layout->geometry.windows +
-	       1;
-}
-
 /* ", windows 0-3" */
 static void print_windows(const struct plan_layout *layout, struct uiommu_range range)
 {
-	uint64_t size = window_size(layout), first, last;
+	uint64_t size = trial_window_size(&layout->geometry), first, last;
 
 	if (!size)
 		return;
@@ -178,7 +169,7 @@ static void print_layout(const struct plan_layout *layout,
 		       number_size(range_length(layout->geometry.aperture), size),
 		       layout->geometry.aperture.first, layout->geometry.aperture.last,
 		       layout->geometry.windows, layout->geometry.windows == 1 ? "" : "s");
-		fputs(number_size(window_size(layout), size), stdout);
+		fputs(number_size(trial_window_size(&layout->geometry), size), stdout);
 		if (layout->windows_asked)
 			printf("; the program asks for %u", layout->windows_asked);
 		putchar('\n');
@@ -297,7 +288,7 @@ static json_t *layout_json(const struct plan_layout *layout,
 		if (layout->windows_asked)
 			json_object_set_new(object, "windows_asked",
 					    json_integer(layout->windows_asked));
-		json_set_address(object, "window_size", window_size(layout));
+		json_set_address(object, "window_size", trial_window_size(&layout->geometry));
 	}
 	if (layout->window.page_shift) {
 		json_t *window = json_object();

@@ -70,7 +70,7 @@ static void print_row(struct trial *trial, const char *name)
 	char pages[64] = "-", bits[16] = "-";
 
 	if (trial->ioas) {
-		trial_page_sizes(uiommu_ioas_page_sizes(trial->ioas), pages, sizeof(pages));
+		trial_page_sizes(trial_sizes(trial), pages, sizeof(pages));
 		snprintf(bits, sizeof(bits), "%u", facts->width);
 	}
 	printf("%-12s %-10s %4s  %-14s %-10s %-15s %s\n", facts->name,
@@ -91,8 +91,7 @@ static json_t *row_json(struct trial *trial, const char *name)
 	json_set_string(row, "summary", facts->summary);
 	json_set_string(row, "format", facts->format);
 	json_object_set_new(row, "width", json_integer(facts->width));
-	json_object_set_new(row, "page_sizes",
-			    json_sizes(trial->ioas ? uiommu_ioas_page_sizes(trial->ioas) : 0));
+	json_object_set_new(row, "page_sizes", json_sizes(trial_sizes(trial)));
 	json_set_string(row, "vfio", trial_vfio_word(facts->vfio_types));
 	json_object_set_new(row, "isolated_msi", json_boolean(facts->isolated_msi));
 	json_object_set_new(row, "coherent", json_boolean(facts->coherent));

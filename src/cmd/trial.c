@@ -367,20 +367,22 @@ static void add_doorbells(const struct uiommu_platform_facts *facts, struct pict
 	}
 }
 
+uint64_t trial_window_size(const struct trial_geometry *geometry)
+{
+	if (!geometry->windows || !range_valid(geometry->aperture))
+		return 0;
+	return (geometry->aperture.last - geometry->aperture.first) / geometry->windows + 1;
+}
+
 void trial_picture(struct trial *trial, struct picture *picture)
 {
-	const struct trial_geometry *geometry = &trial->geometry;
-
 	if (trial->ioas)
 		picture_take(trial->ioas, picture);
 	else
 		picture_untranslated(picture);
 	add_doorbells(trial->facts, picture);
-	if (!geometry->windows)
-		return;
-	picture->aperture = geometry->aperture;
-	picture->window =
-		(geometry->aperture.last - geometry->aperture.first) / geometry->windows + 1;
+	picture->aperture = trial->geometry.aperture;
+	picture->window = trial_window_size(&trial->geometry);
 }
 
 const char *trial_name(void *ctx, const struct picture_row *row)
@@ -434,23 +436,33 @@ const char *trial_vfio_word(unsigned vfio_types)
 	return vfio_types & UIOMMU_VFIO_NOIOMMU ? "noiommu" : "none";
 }
 
+uint64_t trial_sizes(const struct trial *trial)
+{
+	/* There a domain has no pages, its windows have. */
+	if (trial->facts->vfio_types & UIOMMU_VFIO_SPAPR)
+		return trial->facts->spapr.page_sizes;
+	return trial->ioas ? uiommu_ioas_page_sizes(trial->ioas) : 0;
+}
+
 void trial_describe(struct trial *trial, char *title, size_t title_len, char *details,
 		    size_t details_len)
 {
 	const struct uiommu_platform_facts *facts = trial->facts;
-	char pages[64];
+	char pages[64], size[24], windows[64] = "";
 
+	if (trial->geometry.windows)
+		snprintf(windows, sizeof(windows), ", %u windows of %s", trial->geometry.windows,
+			 number_size(trial_window_size(&trial->geometry), size));
 	snprintf(title, title_len, "%s: %s", facts->name, facts->summary);
 	if (!trial->ioas)
 		snprintf(details, details_len, "nothing is translated, VFIO %s",
 			 trial_vfio_word(facts->vfio_types));
 	else
-		snprintf(
-			details, details_len,
-			"%s tables, %u bits of I/O virtual address, pages %s, VFIO %s",
-			facts->format, facts->width,
-			trial_page_sizes(uiommu_ioas_page_sizes(trial->ioas), pages, sizeof(pages)),
-			trial_vfio_word(facts->vfio_types));
+		snprintf(details, details_len,
+			 "%s tables, %u bits of I/O virtual address, pages %s%s, VFIO %s",
+			 facts->format, facts->width,
+			 trial_page_sizes(trial_sizes(trial), pages, sizeof(pages)), windows,
+			 trial_vfio_word(facts->vfio_types));
 }
 
 bool trial_colour(void)

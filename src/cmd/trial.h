@@ -69,10 +69,16 @@ unsigned trial_doorbell_of(const struct trial *trial, const struct uiommu_msi_me
 /* Why the last request was refused, in words. */
 const char *trial_refusal(const struct trial *trial, char *buf, size_t len);
 
+/* Of each of its windows; 0: there are none. */
+uint64_t trial_window_size(const struct trial_geometry *geometry);
+
 /* The picture of it, with its windows, and the names of what stands there. */
 void trial_picture(struct trial *trial, struct picture *picture);
 /* For struct picture_style, with the platform's facts as ctx. */
 const char *trial_name(void *ctx, const struct picture_row *row);
+
+/* The page sizes that mappings may have, as a bitmap. */
+uint64_t trial_sizes(const struct trial *trial);
 
 /* What it is, in two lines. */
 void trial_describe(struct trial *trial, char *title, size_t title_len, char *details,
