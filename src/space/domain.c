@@ -45,6 +45,14 @@ void domain_flush(struct uiommu_domain *domain, struct gather *gather)
 	gather_release(gather, &domain->table.pool);
 }
 
+/* The highest address an area can have: what an entry holds and, nested, the parent translates. */
+static uint64_t max_addr(const struct uiommu_domain *domain)
+{
+	uint64_t format = domain->table.ops->max_addr;
+
+	return format < domain->parent_last ? format : domain->parent_last;
+}
+
 /* Recompute what the domains of an IOAS have in common. */
 static void common_limits(struct uiommu_ioas *ioas)
 {
@@ -57,8 +65,8 @@ static void common_limits(struct uiommu_ioas *ioas)
 		ioas->page_sizes &= sizes;
 		if ((sizes & -sizes) > ioas->alignment)
 			ioas->alignment = sizes & -sizes;
-		if (d->table.ops->max_addr < ioas->max_addr)
-			ioas->max_addr = d->table.ops->max_addr;
+		if (max_addr(d) < ioas->max_addr)
+			ioas->max_addr = max_addr(d);
 	}
 }
 
@@ -71,7 +79,7 @@ static int fill(struct uiommu_domain *domain)
 	for (struct imap_entry *e = imap_find(&domain->ioas->areas, 0, &pos); e;
 	     e = imap_next(&pos)) {
 		struct gather gather = GATHER_INIT;
-		uint64_t max = domain->table.ops->max_addr;
+		uint64_t max = max_addr(domain);
 		int ret;
 
 		if ((e->range.first | e->value | (e->range.last + 1)) & mask)
@@ -115,6 +123,21 @@ static int join(struct uiommu_domain *domain)
 	return ret;
 }
 
+/* Remember the parent of a nested domain. */
+static int set_parent(struct uiommu_domain *domain, const struct uiommu_domain *parent)
+{
+	domain->parent_last = UINT64_MAX;
+	if (!parent)
+		return 0;
+	if (parent->unit != domain->unit || parent->parent_uid)
+		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+				     "the parent is nested itself, or another IOMMU's",
+				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	domain->parent_uid = parent->uid;
+	domain->parent_last = table_last(&parent->table);
+	return 0;
+}
+
 UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
 				    const struct uiommu_domain_options *options,
 				    struct uiommu_domain **out)
@@ -134,6 +157,9 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 	domain->ioas = ioas;
 	snprintf(domain->name, sizeof(domain->name), "%s",
 		 options->name ? options->name : options->format);
+	ret = set_parent(domain, options->parent);
+	if (ret)
+		goto free_domain;
 	ret = table_init(&domain->table, options->format, options->width);
 	if (ret) {
 		uiommu_refuse(ret == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_UNSUPPORTED, ret,
