@@ -135,6 +135,9 @@ UIOMMU_API int uiommu_virtio_iommu_request(struct uiommu_virtio_iommu *dev, cons
 UIOMMU_API int uiommu_virtio_iommu_next_event(struct uiommu_virtio_iommu *dev, void *buf,
 					      size_t len);
 
+/** How many fault reports wait. */
+UIOMMU_API unsigned uiommu_virtio_iommu_events(struct uiommu_virtio_iommu *dev);
+
 /** Drop the reports that wait: the driver has no buffer for them. */
 UIOMMU_API void uiommu_virtio_iommu_drop_events(struct uiommu_virtio_iommu *dev);
 

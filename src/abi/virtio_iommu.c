@@ -93,6 +93,16 @@ UIOMMU_API int uiommu_virtio_iommu_next_event(struct uiommu_virtio_iommu *dev, v
 	return ret;
 }
 
+UIOMMU_API unsigned uiommu_virtio_iommu_events(struct uiommu_virtio_iommu *dev)
+{
+	unsigned count;
+
+	pthread_mutex_lock(&dev->event_lock);
+	count = dev->event_head - dev->event_tail;
+	pthread_mutex_unlock(&dev->event_lock);
+	return count;
+}
+
 UIOMMU_API void uiommu_virtio_iommu_drop_events(struct uiommu_virtio_iommu *dev)
 {
 	pthread_mutex_lock(&dev->event_lock);

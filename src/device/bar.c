@@ -173,6 +173,15 @@ static void bar_read_locked(struct uiommu_function *fn, unsigned bar, uint64_t o
 	}
 }
 
+int bar_read_under_lock(struct uiommu_function *fn, unsigned bar, uint64_t offset, void *buf,
+			size_t len)
+{
+	if (!bar_inside(fn, bar, offset, len))
+		return -EINVAL;
+	bar_read_locked(fn, bar, offset, buf, len);
+	return 0;
+}
+
 int uiommu_function_bar_read(struct uiommu_function *fn, unsigned bar, uint64_t offset, void *buf,
 			     size_t len)
 {
@@ -214,6 +223,15 @@ static void bar_write_locked(struct uiommu_function *fn, unsigned bar, uint64_t 
 		buf += n;
 		len -= n;
 	}
+}
+
+int bar_write_under_lock(struct uiommu_function *fn, unsigned bar, uint64_t offset, const void *buf,
+			 size_t len)
+{
+	if (!bar_inside(fn, bar, offset, len))
+		return -EINVAL;
+	bar_write_locked(fn, bar, offset, buf, len);
+	return 0;
 }
 
 int uiommu_function_bar_write(struct uiommu_function *fn, unsigned bar, uint64_t offset,

@@ -3,8 +3,10 @@
  * A function's lock and its worker thread.
  *
  * Invariants: work() runs on the worker alone, with the lock held; kicked is true as long as work()
- * is due or may have more to do, so !kicked under the lock means idle. The worker holds no lock
- * while it waits. After a fork the child has no worker until worker_fork_child().
+ * is due or may have more to do, so !kicked under the lock means idle, unless poked. The worker
+ * holds no lock while it waits; it waits for the bell, which stays rung until it has heard it, so
+ * that it can be woken by threads that must not wait for the lock. After a fork the child has no
+ * worker until worker_fork_child().
  *
  * Starting a thread may fail; then the worker is missing and is tried again at the next write to
  * configuration space, never inside a register write, which may come from a signal handler.
@@ -23,10 +25,15 @@
 
 static int worker_conds_init(struct uiommu_function *fn)
 {
-	if (pthread_cond_init(&fn->wake, NULL))
+	if (pthread_cond_init(&fn->bell, NULL))
 		return -ENOMEM;
 	if (pthread_cond_init(&fn->idle, NULL)) {
-		pthread_cond_destroy(&fn->wake);
+		pthread_cond_destroy(&fn->bell);
+		return -ENOMEM;
+	}
+	if (pthread_mutex_init(&fn->bell_lock, NULL)) {
+		pthread_cond_destroy(&fn->idle);
+		pthread_cond_destroy(&fn->bell);
 		return -ENOMEM;
 	}
 	return 0;
@@ -50,8 +57,9 @@ int function_locks_init(struct uiommu_function *fn)
 
 void function_locks_destroy(struct uiommu_function *fn)
 {
+	pthread_mutex_destroy(&fn->bell_lock);
 	pthread_cond_destroy(&fn->idle);
-	pthread_cond_destroy(&fn->wake);
+	pthread_cond_destroy(&fn->bell);
 	pthread_mutex_destroy(&fn->lock);
 	pthread_mutex_destroy(&fn->gate);
 }
@@ -80,6 +88,67 @@ static bool too_early(const struct uiommu_function *fn)
 	       (now.tv_sec == fn->not_before.tv_sec && now.tv_nsec < fn->not_before.tv_nsec);
 }
 
+/* ---- the bell ---- */
+
+static void bell_ring(struct uiommu_function *fn)
+{
+	pthread_mutex_lock(&fn->bell_lock);
+	fn->rung = true;
+	pthread_cond_signal(&fn->bell);
+	pthread_mutex_unlock(&fn->bell_lock);
+}
+
+void uiommu_function_poke(struct uiommu_function *fn)
+{
+	pthread_mutex_lock(&fn->bell_lock);
+	fn->poked = fn->rung = true;
+	pthread_cond_signal(&fn->bell);
+	pthread_mutex_unlock(&fn->bell_lock);
+}
+
+static bool poke_waits(struct uiommu_function *fn)
+{
+	bool poked;
+
+	pthread_mutex_lock(&fn->bell_lock);
+	poked = fn->poked;
+	pthread_mutex_unlock(&fn->bell_lock);
+	return poked;
+}
+
+/* A poke becomes a kick. */
+static void poke_take(struct uiommu_function *fn)
+{
+	pthread_mutex_lock(&fn->bell_lock);
+	if (fn->poked)
+		fn->kicked = true;
+	fn->poked = false;
+	pthread_mutex_unlock(&fn->bell_lock);
+}
+
+/* Wait, without the lock, until the bell is rung or, if there is work for later, its time comes. */
+static void bell_wait(struct uiommu_function *fn)
+{
+	const struct timespec until = fn->not_before;
+	bool timed = fn->kicked;
+	int error = 0;
+
+	function_unlock(fn);
+	pthread_mutex_lock(&fn->bell_lock);
+	while (!fn->rung && !error) {
+		if (timed)
+			error = pthread_cond_clockwait(&fn->bell, &fn->bell_lock, CLOCK_MONOTONIC,
+						       &until);
+		else
+			pthread_cond_wait(&fn->bell, &fn->bell_lock);
+	}
+	fn->rung = false;
+	pthread_mutex_unlock(&fn->bell_lock);
+	function_lock(fn);
+}
+
+/* ---- the worker ---- */
+
 static void *worker_main(void *arg)
 {
 	struct uiommu_function *fn = arg;
@@ -94,14 +163,11 @@ static void *worker_main(void *arg)
 
 	function_lock(fn);
 	while (!fn->stop) {
-		if (!fn->kicked) {
+		poke_take(fn);
+		if (!fn->kicked)
 			pthread_cond_broadcast(&fn->idle);
-			pthread_cond_wait(&fn->wake, &fn->lock);
-			continue;
-		}
-		if (too_early(fn)) {
-			pthread_cond_clockwait(&fn->wake, &fn->lock, CLOCK_MONOTONIC,
-					       &fn->not_before);
+		if (!fn->kicked || too_early(fn)) {
+			bell_wait(fn);
 			continue;
 		}
 		fn->not_before.tv_sec = 0;
@@ -163,7 +229,7 @@ void worker_stop(struct uiommu_function *fn)
 	function_lock(fn);
 	running = fn->worker;
 	fn->stop = true;
-	pthread_cond_signal(&fn->wake);
+	bell_ring(fn);
 	function_unlock(fn);
 	if (running)
 		pthread_join(fn->thread, NULL);
@@ -182,7 +248,7 @@ void uiommu_function_kick(struct uiommu_function *fn)
 	if (fn->kicked || !fn->model->work)
 		return;
 	fn->kicked = true;
-	pthread_cond_signal(&fn->wake);
+	bell_ring(fn);
 }
 
 void uiommu_function_kick_after(struct uiommu_function *fn, uint32_t ns)
@@ -202,7 +268,7 @@ void uiommu_function_drain(struct uiommu_function *fn)
 	if (worker_start(fn))
 		return;
 	function_lock(fn);
-	while (fn->kicked)
+	while (fn->kicked || poke_waits(fn))
 		pthread_cond_wait(&fn->idle, &fn->lock);
 	function_unlock(fn);
 }
@@ -225,7 +291,8 @@ void worker_fork_child(struct uiommu_function *fn)
 
 	pthread_mutex_init(&fn->gate, NULL);
 	pthread_mutex_init(&fn->lock, NULL);
-	pthread_cond_init(&fn->wake, NULL);
+	pthread_mutex_init(&fn->bell_lock, NULL);
+	pthread_cond_init(&fn->bell, NULL);
 	pthread_cond_init(&fn->idle, NULL);
 	fn->worker = false;
 	if (had_worker)
