@@ -165,13 +165,6 @@ static void iotlb_catch_up(struct uiommu_port *port, struct uiommu_domain *domai
 
 /* ---- translation ---- */
 
-static enum uiommu_fault_reason check_prot(int prot, int access)
-{
-	if (prot & access)
-		return UIOMMU_FAULT_NONE;
-	return access == UIOMMU_READ ? UIOMMU_FAULT_READ_DENIED : UIOMMU_FAULT_WRITE_DENIED;
-}
-
 /* The leaf that translates iova, from the IOTLB or the tables. @first is the stage 1's domain, NULL
  * without one; *stage1 becomes whether that stopped it. Inside a section. */
 static enum uiommu_fault_reason find_leaf(struct uiommu_port *port, struct uiommu_domain *first,
@@ -198,10 +191,9 @@ static enum uiommu_fault_reason find_leaf(struct uiommu_port *port, struct uiomm
 	}
 	counter_add(&port->counters.walks, 1);
 	if (first) {
-		reason = stage1_walk(first, domain, iova, leaf, &first_prot, stage1);
+		reason = stage1_walk(first, domain, iova, access, leaf, &first_prot, stage1);
 		if (reason)
 			return reason;
-		*stage1 = !(first_prot & access);
 	} else if (!table_walk(&domain->table, iova, leaf)) {
 		return UIOMMU_FAULT_NOT_PRESENT;
 	}

@@ -123,16 +123,24 @@ struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid);
 void unit_wait(struct uiommu_unit *unit, const struct slot *slot,
 	       const struct uiommu_domain *domain);
 
+/* Does a leaf with this permission allow the access? */
+static inline enum uiommu_fault_reason check_prot(int prot, int access)
+{
+	if (prot & access)
+		return UIOMMU_FAULT_NONE;
+	return access == UIOMMU_READ ? UIOMMU_FAULT_READ_DENIED : UIOMMU_FAULT_WRITE_DENIED;
+}
+
 /* ---- stage 1: stage1.c ---- */
 
 /* Does it stand in front of an attachment to this domain? Inside a section. */
 bool stage1_holds(const struct uiommu_stage1 *stage1, const struct uiommu_domain *domain);
 
-/* Through a stage 1 domain and the one behind it: a leaf of the first, cut to what one leaf of the
- * second translates, with the permissions of both; *first_prot: those of the first alone. *stopped:
- * it was the first that had nothing there. Inside a section. */
+/* Through a stage 1 domain, and if that allows the access through the one behind it: a leaf of the
+ * first, cut to what one leaf of the second translates, with the permissions of both; *first_prot:
+ * those of the first alone. *stopped: it was the first that did. Inside a section. */
 enum uiommu_fault_reason stage1_walk(const struct uiommu_domain *first,
-				     const struct uiommu_domain *second, uint64_t iova,
+				     const struct uiommu_domain *second, uint64_t iova, int access,
 				     struct table_leaf *leaf, int *first_prot, bool *stopped);
 
 /* Around fork(): nobody else is inside an operation on the unit when the process is copied. */

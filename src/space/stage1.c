@@ -29,7 +29,7 @@ bool stage1_holds(const struct uiommu_stage1 *stage1, const struct uiommu_domain
 }
 
 enum uiommu_fault_reason stage1_walk(const struct uiommu_domain *first,
-				     const struct uiommu_domain *second, uint64_t iova,
+				     const struct uiommu_domain *second, uint64_t iova, int access,
 				     struct table_leaf *leaf, int *first_prot, bool *stopped)
 {
 	struct table_leaf one, two;
@@ -38,6 +38,8 @@ enum uiommu_fault_reason stage1_walk(const struct uiommu_domain *first,
 	*stopped = true;
 	if (!table_walk(&first->table, iova, &one))
 		return UIOMMU_FAULT_NOT_PRESENT;
+	if (!(one.prot & access))
+		return check_prot(one.prot, access);
 	*stopped = false;
 	between = one.addr + (iova - one.range.first);
 	if (between > table_last(&second->table))

@@ -260,7 +260,7 @@ static void test_models(void **state)
 		assert_true(strlen(model->summary) > 0);
 		assert_int_equal(uiommu_machine_add(machine, model->name, NULL, 0), 0);
 	}
-	assert_int_equal(i, 2);
+	assert_true(i > 2);
 	uiommu_machine_destroy(machine);
 }
 

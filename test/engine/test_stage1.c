@@ -201,6 +201,10 @@ static void test_compose(void **state)
 			check_fault(&rig, 64 * PAGE, UIOMMU_WRITE, UIOMMU_FAULT_WRITE_DENIED, true);
 			check_fault(&rig, 65 * PAGE, UIOMMU_READ, UIOMMU_FAULT_READ_DENIED, true);
 		}
+		/* The stage 1 is asked first. */
+		map(rig.inner_ioas, 66 * PAGE, PAGE, 3 * MIB2, UIOMMU_READ);
+		check_fault(&rig, 66 * PAGE, UIOMMU_WRITE, UIOMMU_FAULT_WRITE_DENIED, true);
+		check_fault(&rig, 66 * PAGE, UIOMMU_READ, UIOMMU_FAULT_NOT_PRESENT, false);
 		/* Each has its own end. */
 		map(rig.inner_ioas, 70 * PAGE, PAGE, UINT64_C(1) << 39, RW);
 		check_fault(&rig, 70 * PAGE, UIOMMU_READ, UIOMMU_FAULT_BEYOND, false);
@@ -420,10 +424,10 @@ static void model_access(struct rng *rng, struct rig *rig, const struct model *i
 			return;
 		}
 	}
-	if (mid >= SPACE || outer->addr[mid] == NOT) {
-		check_fault(rig, iova, UIOMMU_READ, UIOMMU_FAULT_NOT_PRESENT, false);
-	} else if (way == 's' && !(inner->prot[page] & UIOMMU_READ)) {
+	if (way == 's' && !(inner->prot[page] & UIOMMU_READ)) {
 		check_fault(rig, iova, UIOMMU_READ, UIOMMU_FAULT_READ_DENIED, true);
+	} else if (mid >= SPACE || outer->addr[mid] == NOT) {
+		check_fault(rig, iova, UIOMMU_READ, UIOMMU_FAULT_NOT_PRESENT, false);
 	} else if (!(outer->prot[mid] & UIOMMU_READ)) {
 		check_fault(rig, iova, UIOMMU_READ, UIOMMU_FAULT_READ_DENIED, false);
 	} else {
