@@ -33,6 +33,7 @@ struct rig {
 	struct vdrv d;
 	uiommu_rid ep;
 	uint32_t irq;
+	bool irqs;
 	struct uiommu_msi_message message[3];
 	_Atomic unsigned arrived[3];
 	_Atomic bool intx;
@@ -130,6 +131,7 @@ static void rig_msix(struct rig *rig)
 						   uiommu_function_info(rig->fn)->rid, 3, false,
 						   on_irq, rig, rig->message, &rig->irq),
 			 0);
+	rig->irqs = true;
 	for (unsigned i = 0; i < 3; i++) {
 		bar_write(rig, 2, 16 * i, 8, rig->message[i].address);
 		bar_write(rig, 2, 16 * i + 8, 4, rig->message[i].data);
@@ -151,7 +153,7 @@ static void rig_down(struct rig *rig)
 {
 	uiommu_function_drain(rig->edu);
 	uiommu_function_drain(rig->fn);
-	if (rig->irq)
+	if (rig->irqs)
 		uiommu_platform_irq_free(uiommu_machine_platform(rig->machine), rig->irq);
 	uiommu_domain_detach(rig->domain, rig->ep);
 	uiommu_domain_detach(rig->domain, uiommu_function_info(rig->fn)->rid);
@@ -531,7 +533,7 @@ static void spoil(struct vdrv *d, enum hostile kind)
 		m->desc[1].flags |= VD_WRITE;
 		break;
 	case AVAIL_FAR_AHEAD:
-		m->avail.idx = 100;
+		__atomic_store_n(&m->avail.idx, 100, __ATOMIC_RELEASE);
 		break;
 	default:
 		break;
@@ -645,7 +647,8 @@ static void test_noise(void **state)
 				m[q].buffer[i * 128] = (uint8_t)rng_below(&rng, 7);
 			}
 			m[q].avail.used_event = (uint16_t)rng_next(&rng);
-			m[q].avail.idx += (uint16_t)rng_below(&rng, VD_SIZE);
+			__atomic_fetch_add(&m[q].avail.idx, (uint16_t)rng_below(&rng, VD_SIZE),
+					   __ATOMIC_RELEASE);
 			vd_notify(&rig.d, q);
 		}
 		edu_copy(&rig, rng_below(&rng, 1 << 20), rng_below(&rng, 1 << 20));
