@@ -254,6 +254,8 @@ int model_check(const struct uiommu_model *model, char *why, size_t why_len)
 	}
 	if (!fault)
 		fault = interrupt_fault(model);
+	if (!fault)
+		fault = config_caps_fault(model);
 	if (fault)
 		return spec_refuse(why, why_len, UIOMMU_RULE_ARGUMENT, -EINVAL, "model %s: %s",
 				   model->name ? model->name : "(no name)", fault);
