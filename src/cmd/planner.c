@@ -162,15 +162,26 @@ static bool place_ram(struct attempt *a, unsigned ram)
 	return true;
 }
 
-static bool place_all_ram(struct attempt *a)
+/* Bytes of RAM, as far as there are addresses for it. */
+static uint64_t bytes_to_map(const struct attempt *a)
 {
-	uint64_t sizes = uiommu_ioas_page_sizes(a->trial.ioas), total = 0;
+	struct uiommu_range usable[PLAN_PIECES];
+	uint64_t total = 0, room = 0;
+	size_t count = PLAN_PIECES;
 
+	(void)uiommu_ioas_ranges(a->trial.ioas, usable, &count);
+	for (size_t i = 0; i < count && i < PLAN_PIECES; i++)
+		room = add_sat(room, range_length(usable[i]));
 	for (unsigned i = 0; i < a->request->ram_count; i++)
 		total = add_sat(total, range_length(a->request->ram[i].range));
-	/* POWER's windows say their pages themselves. */
-	if (sizes && total >> (63 - __builtin_clzll(sizes)) > MOST_ENTRIES &&
-	    !a->layout->window.page_shift)
+	return total < room ? total : room;
+}
+
+static bool place_all_ram(struct attempt *a)
+{
+	uint64_t sizes = uiommu_ioas_page_sizes(a->trial.ioas);
+
+	if (sizes && bytes_to_map(a) >> (63 - __builtin_clzll(sizes)) > MOST_ENTRIES)
 		return give_up(a, PLAN_STAGE_RAM,
 			       "with pages this small, so much RAM takes too many entries to try");
 	for (unsigned i = 0; i < a->request->ram_count; i++)
@@ -273,6 +284,10 @@ static bool make_space(struct attempt *a)
 	if ((a->trial.facts->vfio_types & UIOMMU_VFIO_PAMU) &&
 	    trial_set_geometry(&a->trial, &layout->geometry))
 		return failed(a, PLAN_STAGE_SPACE);
+	if (layout->window.page_shift &&
+	    layout->window.size >> layout->window.page_shift > MOST_ENTRIES)
+		return give_up(a, PLAN_STAGE_SPACE,
+			       "with pages this small, a window this large has too many entries");
 	if (layout->window.page_shift &&
 	    trial_make_window(&a->trial, layout->window.page_shift, layout->window.size,
 			      &layout->window.start))

@@ -287,6 +287,11 @@ says '  RAM       16G      0x10000000000-0x103ffffffff'
 "$uiommu" plan x86-amd --ram 1T@0 >"$scratch/out" && fail 'a range across both holes'
 says '  RAM       1008G    0x100000000-0xfcffffffff'
 says "  around    0xfd00000000-0xffffffffff, a hole in the machine's addresses"
+# More than there are addresses, and more than is worth trying.
+"$uiommu" plan x86-vtd --ram 15E >"$scratch/out" && fail '15E in 48 bits'
+says "rule 'reserved'"
+"$uiommu" plan x86-vtd,pgsizes=1000 --ram 1T >"$scratch/out" && fail '1T in pages of 4K'
+says 'too many entries to try'
 planned 0 riscv --ram 1G@2G --msi 3 <<-END
 	riscv: possible
 	  RAM       1G       0x80000000-0xbfffffff
@@ -296,6 +301,32 @@ END
 planned 0 none --ram 1G <<-END
 	none: nothing to plan: addresses are not translated, a device reaches all memory where it lies
 END
+
+# ---- POWER: the default window, and one for more RAM --------------------------------------------
+
+planned 0 ppc-spapr --ram 1G --msi 4 <<-END
+	ppc-spapr: possible
+	  RAM       1G       0x0-0x3fffffff
+	  doorbell  host bridge MSI window at 0x40000000000, not translated
+	  MSI       4 vectors, the first by writing 0x0 to 0x40000000000
+END
+planned 0 ppc-spapr --ram 4G <<-END
+	ppc-spapr: possible, though not from 0 on in one piece
+	instead: in a dynamic window
+	  window    4G       from 0x800000000000000 on, pages of 16M
+	  RAM       4G       0x800000000000000-0x8000000ffffffff
+END
+says "rule 'aperture'"
+planned 0 ppc-spapr,flavour=powernv --ram 2G <<-END
+	ppc-spapr: possible
+	  RAM       2G       0x0-0x7fffffff
+END
+"$uiommu" plan ppc-spapr,flavour=powernv --ram 512G >"$scratch/out" || fail '512G on powernv'
+says '  window    512G     from 0x800000000000000 on, pages of '
+# Pages no larger than the RAM is a multiple of; and a place that no window has.
+"$uiommu" plan ppc-spapr --ram 100K@3G >"$scratch/out" && fail 'RAM beside the window'
+says 'nearest that can: in a dynamic window'
+says '  window    128K     from 0x800000000000000 on, pages of 4K'
 
 # ---- the user's own ----------------------------------------------------------------------------
 

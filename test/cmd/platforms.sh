@@ -91,6 +91,13 @@ status 0 "$uiommu" show fsl-pamu,banks=4 --aperture 512M --windows 8
 says '^ *10000000 *10000fff .*MSI bank 3 -> 0xffe047000, window 4'
 status 0 "$uiommu" show fsl-pamu,msi=explicit
 says '^ *0 *fffffffff .*free, windows 0-255'
+status 0 "$uiommu" show ppc-spapr
+says '^ *0 *3fffffff .*free'
+says '^ *40000000000 *4000000ffff .*doorbell: host bridge MSI window'
+says '^ *800000000000000 *800000fffffffff .*64.0 GiB .*free'
+status 0 "$uiommu" show ppc-spapr,flavour=powernv --window 1T
+says '4K 64K 2M 1G'
+says '^ *800000000000000 *80000ffffffffff .*1.0 TiB .*free'
 status 0 "$uiommu" show none
 says 'nothing is translated'
 status 1 "$uiommu" show fsl-pamu --windows 257
