@@ -3,7 +3,7 @@
 # uiommu plan: the layouts that people asked for when these interfaces were discussed, as printed.
 # Usage: plan.sh UIOMMU PLATFORMS
 set -u
-uiommu=$1 platforms=$2
+uiommu=$(realpath "$1") platforms=$2
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 failures=0

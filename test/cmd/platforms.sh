@@ -3,7 +3,7 @@
 # uiommu platforms and uiommu show, and platforms from files for all that take one.
 # Usage: platforms.sh UIOMMU PLATFORMS
 set -u
-uiommu=$1 platforms=$2
+uiommu=$(realpath "$1") platforms=$2
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 failures=0
