@@ -138,6 +138,11 @@ int platform_custom_option(struct uiommu_platform *platform, const char *key, co
 	if (!platform_parse_range(value, &range) || ((range.first | (range.last + 1)) & 4095))
 		return platform_bad_value(platform, key, value,
 					  "FIRST-LAST, in pages of 4096 bytes", why, why_len);
+	if (platform->facts.vfio_types & (UIOMMU_VFIO_PAMU | UIOMMU_VFIO_SPAPR)) {
+		snprintf(why, why_len, "platform %s: there it is programs that choose apertures",
+			 platform->kind->name);
+		return -EINVAL;
+	}
 	platform->facts.aperture = range;
 	return 0;
 }

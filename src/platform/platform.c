@@ -362,8 +362,8 @@ UIOMMU_API int uiommu_platform_create(const char *spec, struct uiommu_platform *
 		ret = platform_check(platform, why, why_len);
 	if (ret) {
 		uiommu_free(platform, sizeof(*platform));
-		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, ret, "platform option",
-				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+		return uiommu_refuse(ret == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_ARGUMENT,
+				     ret, "platform option", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	}
 	irq_table_init(&platform->irqs);
 	merge_regions(platform);
