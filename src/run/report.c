@@ -134,10 +134,11 @@ void report_fault(void *ctx, const struct uiommu_fault *fault)
 		return;
 	if (hidden)
 		report_line("%llu more DMA faults were not shown", (unsigned long long)hidden);
-	report_line("DMA fault: %s %s (rid %#x) %s IOVA %#llx: %s", info ? info->model->name : "?",
-		    info ? info->name : "?", fault->rid,
+	report_line("DMA fault: %s %s (rid %#x) %s IOVA %#llx: %s%s",
+		    info ? info->model->name : "?", info ? info->name : "?", fault->rid,
 		    fault->access & UIOMMU_WRITE ? "writes" : "reads",
-		    (unsigned long long)fault->iova, uiommu_fault_reason_name(fault->reason));
+		    (unsigned long long)fault->iova, uiommu_fault_reason_name(fault->reason),
+		    fault->stage1 ? " (by the virtual IOMMU)" : "");
 }
 
 static void refused(void *ctx, const char *what, const struct uiommu_refusal *refusal)
