@@ -52,6 +52,8 @@ enum uiommu_model_flags {
 	UIOMMU_MODEL_CONVENTIONAL = 1 << 0, /**< conventional PCI: 256 bytes of configuration space,
 					       no PCI Express capability, hence no FLR */
 	UIOMMU_MODEL_INTX = 1 << 1,	    /**< has interrupt pin A */
+	UIOMMU_MODEL_ON_REQUEST = 1 << 2, /**< changes what functions beside it can do: `uiommu run`
+					     has one only if told */
 };
 
 /** One option a model understands, for --device MODEL,key=value. */

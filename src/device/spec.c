@@ -244,7 +244,8 @@ int model_check(const struct uiommu_model *model, char *why, size_t why_len)
 		fault = "it needs a name, reset() and bar_write()";
 	else if (model->class_code >> 24)
 		fault = "its class has more than 24 bits";
-	else if (model->flags & ~(UIOMMU_MODEL_CONVENTIONAL | UIOMMU_MODEL_INTX))
+	else if (model->flags &
+		 ~(UIOMMU_MODEL_CONVENTIONAL | UIOMMU_MODEL_INTX | UIOMMU_MODEL_ON_REQUEST))
 		fault = "unknown flag";
 	for (i = 0; i < UIOMMU_BARS && !fault; i++) {
 		fault = bar_fault(model, i);

@@ -138,16 +138,11 @@ static void iotlb_replay(struct uiommu_port *port, struct uiommu_domain *domain,
 /* See to the invalidations that came since the last time: the domain's and, if there is a stage 1
  * in front, that one's. Entries are found by the IOVA that the device uses, so behind a stage 1 an
  * invalidation of the domain, which speaks of other addresses, takes them all. */
-static void iotlb_catch_up(struct uiommu_port *port, struct uiommu_domain *domain,
-			   struct uiommu_domain *stage1)
+static void iotlb_update(struct uiommu_port *port, struct uiommu_domain *domain, uint64_t head,
+			 struct uiommu_domain *stage1, uint64_t stage1_head)
 {
-	uint64_t head = atomic_load_explicit(&domain->inval_head, memory_order_acquire);
-	uint64_t uid = stage1 ? stage1->uid : 0, stage1_head = 0;
+	uint64_t uid = stage1 ? stage1->uid : 0;
 
-	if (!port->iotlb)
-		return;
-	if (stage1)
-		stage1_head = atomic_load_explicit(&stage1->inval_head, memory_order_acquire);
 	if (port->domain_uid != domain->uid || port->stage1_uid != uid ||
 	    (stage1 && port->inval_seen != head)) {
 		iotlb_drop(port, UIOMMU_RANGE_ALL);
@@ -162,13 +157,31 @@ static void iotlb_catch_up(struct uiommu_port *port, struct uiommu_domain *domai
 	port->stage1_inval_seen = stage1_head;
 }
 
+static inline void iotlb_catch_up(struct uiommu_port *port, struct uiommu_domain *domain,
+				  struct uiommu_domain *stage1)
+{
+	uint64_t head = atomic_load_explicit(&domain->inval_head, memory_order_acquire);
+	uint64_t uid = 0, stage1_head = 0;
+
+	if (!port->iotlb)
+		return;
+	if (stage1) {
+		uid = stage1->uid;
+		stage1_head = atomic_load_explicit(&stage1->inval_head, memory_order_acquire);
+	}
+	if (port->domain_uid != domain->uid || port->inval_seen != head ||
+	    port->stage1_uid != uid || port->stage1_inval_seen != stage1_head)
+		iotlb_update(port, domain, head, stage1, stage1_head);
+}
+
 /* ---- translation ---- */
 
 /* The leaf that translates iova, from the IOTLB or the tables. @first is the stage 1's domain, NULL
- * without one; *stage1 becomes whether that stopped it. Inside a section. */
-static enum uiommu_fault_reason find_leaf(struct uiommu_port *port, struct uiommu_domain *first,
-					  struct uiommu_domain *domain, uint64_t iova, int access,
-					  struct table_leaf *leaf, bool *stage1)
+ * without one; *stage1 becomes whether that stopped it. Inside a section. Compiled for either case:
+ * most devices have no stage 1, and this is what every access passes. */
+static inline __attribute__((always_inline)) enum uiommu_fault_reason
+find_leaf(struct uiommu_port *port, struct uiommu_domain *first, struct uiommu_domain *domain,
+	  uint64_t iova, int access, struct table_leaf *leaf, bool *stage1)
 {
 	int first_prot = UIOMMU_READ | UIOMMU_WRITE;
 	struct iotlb_entry *entry = NULL;
@@ -203,8 +216,9 @@ static enum uiommu_fault_reason find_leaf(struct uiommu_port *port, struct uiomm
 
 /* A stage 1 stopped an access: who set it hears of it. Inside a section, so that it is still there.
  */
-static void tell_stage1(struct uiommu_port *port, const struct uiommu_stage1 *stage1, uint64_t iova,
-			int access, enum uiommu_fault_reason reason)
+static __attribute__((noinline)) void tell_stage1(struct uiommu_port *port,
+						  const struct uiommu_stage1 *stage1, uint64_t iova,
+						  int access, enum uiommu_fault_reason reason)
 {
 	const struct uiommu_fault fault = {.rid = port->slot->rid,
 					   .access = access,
@@ -216,6 +230,23 @@ static void tell_stage1(struct uiommu_port *port, const struct uiommu_stage1 *st
 		stage1->fault(stage1->fault_ctx, &fault);
 }
 
+/* The leaf that translates iova through a stage 1 and the domain behind it. */
+static __attribute__((noinline)) enum uiommu_fault_reason
+translate_behind(struct uiommu_port *port, struct uiommu_stage1 *stage1,
+		 struct uiommu_domain *domain, uint64_t iova, int access, struct table_leaf *leaf)
+{
+	enum uiommu_fault_reason reason = UIOMMU_FAULT_NO_DOMAIN;
+	bool by_stage1 = true;
+
+	if (stage1->domain)
+		reason = find_leaf(port, stage1->domain, domain, iova, access, leaf, &by_stage1);
+	if (reason && by_stage1) {
+		port->stopped_by_stage1 = true;
+		tell_stage1(port, stage1, iova, access, reason);
+	}
+	return reason;
+}
+
 /* The leaf that translates iova for what the port's requester ID is attached to and what stands in
  * front of that. Inside a section. */
 static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iova, int access,
@@ -225,25 +256,17 @@ static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iov
 		atomic_load_explicit(&port->slot->domain, memory_order_acquire);
 	struct uiommu_stage1 *stage1 =
 		atomic_load_explicit(&port->slot->stage1, memory_order_acquire);
-	enum uiommu_fault_reason reason = UIOMMU_FAULT_NO_DOMAIN;
-	bool by_stage1 = true;
+	bool by_stage1;
 
-	port->stopped_by_stage1 = false;
 	if (!atomic_load_explicit(&port->master, memory_order_relaxed))
 		return UIOMMU_FAULT_BUS_MASTER;
 	if (!domain)
 		return atomic_load_explicit(&port->slot->cut, memory_order_relaxed)
 			       ? UIOMMU_FAULT_CUT_OFF
 			       : UIOMMU_FAULT_NO_DOMAIN;
-	if (!stage1 || !stage1_holds(stage1, domain))
-		return find_leaf(port, NULL, domain, iova, access, leaf, &by_stage1);
-	if (stage1->domain)
-		reason = find_leaf(port, stage1->domain, domain, iova, access, leaf, &by_stage1);
-	if (reason && by_stage1) {
-		port->stopped_by_stage1 = true;
-		tell_stage1(port, stage1, iova, access, reason);
-	}
-	return reason;
+	if (stage1 && stage1_holds(stage1, domain))
+		return translate_behind(port, stage1, domain, iova, access, leaf);
+	return find_leaf(port, NULL, domain, iova, access, leaf, &by_stage1);
 }
 
 /* The requester reaches nothing from now on. Whoever attaches it anew meanwhile wins. */

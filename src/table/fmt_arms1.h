@@ -7,8 +7,9 @@
  * (read-only), 11 nG. There is no writing without reading. Widths: 32 to 48 bits; 39 are 3 levels,
  * 48 are 4.
  */
-#define FMT_NAME "arm-s1"
-#define FMT_OPS	 table_arms1
+#define FMT_NAME	 "arm-s1"
+#define FMT_OPS		 table_arms1
+#define FMT_START_TABLES 1
 
 #include "table/fmt_armlpae.h"
 

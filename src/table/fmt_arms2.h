@@ -10,8 +10,9 @@
  * to 43 bits), the tables below it are laid side by side instead and the walk starts there: 40 bits
  * start with 2 tables, 43 with 16; 44 bits start at level 0.
  */
-#define FMT_NAME "arm-s2"
-#define FMT_OPS	 table_arms2
+#define FMT_NAME	 "arm-s2"
+#define FMT_OPS		 table_arms2
+#define FMT_START_TABLES 16
 
 #include "table/fmt_armlpae.h"
 
