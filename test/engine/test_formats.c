@@ -671,6 +671,12 @@ static void test_bad_shapes(void **state)
 								       .width = 48,
 								       .aperture = apertures[i]}),
 				 -EINVAL);
+	for (size_t i = 0; i < 2; i++)
+		assert_int_equal(
+			table_init(&t, &(struct table_config){.format = i ? "spapr-tce" : "amd-v1",
+							      .width = 64,
+							      .windows = 1}),
+			-EINVAL);
 	/* Windows that don't come and go need the unit's shared entries. */
 	assert_int_equal(make(&t, "pamu", 36), -EINVAL);
 }
