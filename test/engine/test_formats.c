@@ -196,7 +196,7 @@ static void test_arm_stage1(void **state)
 	table_destroy(&t);
 }
 
-/* DDI 0487, D8.4.6: with DBM a writable entry that is clean is read-only. */
+/* DDI 0487, D8.4: with DBM a writable entry that is clean is read-only. */
 static void test_arm_dirty(void **state)
 {
 	const struct table_config s1 = {.format = "arm-s1", .width = 39, .dirty = true};
@@ -228,7 +228,7 @@ static void test_arm_dirty(void **state)
 	table_destroy(&t);
 }
 
-/* DDI 0487, D8.3: MemAttr 5:2, S2AP 7:6. D8.2.2: start tables side by side. */
+/* DDI 0487, D8.3: MemAttr 5:2, S2AP 7:6. D8.2: start tables side by side. */
 static void test_arm_stage2(void **state)
 {
 	const uint64_t addr = BITS(47, 12);
