@@ -394,7 +394,7 @@ struct uiommu_domain_options {
 	const char *name; /**< its owner's name in refusals; NULL: the format's */
 	/** The part of what @width allows that it translates, whole pages; {0, 0}: all of it. */
 	struct uiommu_range aperture;
-	/** pamu: the number of windows, a power of two from 1 to 256; 0: 256. */
+	/** pamu: the number of windows, a power of two from 1 to 256; 0: 256. Others: 0. */
 	unsigned windows;
 	/** Bitmap of page sizes: its pages are of these only; 0: of all the format has. */
 	uint64_t page_sizes;
