@@ -121,19 +121,32 @@ static void restore(struct uiommu_domain *d, struct uiommu_range range)
 			table_map(&d->table, e->range, e->value, (int)e->info, &gather);
 }
 
+/* Entries of some formats change from the old mapping to the new one at once; of others they are
+ * cleared in between. On failure what is left is restore()'s business. */
+static int domain_replace(struct uiommu_domain *d, const struct imap_entry *fresh)
+{
+	struct gather gather = GATHER_INIT;
+	int ret;
+
+	if (!d->table.ops->overwrites) {
+		table_unmap(&d->table, fresh->range, &gather);
+		domain_flush(d, &gather);
+	}
+	ret = table_map(&d->table, fresh->range, fresh->value, (int)fresh->info, &gather);
+	if (ret || d->table.ops->overwrites)
+		gather_add(&gather, fresh->range);
+	domain_flush(d, &gather);
+	return ret;
+}
+
 /* In every domain, or in none. The old areas are still on the list. */
 static int domains_replace(struct uiommu_ioas *ioas, const struct imap_entry *fresh)
 {
 	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
-		struct gather gather = GATHER_INIT;
-		int ret;
+		int ret = domain_replace(d, fresh);
 
-		table_unmap(&d->table, fresh->range, &gather);
-		domain_flush(d, &gather);
-		ret = table_map(&d->table, fresh->range, fresh->value, (int)fresh->info, &gather);
 		if (!ret)
 			continue;
-		domain_flush(d, &gather);
 		for (struct uiommu_domain *done = ioas->domains; done != d; done = done->next)
 			restore(done, fresh->range);
 		restore(d, fresh->range);

@@ -11,6 +11,8 @@
 enum { EDU_ACK = 0x64, EDU_SRC = 0x80, EDU_DST = 0x88, EDU_COUNT = 0x90, EDU_CMD = 0x98 };
 enum { EDU_START = 1, EDU_TO_MEMORY = 2, EDU_RAISE = 4, EDU_BUFFER = 0x40000, BYTES = 2048 };
 
+#define SIZE64 (UINT64_C(1) << 34)
+
 static bool powernv;
 static uint8_t *memory; /* sixteen pages */
 
@@ -59,6 +61,8 @@ static void open_edu(struct edu *e, int type)
 static void close_edu(struct edu *e)
 {
 	close(e->irq);
+	/* The device stays open while its BAR is mapped. */
+	CHECK_EQ(munmap((void *)e->bar, client_region(e->c.device, 0).size), 0);
 	client_close(&e->c);
 }
 
@@ -132,10 +136,10 @@ static void test_v2(void)
 	open_edu(&e, VFIO_SPAPR_TCE_v2_IOMMU);
 	CHECK_EQ(tce_register(e.c.container, memory, 16 * PAGE), 0);
 	check_window(&e, 0);
-	CHECK_EQ(tce_create(e.c.container, 12, UINT64_C(1) << 40, 1, &base), 0);
+	CHECK_EQ(tce_create(e.c.container, 12, SIZE64, 1, &base), 0);
 	CHECK_EQ(base, WINDOW64);
 	check_window(&e, base);
-	check_window(&e, base + (UINT64_C(1) << 40) - 16 * PAGE);
+	check_window(&e, base + SIZE64 - 16 * PAGE);
 	CHECK_EQ(client_map(e.c.container, base, memory, PAGE, RW), 0);
 	CHECK_EQ(tce_remove(e.c.container, base + 12345), 0);
 	/* With the window, what was mapped in it is gone; the interrupt still comes. */
