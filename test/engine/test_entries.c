@@ -24,6 +24,7 @@ struct engine {
 	struct uiommu_unit *unit;
 	struct uiommu_ioas *ioas;
 	struct uiommu_domain *domain[DOMAINS];
+	int domains;
 };
 
 static struct uiommu_range range_of(size_t page, size_t n)
@@ -31,23 +32,30 @@ static struct uiommu_range range_of(size_t page, size_t n)
 	return (struct uiommu_range){BASE + page * PAGE, BASE + (page + n) * PAGE - 1};
 }
 
-static void up(struct engine *e)
+/* @tce: a domain whose entries are overwritten; else two whose are cleared in between. */
+static void up(struct engine *e, bool tce)
 {
 	struct uiommu_unit_options unit = {.size = sizeof(unit)};
-	struct uiommu_domain_options options = {.size = sizeof(options), .format = "vtd-ss"};
+	struct uiommu_domain_options options = {.size = sizeof(options)};
+	struct uiommu_domain_window window = {
+		.size = sizeof(window), .range = {0, UINT32_MAX}, .page_shift = 12, .levels = 1};
 
 	assert_int_equal(uiommu_unit_create(&unit, &e->unit), 0);
 	assert_int_equal(uiommu_ioas_create(&e->ioas), 0);
-	for (int i = 0; i < DOMAINS; i++) {
-		options.width = i ? 39 : 48;
+	e->domains = tce ? 1 : DOMAINS;
+	options.format = tce ? "spapr-tce" : "vtd-ss";
+	for (int i = 0; i < e->domains; i++) {
+		options.width = tce ? 64 : i ? 39 : 48;
 		assert_int_equal(uiommu_domain_create(e->unit, e->ioas, &options, &e->domain[i]),
 				 0);
 	}
+	if (tce)
+		assert_int_equal(uiommu_domain_window_create(e->domain[0], &window), 0);
 }
 
 static void down(struct engine *e)
 {
-	for (int i = 0; i < DOMAINS; i++)
+	for (int i = 0; i < e->domains; i++)
 		uiommu_domain_destroy(e->domain[i]);
 	uiommu_ioas_destroy(e->ioas);
 	uiommu_unit_destroy(e->unit);
@@ -65,7 +73,7 @@ static void check_page(struct engine *e, size_t page)
 		assert_true(area.addr + (iova - area.range.first) == model[page].addr);
 		assert_int_equal(area.prot, model[page].prot);
 	}
-	for (int i = 0; i < DOMAINS; i++) {
+	for (int i = 0; i < e->domains; i++) {
 		int ret = uiommu_domain_lookup(e->domain[i], iova, &addr, &prot);
 
 		assert_int_equal(ret, mapped ? 0 : -ENOENT);
@@ -145,7 +153,7 @@ static bool step(struct engine *e, struct rng *rng)
 	}
 	uiommu_unit_stats(e->unit, &after);
 	flushes = after.flushes - before.flushes;
-	assert_int_equal(flushes, expected ? DOMAINS : 0);
+	assert_int_equal(flushes, expected ? e->domains : 0);
 	assert_int_equal(told, expected);
 	if (clear)
 		assert_int_equal(removed, expected);
@@ -154,20 +162,27 @@ static bool step(struct engine *e, struct rng *rng)
 	return true;
 }
 
-static void test_model(void **state)
+static void random_steps(struct rng *rng, bool tce)
 {
-	struct rng rng = rng_seeded("entries");
 	struct engine e;
 
 	memset(model, 0, sizeof(model));
-	up(&e);
+	up(&e, tce);
 	for (uint64_t i = 0, steps = test_steps(4000); i < steps; i++) {
-		assert_true(step(&e, &rng));
+		assert_true(step(&e, rng));
 		if (i % 50 == 0)
 			check_all(&e);
 	}
 	check_all(&e);
 	down(&e);
+}
+
+static void test_model(void **state)
+{
+	struct rng rng = rng_seeded("entries");
+
+	random_steps(&rng, false);
+	random_steps(&rng, true);
 }
 
 /* Each step is tried with the first allocation failing, then the second, and so on: until it
@@ -184,7 +199,7 @@ static void test_no_memory(void **state)
 		uint64_t seed = rng_next(&rng);
 
 		if (i % 40 == 0)
-			up(&e);
+			up(&e, i % 80 == 0);
 		for (long nth = 0;; nth++) {
 			struct rng same = {seed};
 			bool done;
@@ -219,12 +234,12 @@ static void test_large_without_memory(void **state)
 	for (long nth = 0;; nth++) {
 		struct engine e;
 
-		up(&e);
+		up(&e, false);
 		assert_int_equal(uiommu_ioas_map(e.ioas, part, MEMORY, 1, NULL), 0);
 		fail_countdown = nth;
 		ret = uiommu_ioas_replace(e.ioas, whole, MEMORY, 2, NULL, NULL, NULL);
 		fail_countdown = -1;
-		for (int i = 0; i < DOMAINS; i++) {
+		for (int i = 0; i < e.domains; i++) {
 			assert_int_equal(uiommu_domain_lookup(e.domain[i], 0x50ff123, &addr, &prot),
 					 0);
 			assert_int_equal(prot, ret ? 1 : 2);
@@ -249,7 +264,7 @@ static void test_refusals(void **state)
 	struct uiommu_area area;
 	struct engine e;
 
-	up(&e);
+	up(&e, false);
 	assert_int_equal(uiommu_ioas_replace(e.ioas, large, 0, 3, NULL, NULL, NULL), 0);
 	/* A border inside a leaf of 2 MiB; between two of them there may be one. */
 	assert_int_equal(uiommu_ioas_clear(e.ioas, part, NULL, NULL, NULL), -EINVAL);
