@@ -354,7 +354,8 @@ UIOMMU_API int uiommu_domain_window_create(struct uiommu_domain *domain,
 /**
  * Remove the window that starts at @first. Returns when no device can be in its table any more.
  * -ENOENT RULE_NOT_MAPPED: no window starts there; -EBUSY RULE_BUSY: something is mapped in it,
- * which must be unmapped first; -EADDRINUSE: an allowed range lies in it; -EOPNOTSUPP; -ENOMEM.
+ * which must be unmapped first; -EADDRINUSE: an allowed range lies in it; -EOPNOTSUPP. Needs no
+ * memory.
  */
 UIOMMU_API int uiommu_domain_window_remove(struct uiommu_domain *domain, uint64_t first);
 

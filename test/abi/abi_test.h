@@ -42,6 +42,10 @@ struct rig {
 	char refused_what[64];
 	struct uiommu_refusal refused;
 
+	/* The last line for the kernel's log, and how many there were. */
+	char logged[256];
+	unsigned logs;
+
 	_Atomic int eventfds; /* held by the front end */
 	_Atomic uint64_t faults;
 	_Atomic unsigned threads;
