@@ -9,8 +9,8 @@
 
 #include "abi/vfio_private.h"
 
-static const struct vfio_iommu_ops *const drivers[] = {&vfio_type1_ops, &vfio_spapr_ops,
-						       &vfio_noiommu_ops};
+static const struct vfio_iommu_ops *const drivers[] = {&vfio_type1_ops, &vfio_pamu_ops,
+						       &vfio_spapr_ops, &vfio_noiommu_ops};
 
 #define DRIVERS (sizeof(drivers) / sizeof(drivers[0]))
 
@@ -41,7 +41,9 @@ const char *vfio_iommu_types(const struct uiommu_vfio *vfio)
 	case UIOMMU_VFIO_TYPE1:
 		return "this machine has IOMMUs of type1 and type1v2 only";
 	case UIOMMU_VFIO_PAMU:
-		return "this machine has an IOMMU of type VFIO_FSL_PAMU_IOMMU only";
+		return vfio->facts->pamu.type == 2
+			       ? "this machine has an IOMMU of type VFIO_FSL_PAMU_IOMMU, 2, only"
+			       : "this machine has an IOMMU of type VFIO_FSL_PAMU_IOMMU, 7, only";
 	case UIOMMU_VFIO_SPAPR:
 		return "this machine has IOMMUs of type sPAPR TCE v1 and v2 only";
 	default:
@@ -57,6 +59,7 @@ int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
 		.format = vfio->facts->format,
 		.width = vfio->facts->width,
 		.name = vfio->facts->name,
+		.page_sizes = vfio->facts->page_sizes,
 	};
 
 	return uiommu_domain_create(uiommu_machine_unit(vfio->machine), ioas, &options, out);

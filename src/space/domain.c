@@ -3,10 +3,11 @@
  * A domain: owns one I/O page table and the invalidations that go with it, and keeps it equal to
  * its IOAS from creation to destruction.
  *
- * Flushing, in this order: the entries are cleared (before the call); the range is put into the
- * ring; a barrier; wait for every port that may have read an entry before it was cleared; only then
- * do table pages become free again. A port that enters a section later sees both the cleared entry
- * and the ring's new head, so it drops what its IOTLB held.
+ * What was taken away and not flushed yet is pending, whoever took it away: a flush serves them
+ * all. Flushing, in this order: the entries are cleared (before the call); the range is put into
+ * the ring; a barrier; wait for every port that may have read an entry before it was cleared; only
+ * then do table pages become free again. A port that enters a section later sees both the cleared
+ * entry and the ring's new head, so it drops what its IOTLB held.
  *
  * Locks: ioas->lock guards the table, unit->lock the attachments.
  */
@@ -31,9 +32,10 @@ static void ring_put(struct uiommu_domain *domain, struct uiommu_range range)
 	atomic_store_explicit(&domain->inval_head, seq + 1, memory_order_release);
 }
 
-void domain_flush(struct uiommu_domain *domain, struct gather *gather)
+void domain_flush(struct uiommu_domain *domain)
 {
 	struct uiommu_unit *unit = domain->unit;
+	struct gather *gather = &domain->pending;
 
 	if (gather_empty(gather))
 		return;
@@ -69,20 +71,21 @@ static int fill(struct uiommu_domain *domain)
 
 	for (struct imap_entry *e = imap_find(&domain->ioas->areas, 0, &pos); e;
 	     e = imap_next(&pos)) {
-		struct gather gather = GATHER_INIT;
 		uint64_t max = domain->table.ops->max_addr;
 		struct table_why why;
 		int ret;
 
+		if (e->info & AREA_LEAVING)
+			continue;
 		if ((e->range.first | e->value | (e->range.last + 1)) & mask)
 			return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EADDRINUSE, domain->name,
 					     e->range, (struct uiommu_range){0, mask});
 		if (e->value > max || e->range.last - e->range.first > max - e->value)
 			return uiommu_refuse(UIOMMU_RULE_WRAP, -EADDRINUSE, domain->name, e->range,
 					     (struct uiommu_range){e->value, max});
-		if (table_check(&domain->table, e->range, e->value, e->info, &why))
+		if (table_check(&domain->table, e->range, e->value, (int)e->info, &why))
 			return uiommu_refuse(why.rule, -EADDRINUSE, why.what, e->range, why.range);
-		ret = table_map(&domain->table, e->range, e->value, e->info, &gather);
+		ret = table_map(&domain->table, e->range, e->value, (int)e->info, &domain->pending);
 		if (ret)
 			return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, domain->name, e->range,
 					     UIOMMU_RANGE_NONE);
@@ -166,10 +169,24 @@ static int join(struct uiommu_domain *domain)
 	return ret;
 }
 
-/* The table that the options ask for. */
-static int make_table(struct uiommu_domain *domain, const struct uiommu_domain_options *options)
+/* What the first version of the options had. */
+#define FIRST_OPTIONS offsetof(struct uiommu_domain_options, aperture)
+
+static int take_options(struct uiommu_domain_options *known,
+			const struct uiommu_domain_options *options)
 {
-	struct uiommu_unit *unit = domain->unit;
+	int ret = options ? options_take(known, sizeof(*known), FIRST_OPTIONS, options) : -EINVAL;
+
+	if (!ret && known->format)
+		return 0;
+	return uiommu_refuse(UIOMMU_RULE_ARGUMENT, ret ? ret : -EINVAL, "domain options",
+			     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+}
+
+/* The table that the options ask for, and a number for it that no other had. */
+static int make_table(struct uiommu_unit *unit, const struct uiommu_domain_options *options,
+		      struct table *table, uint64_t *uid)
+{
 	const struct table_config config = {
 		.format = options->format,
 		.width = options->width,
@@ -181,8 +198,8 @@ static int make_table(struct uiommu_domain *domain, const struct uiommu_domain_o
 	int ret;
 
 	pthread_mutex_lock(&unit->lock);
-	domain->uid = ++unit->next_uid;
-	ret = table_init(&domain->table, &config);
+	*uid = ++unit->next_uid;
+	ret = table_init(table, &config);
 	pthread_mutex_unlock(&unit->lock);
 	if (ret == -ENOMEM)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, "table", UIOMMU_RANGE_NONE,
@@ -198,15 +215,12 @@ static int make_table(struct uiommu_domain *domain, const struct uiommu_domain_o
 	return 0;
 }
 
-static void unmake_table(struct uiommu_domain *domain)
+static void unmake_table(struct uiommu_unit *unit, struct table *table)
 {
-	pthread_mutex_lock(&domain->unit->lock);
-	table_destroy(&domain->table);
-	pthread_mutex_unlock(&domain->unit->lock);
+	pthread_mutex_lock(&unit->lock);
+	table_destroy(table);
+	pthread_mutex_unlock(&unit->lock);
 }
-
-/* What the first version of the options had. */
-#define FIRST_OPTIONS offsetof(struct uiommu_domain_options, aperture)
 
 UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
 				    const struct uiommu_domain_options *options,
@@ -214,21 +228,19 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 {
 	struct uiommu_domain_options known = {.size = sizeof(known)};
 	struct uiommu_domain *domain;
-	int ret = options ? options_take(&known, sizeof(known), FIRST_OPTIONS, options) : -EINVAL;
+	int ret = take_options(&known, options);
 
-	if (!ret && !known.format)
-		ret = -EINVAL;
 	if (ret)
-		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, ret, "domain options", UIOMMU_RANGE_NONE,
-				     UIOMMU_RANGE_NONE);
+		return ret;
 	domain = uiommu_alloc(sizeof(*domain));
 	if (!domain)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "domain", UIOMMU_RANGE_NONE,
 				     UIOMMU_RANGE_NONE);
 	domain->unit = unit;
 	domain->ioas = ioas;
+	domain->pending = GATHER_INIT;
 	snprintf(domain->name, sizeof(domain->name), "%s", known.name ? known.name : known.format);
-	ret = make_table(domain, &known);
+	ret = make_table(unit, &known, &domain->table, &domain->uid);
 	if (ret)
 		goto free_domain;
 	ret = join(domain);
@@ -238,9 +250,76 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 	return 0;
 
 free_table:
-	unmake_table(domain);
+	unmake_table(unit, &domain->table);
 free_domain:
 	uiommu_free(domain, sizeof(*domain));
+	return ret;
+}
+
+/* ---- another shape ---- */
+
+/* Nothing can fail any more: there is room for its two gaps. The old table comes back in *@table.
+ * ioas->lock held. */
+static void take_shape(struct uiommu_domain *domain, struct table *table, uint64_t uid)
+{
+	struct uiommu_ioas *ioas = domain->ioas;
+	struct table old = domain->table;
+
+	domain->table = *table;
+	domain->uid = uid; /* so that ports forget what they hold of the old one */
+	*table = old;
+	reserve_gaps(domain, NULL);
+	common_limits(ioas);
+}
+
+static int reshape_locked(struct uiommu_domain *domain, struct table *table, uint64_t uid,
+			  uiommu_area_fn each, void *ctx)
+{
+	struct uiommu_ioas *ioas = domain->ioas;
+	uint64_t bytes;
+	bool disabled;
+	int ret;
+
+	pthread_mutex_lock(&domain->unit->lock);
+	disabled = domain->disabled;
+	pthread_mutex_unlock(&domain->unit->lock);
+	if (!disabled || ioas->placed || ioas->allowed_count)
+		return uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, domain->name, UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	if (ioas_reserve_room(ioas, 2))
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, domain->name,
+				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	ret = ioas_unmap(ioas, UIOMMU_RANGE_ALL, &bytes, each, ctx);
+	if (!ret)
+		take_shape(domain, table, uid);
+	return ret;
+}
+
+UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
+				     const struct uiommu_domain_options *options,
+				     uiommu_area_fn each, void *ctx)
+{
+	struct uiommu_domain_options known = {.size = sizeof(known)};
+	struct uiommu_ioas *ioas = domain->ioas;
+	struct table table;
+	uint64_t uid;
+	int ret = take_options(&known, options);
+
+	if (!ret && strcmp(known.format, domain->table.ops->name))
+		ret = uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "another table format",
+				    UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	if (!ret && domain->table.ops->window_create)
+		ret = uiommu_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP, domain->name,
+				    UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	if (!ret)
+		ret = make_table(domain->unit, &known, &table, &uid);
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&ioas->lock);
+	ret = reshape_locked(domain, &table, uid, each, ctx);
+	pthread_mutex_unlock(&ioas->lock);
+	/* The one that is not in use. */
+	unmake_table(domain->unit, &table);
 	return ret;
 }
 
@@ -259,7 +338,7 @@ UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain)
 	common_limits(ioas);
 	pthread_mutex_unlock(&ioas->lock);
 	uiommu_ioas_unreserve(ioas, domain);
-	unmake_table(domain);
+	unmake_table(domain->unit, &domain->table);
 	uiommu_free(domain, sizeof(*domain));
 }
 
@@ -282,10 +361,8 @@ static int refuse_windows(struct uiommu_domain *domain)
 
 static void drop_window(struct uiommu_domain *domain, uint64_t first)
 {
-	struct gather gather = GATHER_INIT;
-
-	domain->table.ops->window_remove(&domain->table, first, &gather);
-	domain_flush(domain, &gather);
+	domain->table.ops->window_remove(&domain->table, first, &domain->pending);
+	domain_flush(domain);
 }
 
 UIOMMU_API int uiommu_domain_window_create(struct uiommu_domain *domain,

@@ -39,6 +39,8 @@ static int cut_before(struct uiommu_ioas *ioas, uint64_t at, struct cut *cut)
 	cut->at = 0;
 	if (!area || area->range.first >= at)
 		return 0;
+	if (area->info & AREA_LEAVING)
+		return ioas_refuse_area((struct uiommu_range){at, at}, area);
 	if (cuts_leaf(ioas, at))
 		return uiommu_refuse(UIOMMU_RULE_SPLIT, -EINVAL, "a large page of a mapping",
 				     (struct uiommu_range){at, at}, area->range);
@@ -51,7 +53,6 @@ static int cut_before(struct uiommu_ioas *ioas, uint64_t at, struct cut *cut)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL, tail.range,
 				     UIOMMU_RANGE_NONE);
 	}
-	ioas->mmio_areas += !!(tail.info & UIOMMU_MMIO);
 	*cut = (struct cut){at, tail.range.last};
 	return 0;
 }
@@ -65,7 +66,6 @@ static void take_back(struct uiommu_ioas *ioas, const struct cut *cut)
 	imap_erase(&ioas->areas, cut->at);
 	area = imap_find(&ioas->areas, cut->at - 1, NULL);
 	area->range.last = cut->last;
-	ioas->mmio_areas -= !!(area->info & UIOMMU_MMIO);
 }
 
 static int cut_out(struct uiommu_ioas *ioas, struct uiommu_range range, struct cut cuts[2])
@@ -110,41 +110,30 @@ UIOMMU_API int uiommu_ioas_clear(struct uiommu_ioas *ioas, struct uiommu_range r
  * were just set free. */
 static void restore(struct uiommu_domain *d, struct uiommu_range range)
 {
-	struct gather gather = GATHER_INIT;
 	struct imap_pos pos;
 
-	table_unmap(&d->table, range, &gather);
-	domain_flush(d, &gather);
+	table_unmap(&d->table, range, &d->pending);
+	domain_flush(d);
 	for (struct imap_entry *e = imap_find(&d->ioas->areas, range.first, &pos);
 	     e && e->range.first <= range.last; e = imap_next(&pos))
 		if (e->info != COMING)
-			table_map(&d->table, e->range, e->value, (int)e->info, &gather);
+			table_map(&d->table, e->range, e->value, (int)e->info, &d->pending);
 }
 
-/* Entries of some formats change from the old mapping to the new one at once; of others they are
- * cleared in between. On failure what is left is restore()'s business. */
-static int domain_replace(struct uiommu_domain *d, const struct imap_entry *fresh)
-{
-	struct gather gather = GATHER_INIT;
-	int ret;
-
-	if (!d->table.ops->overwrites) {
-		table_unmap(&d->table, fresh->range, &gather);
-		domain_flush(d, &gather);
-	}
-	ret = table_map(&d->table, fresh->range, fresh->value, (int)fresh->info, &gather);
-	if (ret || d->table.ops->overwrites)
-		gather_add(&gather, fresh->range);
-	domain_flush(d, &gather);
-	return ret;
-}
-
-/* In every domain, or in none. The old areas are still on the list. */
-static int domains_replace(struct uiommu_ioas *ioas, const struct imap_entry *fresh)
+/* In every domain, or in none; to be flushed if there was something. The old areas are still on the
+ * list. Entries of some formats change from the old mapping to the new one at once; of others they
+ * are cleared in between. */
+static int domains_replace(struct uiommu_ioas *ioas, const struct imap_entry *fresh, bool occupied)
 {
 	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
-		int ret = domain_replace(d, fresh);
+		int ret;
 
+		if (occupied && d->table.ops->overwrites)
+			gather_add(&d->pending, fresh->range);
+		else if (occupied)
+			table_unmap(&d->table, fresh->range, &d->pending);
+		ret = table_map(&d->table, fresh->range, fresh->value, (int)fresh->info,
+				&d->pending);
 		if (!ret)
 			continue;
 		for (struct uiommu_domain *done = ioas->domains; done != d; done = done->next)
@@ -168,12 +157,11 @@ static void take_place(struct uiommu_ioas *ioas, const struct imap_entry *fresh,
 	       entry->range.first <= rest.last) {
 		struct uiommu_area area;
 
-		ioas_area(entry, &area);
+		area_of(entry, &area);
 		if (area.range.first != fresh->range.first)
 			imap_erase(&ioas->areas, area.range.first);
 		if (area.prot != COMING) {
 			gone = add_sat(gone, range_length(area.range));
-			ioas->mmio_areas -= !!(area.prot & UIOMMU_MMIO);
 			if (each)
 				each(ctx, &area);
 		}
@@ -183,8 +171,9 @@ static void take_place(struct uiommu_ioas *ioas, const struct imap_entry *fresh,
 	}
 	*imap_find(&ioas->areas, fresh->range.first, NULL) = *fresh;
 	ioas->stats.bytes -= gone < ioas->stats.bytes ? gone : ioas->stats.bytes;
+	ioas->stats.bytes = add_sat(ioas->stats.bytes, range_length(fresh->range));
 	ioas->stats.unmaps += gone != 0;
-	ioas_count_map(ioas, fresh);
+	ioas_count_map(ioas, range_length(fresh->range), (int)fresh->info);
 }
 
 /* Is an area to be replaced? If none starts the range, one that is coming is put there. */
@@ -204,6 +193,18 @@ static int make_room(struct uiommu_ioas *ioas, const struct imap_entry *fresh, b
 	return imap_insert(&ioas->areas, &coming, NULL);
 }
 
+/* What an open batch is taking away is not to be replaced yet. */
+static int check_leaving(struct uiommu_ioas *ioas, struct uiommu_range range)
+{
+	struct imap_pos pos;
+
+	for (struct imap_entry *e = imap_find(&ioas->areas, range.first, &pos);
+	     e && e->range.first <= range.last; e = imap_next(&pos))
+		if (e->info & AREA_LEAVING)
+			return ioas_refuse_area(range, e);
+	return 0;
+}
+
 static int replace_locked(struct uiommu_ioas *ioas, const struct imap_entry *fresh,
 			  uiommu_area_fn each, void *ctx)
 {
@@ -213,17 +214,18 @@ static int replace_locked(struct uiommu_ioas *ioas, const struct imap_entry *fre
 	int ret = ioas_check_map(ioas, range, fresh->value, (int)fresh->info);
 
 	if (!ret)
-		ret = ioas_check_blocked(ioas, range);
+		ret = ioas_check_blocked(ioas, -EINVAL, range);
 	if (!ret)
-		ret = domains_check(ioas, range, fresh->value, (int)fresh->info);
+		ret = ioas_check_domains(ioas, range, fresh->value, (int)fresh->info);
+	if (!ret)
+		ret = check_leaving(ioas, range);
 	if (!ret)
 		ret = cut_out(ioas, range, cuts);
 	if (ret)
 		return ret;
 	ret = make_room(ioas, fresh, &occupied, &made);
 	if (!ret) {
-		ret = occupied ? domains_replace(ioas, fresh)
-			       : domains_map(ioas, range, fresh->value, (int)fresh->info);
+		ret = domains_replace(ioas, fresh, occupied);
 		if (ret && made)
 			imap_erase(&ioas->areas, range.first);
 	}
@@ -232,6 +234,8 @@ static int replace_locked(struct uiommu_ioas *ioas, const struct imap_entry *fre
 		take_back(ioas, &cuts[0]);
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, range, UIOMMU_RANGE_NONE);
 	}
+	if (occupied)
+		ioas_flush(ioas);
 	take_place(ioas, fresh, each, ctx);
 	return 0;
 }

@@ -147,7 +147,36 @@ static const struct uiommu_memory_ops memory_ops = {
 
 static void fault(void *ctx, const struct uiommu_fault *f)
 {
-	((struct rig *)ctx)->faults++;
+	struct rig *rig = ctx;
+
+	pthread_mutex_lock(&rig->refused_lock);
+	rig->last_fault = *f;
+	pthread_mutex_unlock(&rig->refused_lock);
+	rig->faults++;
+}
+
+struct uiommu_fault rig_fault(struct rig *rig, uint64_t faults)
+{
+	struct uiommu_fault last;
+
+	for (unsigned i = 0; i < 10000 && rig->faults < faults; i++)
+		usleep(1000);
+	assert_true(rig->faults >= faults);
+	pthread_mutex_lock(&rig->refused_lock);
+	last = rig->last_fault;
+	pthread_mutex_unlock(&rig->refused_lock);
+	return last;
+}
+
+static int doorbell_at(void *ctx, uint64_t vaddr, uint64_t len, uint64_t *doorbell)
+{
+	const struct rig *rig = ctx;
+
+	if (!rig->doorbell_page || vaddr > rig->doorbell_page + (PAGE - 1) ||
+	    vaddr + (len - 1) < rig->doorbell_page)
+		return 0;
+	*doorbell = rig->doorbell;
+	return vaddr == rig->doorbell_page && len == PAGE ? 1 : -EINVAL;
 }
 
 /* ---- up and down ---- */
@@ -176,6 +205,21 @@ static bool make_machine(struct rig *rig, const struct rig_options *options)
 					 sizeof(why));
 }
 
+/* As some IOMMUs want it, at a multiple of its size. */
+static uint8_t *map_aligned(void)
+{
+	const size_t size = RIG_PAGES * PAGE;
+	uint8_t *memory = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			       -1, 0);
+	size_t before = -(uintptr_t)memory & (size - 1);
+
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	if (before)
+		munmap(memory, before);
+	munmap(memory + before + size, size - before);
+	return memory + before;
+}
+
 bool rig_up(struct rig *rig, const struct rig_options *options)
 {
 	struct uiommu_vfio_options vfio = {
@@ -189,6 +233,7 @@ bool rig_up(struct rig *rig, const struct rig_options *options)
 				.install = install,
 				.eventfd_get = eventfd_get,
 				.eventfd_put = eventfd_put,
+				.doorbell_at = doorbell_at,
 				.refused = refused,
 				.log = log_line,
 				.thread_start = thread_start,
@@ -200,9 +245,7 @@ bool rig_up(struct rig *rig, const struct rig_options *options)
 
 	memset(rig, 0, sizeof(*rig));
 	pthread_mutex_init(&rig->refused_lock, NULL);
-	rig->memory = mmap(NULL, RIG_PAGES * PAGE, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(rig->memory, MAP_FAILED);
+	rig->memory = map_aligned();
 	if (make_machine(rig, options) && !uiommu_vfio_create(rig->machine, &vfio, &rig->vfio))
 		return true;
 	rig_down(rig);

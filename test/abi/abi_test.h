@@ -29,7 +29,8 @@ struct rig {
 	struct uiommu_vfio_file *files[RIG_FILES];
 	bool no_descriptors; /* install() fails */
 
-	/* The program's memory: the first half can be written, the second only read. */
+	/* The program's memory, at a multiple of its size: the first half can be written, the
+	 * second only read. */
 	uint8_t *memory;
 
 	/* Copies that touch [bad_first, bad_last] fail; after each copy in, race() may scribble. */
@@ -48,6 +49,10 @@ struct rig {
 
 	_Atomic int eventfds; /* held by the front end */
 	_Atomic uint64_t faults;
+	struct uiommu_fault last_fault; /* refused_lock */
+	/* A page of the program's that is the mmap of a doorbell; 0: none. */
+	uintptr_t doorbell_page;
+	uint64_t doorbell;
 	_Atomic unsigned threads;
 };
 
@@ -59,6 +64,9 @@ struct rig_options {
 	unsigned dma_entry_limit;
 	bool memlock;
 };
+
+/* The last fault, once there are at least @faults. */
+struct uiommu_fault rig_fault(struct rig *rig, uint64_t faults);
 
 /* Make a rig; the options may be NULL: one edu in group 0 at 00:01.0, one ioat in group 1 at
  * 00:02.0. Returns false only if an allocation failed. */
