@@ -6,6 +6,7 @@
 #include "../check.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 #include <uiommu/space.h>
 
@@ -257,6 +258,72 @@ static void test_large_without_memory(void **state)
 	uiommu_set_allocator(NULL, NULL);
 }
 
+/* ---- DMA while entries change ---- */
+
+struct race {
+	struct engine e;
+	struct uiommu_port *port;
+	_Atomic bool stop;
+	_Atomic uint64_t reads[2];
+};
+
+/* Every read meets the one memory or the other, whole, and never nothing. */
+static void *read_on(void *arg)
+{
+	struct race *r = arg;
+	uint64_t words[16];
+
+	while (!r->stop) {
+		if (uiommu_port_read(r->port, BASE + 64, words, sizeof(words)))
+			return "a DMA faulted";
+		for (size_t i = 1; i < 16; i++)
+			if (words[i] != words[0])
+				return "a DMA met two memories at once";
+		if (words[0] != 1 && words[0] != 2)
+			return "a DMA met other memory";
+		r->reads[words[0] - 1]++;
+	}
+	return NULL;
+}
+
+static void test_overwrite_race(void **state)
+{
+	struct uiommu_range page = range_of(0, 1), both = range_of(0, 2);
+	uint64_t *memory = aligned_alloc(PAGE, 4 * PAGE);
+	struct race r = {.stop = false};
+	pthread_t thread;
+	void *why;
+
+	assert_non_null(memory);
+	for (size_t i = 0; i < 4 * PAGE / sizeof(*memory); i++)
+		memory[i] = i < 2 * PAGE / sizeof(*memory) ? 1 : 2;
+	up(&r.e, true);
+	assert_int_equal(uiommu_domain_attach(r.e.domain[0], 8, NULL, 0, "device"), 0);
+	assert_int_equal(uiommu_port_create(r.e.unit, 8, &r.port), 0);
+	uiommu_port_set_master(r.port, true);
+	assert_int_equal(uiommu_ioas_map(r.e.ioas, both, (uintptr_t)memory, 3, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, read_on, &r), 0);
+	for (uint64_t i = 0, steps = test_steps(4000); i < steps || !r.reads[0] || !r.reads[1];
+	     i++) {
+		uintptr_t to = (uintptr_t)memory + (i & 1 ? 0 : 2 * PAGE);
+
+		assert_int_equal(
+			uiommu_ioas_replace(r.e.ioas, i % 3 ? page : both, to, 3, NULL, NULL, NULL),
+			0);
+		if (i > 1000000)
+			break;
+	}
+	r.stop = true;
+	pthread_join(thread, &why);
+	if (why)
+		fail_msg("%s", (const char *)why);
+	assert_true(r.reads[0] && r.reads[1]);
+	uiommu_port_destroy(r.port);
+	uiommu_domain_detach(r.e.domain[0], 8);
+	down(&r.e);
+	free(memory);
+}
+
 static void test_refusals(void **state)
 {
 	const struct uiommu_range large = {UINT64_C(1) << 30, (UINT64_C(1) << 30) + 0x3fffff};
@@ -300,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_model),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_large_without_memory),
+		cmocka_unit_test(test_overwrite_race),
 		cmocka_unit_test(test_refusals),
 	};
 
