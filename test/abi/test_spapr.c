@@ -239,6 +239,73 @@ static void test_any_arguments(void **state)
 		assert_true(answered[i] > 0);
 }
 
+/* ---- two containers, one memory ---- */
+
+struct sharer {
+	struct rig *rig;
+	struct session s;
+	uint64_t seed;
+	_Atomic uint64_t mapped;
+};
+
+/* Registered memory is the program's: what one container registers the other can map, and it stays
+ * as long as either has it, or has it mapped. */
+static void *share(void *arg)
+{
+	struct sharer *me = arg;
+	struct rng rng = {me->seed};
+	int c = me->s.container;
+
+	for (unsigned i = 0; i < 3000; i++) {
+		unsigned page = rng_below(&rng, 4) * 4, at = rng_below(&rng, 8);
+
+		switch (rng_below(&rng, 5)) {
+		case 0:
+			registration(me->rig, c, VFIO_IOMMU_SPAPR_REGISTER_MEMORY, page, 4);
+			break;
+		case 1:
+			registration(me->rig, c, VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY, page, 4);
+			break;
+		case 2:
+			unmap(me->rig, c, at * PAGE, 4 * PAGE);
+			break;
+		default:
+			me->mapped += !rig_map(me->rig, c, 3, at * PAGE, 6 * PAGE,
+					       me->rig->memory + page * PAGE);
+		}
+	}
+	return NULL;
+}
+
+static void test_shared_memory(void **state)
+{
+	struct rng rng = rng_seeded("shared memory");
+	struct rig_options options = pseries;
+	struct sharer sharers[2];
+	pthread_t threads[2];
+	struct rig rig;
+
+	options.memlock = true;
+	assert_true(rig_up(&rig, &options));
+	for (unsigned i = 0; i < 2; i++)
+		sharers[i] = (struct sharer){
+			.rig = &rig,
+			.s = rig_session(&rig, i, VFIO_SPAPR_TCE_v2_IOMMU, NULL),
+			.seed = rng_next(&rng),
+		};
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, share, &sharers[i]), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(threads[i], NULL);
+		assert_true(sharers[i].mapped > 0);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		session_close(&rig, &sharers[i].s);
+	assert_null(rig.vfio->memory.first);
+	assert_int_equal(rig.vfio->locked_pages, 0);
+	rig_down(&rig);
+}
+
 /* ---- allocations that fail ---- */
 
 struct sweep {
@@ -439,6 +506,7 @@ int main(void)
 		cmocka_unit_test(test_pointers),
 		cmocka_unit_test(test_races),
 		cmocka_unit_test(test_any_arguments),
+		cmocka_unit_test(test_shared_memory),
 		cmocka_unit_test(test_allocation_failures),
 		cmocka_unit_test(test_noiommu_capability),
 		cmocka_unit_test(test_noiommu_groups),
