@@ -56,7 +56,6 @@ static const struct uiommu_spapr_facts powernv = {
 	.windows = 2,
 	.levels = 5,
 	.recreate = true,
-	.write_reads = true,
 };
 
 static int spapr_option(struct uiommu_platform *platform, const char *key, const char *value,
