@@ -46,6 +46,21 @@ struct uiommu_domain_options vfio_pamu_domain_options(const struct uiommu_vfio *
 
 /* ---- GEOMETRY ---- */
 
+/* Say where banks go from now on: nowhere while there are no windows. */
+static void place_banks(struct vfio_pamu *pamu)
+{
+	struct uiommu_doorbell_place place = {UIOMMU_RANGE_NONE, VFIO_PAGE, true};
+	enum uiommu_pamu_msi way = pamu->iommu.vfio->facts->pamu.msi;
+
+	if (pamu->window && (way == UIOMMU_PAMU_IMPLICIT || way == UIOMMU_PAMU_ROUNDED)) {
+		place.range = pamu->aperture;
+		place.step = pamu->window;
+		if (pamu->ours)
+			place.range.first = place.range.last - pamu->ours * pamu->window + 1;
+	}
+	uiommu_ioas_place_doorbells(pamu->iommu.ioas, &place);
+}
+
 static int set_geometry(struct vfio_pamu *pamu, struct uiommu_range geometry)
 {
 	uint64_t size = geometry.last - geometry.first + 1;
@@ -66,8 +81,10 @@ static int set_geometry(struct vfio_pamu *pamu, struct uiommu_range geometry)
 	if (!range_contains(reach, geometry))
 		return uiommu_refuse_reserved(-EINVAL, pamu->iommu.vfio->facts->name, geometry,
 					      reach, UIOMMU_RESV_APERTURE);
-	if (geometry.first != pamu->geometry.first || geometry.last != pamu->geometry.last)
+	if (geometry.first != pamu->geometry.first || geometry.last != pamu->geometry.last) {
 		pamu->window = 0;
+		place_banks(pamu);
+	}
 	pamu->geometry = geometry;
 	pamu->geometry_set = true;
 	return 0;
@@ -91,21 +108,6 @@ static int count_windows(const struct vfio_pamu *pamu, uint32_t asked, unsigned 
 					 : "windows: none");
 	*count = pow2_ceil(asked + facts->banks);
 	return 0;
-}
-
-/* Nowhere, to begin with: so that none is placed while the shape changes. */
-static void place_banks(struct vfio_pamu *pamu)
-{
-	struct uiommu_doorbell_place place = {UIOMMU_RANGE_NONE, VFIO_PAGE, true};
-	enum uiommu_pamu_msi way = pamu->iommu.vfio->facts->pamu.msi;
-
-	if (pamu->window && (way == UIOMMU_PAMU_IMPLICIT || way == UIOMMU_PAMU_ROUNDED)) {
-		place.range = pamu->aperture;
-		place.step = pamu->window;
-		if (pamu->ours)
-			place.range.first = place.range.last - pamu->ours * pamu->window + 1;
-	}
-	uiommu_ioas_place_doorbells(pamu->iommu.ioas, &place);
 }
 
 /* Give the domain its shape. Banks that the program has mapped go. */
