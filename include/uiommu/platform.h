@@ -87,7 +87,9 @@ struct uiommu_platform_facts {
 	bool unsafe_check;   /**< where it is not isolated, VFIO asks for unsafe interrupts */
 	bool cut_off;	     /**< a violation cuts the device off */
 	bool program_msi; /**< type1 programs give the IOVAs of doorbells themselves, as in 2016 */
-	unsigned vfio_types;			  /**< enum uiommu_vfio_types */
+	bool rawio;	  /**< programs have CAP_SYS_RAWIO, which VFIO's no-IOMMU mode asks for */
+	unsigned vfio_types;   /**< enum uiommu_vfio_types that SET_IOMMU can set */
+	unsigned vfio_modules; /**< those whose modules are loaded besides */
 	const struct uiommu_resv_region *regions; /**< reserved for every device */
 	size_t region_count;
 	const struct uiommu_doorbell *doorbells;
@@ -136,6 +138,11 @@ UIOMMU_API int uiommu_platform_irq_alloc(struct uiommu_platform *platform, struc
 /** Release a block, and the doorbell with the last; returns when its handler is not running any
  *  more. Not from the handler. NULL is fine. */
 UIOMMU_API void uiommu_platform_irq_free(struct uiommu_platform *platform, struct uiommu_irq *irq);
+
+/** The doorbell to which @rid was told to write in the page of @iova, or NULL: what an interrupt
+ * that faulted was meant for. Any thread; lives as long as the platform. */
+UIOMMU_API const struct uiommu_doorbell *
+uiommu_platform_doorbell_at(struct uiommu_platform *platform, uiommu_rid rid, uint64_t iova);
 
 #ifdef __cplusplus
 }

@@ -183,7 +183,8 @@ struct uiommu_area {
  * Map the closed range to memory at @addr onwards. All or nothing. In the order of the checks:
  * -EINVAL RULE_PERMISSION (@prot is not READ, WRITE or both, with or without MMIO), RULE_EMPTY
  * (first > last); -EINVAL RULE_ALIGNMENT; -EOVERFLOW RULE_WRAP (@addr + length wraps or needs more
- * bits than a domain's format has for it); -EEXIST RULE_OVERLAP; -EINVAL RULE_RESERVED or
+ * bits than a domain's format has for it); -EEXIST RULE_OVERLAP, or -EBUSY RULE_BUSY
+ * if what is in the way is being taken away by an open batch; -EINVAL RULE_RESERVED or
  * RULE_APERTURE; then, by each domain's format: -EOPNOTSUPP RULE_UNSUPPORTED (MMIO), -EINVAL
  * RULE_ALIGNMENT (a coarser rule: pamu's and TCE's windows), -ENOMEM. A format may grant reading
  * where only writing was asked for, if its entries can't say otherwise.
@@ -191,28 +192,59 @@ struct uiommu_area {
 UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
 			       int prot, void *tag);
 
-/** Called for each area that an unmap removed, after the flush, in ascending order. The IOAS is
- *  locked meanwhile: it and its domains must not be called. */
+/** Called for each area that an unmap removed, after the flush; for those of one call or operation
+ * in ascending order. The IOAS is locked meanwhile: it and its domains must not be called. */
 typedef void (*uiommu_area_fn)(void *ctx, const struct uiommu_area *area);
 
 /**
  * Remove every area inside the closed range, with one flush for the call. Returns when no device
  * can reach any of it. *@unmapped: bytes removed (0 if nothing was there, which is no error;
  * saturates at UINT64_MAX). @each may be NULL. -EINVAL RULE_EMPTY; -EINVAL RULE_SPLIT: the range
- * cuts a mapping in two, and nothing is changed. Cannot fail for want of memory.
+ * cuts a mapping in two; -EBUSY RULE_BUSY: an open batch is taking some of it away; in all these
+ * cases nothing is changed. Cannot fail for want of memory.
  */
 UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
 				 uint64_t *unmapped, uiommu_area_fn each, void *ctx);
 
 /**
+ * Map @range to the memory that @source (the same IOAS or another) has mapped from @iova on, in as
+ * many areas as it has there. The memory is shared, not the mapping: it stays when the source is
+ * unmapped. All or nothing. What map says of @range and @prot, then -EOVERFLOW RULE_WRAP: the
+ * source range wraps; -ENOENT RULE_NOT_MAPPED: not all of it is mapped; -EBUSY RULE_BUSY: an open
+ * batch is taking some of it away; -EPERM RULE_PERMISSION: write is asked for where the source has
+ * none.
+ */
+UIOMMU_API int uiommu_ioas_copy(struct uiommu_ioas *ioas, struct uiommu_range range,
+				struct uiommu_ioas *source, uint64_t iova, int prot, void *tag);
+
+/**
  * Point the area that is exactly @range to memory at @addr, keeping its permissions. Returns when
  * no device reaches the old memory any more; a DMA in between may fault. -ENOENT RULE_NOT_MAPPED:
- * no such area; -EINVAL RULE_ALIGNMENT; -EOVERFLOW RULE_WRAP; -ENOMEM. All of them leave it as it
- * was.
+ * no such area; -EBUSY RULE_BUSY: an open batch is taking it away; -EINVAL RULE_ALIGNMENT;
+ * -EOVERFLOW RULE_WRAP; -ENOMEM. All of them leave it as it was.
  */
 UIOMMU_API int uiommu_ioas_move(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr);
 
-/** The first area that ends at or above @iova: 0, or -ENOENT. */
+/**
+ * As uiommu_ioas_map(), but take the place of whatever is mapped in the range, as an entry of a
+ * table is overwritten: areas inside it go, those that reach beyond it are cut. One flush. @each
+ * (may be NULL) is called for each area, or piece of one, that is gone, as by uiommu_ioas_unmap().
+ * A DMA in between may fault. What uiommu_ioas_map() says, without RULE_OVERLAP; -EINVAL
+ * RULE_SPLIT: a border of the range lies inside a large page of a table. All or nothing.
+ */
+UIOMMU_API int uiommu_ioas_replace(struct uiommu_ioas *ioas, struct uiommu_range range,
+				   uint64_t addr, int prot, void *tag, uiommu_area_fn each,
+				   void *ctx);
+
+/**
+ * As uiommu_ioas_unmap(), but cut areas that reach beyond the range. -EINVAL RULE_EMPTY;
+ * RULE_SPLIT: a border of the range lies inside a large page of a table; -ENOMEM. All or nothing.
+ */
+UIOMMU_API int uiommu_ioas_clear(struct uiommu_ioas *ioas, struct uiommu_range range,
+				 uint64_t *unmapped, uiommu_area_fn each, void *ctx);
+
+/** The first area that ends at or above @iova: 0, or -ENOENT. What an open batch is taking away
+ * still counts, until its flush. */
 UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct uiommu_area *area);
 
 /**
@@ -263,6 +295,89 @@ struct uiommu_ioas_stats {
 };
 UIOMMU_API void uiommu_ioas_stats(struct uiommu_ioas *ioas, struct uiommu_ioas_stats *stats);
 
+/* ---- batches ----------------------------------------------------------------------------------
+ */
+
+/**
+ * A batch: many operations, each with its own status, and one flush for all of them. It may be cut
+ * after any operation and continued later, by any thread, one at a time; nothing is flushed in
+ * between.
+ *
+ * From an operation that takes a translation away until the batch is finished, devices may see the
+ * old memory or what has been mapped in its place. So until then its owner is not told (release),
+ * and its IOVAs and table pages are nobody else's: other calls get -EBUSY for them. The batch
+ * itself may map them again.
+ *
+ * Between runs no lock is held. An IOAS must not be destroyed while a batch that used it is open.
+ */
+struct uiommu_batch;
+
+enum uiommu_op_kind {
+	UIOMMU_OP_MAP,	 /**< as uiommu_ioas_map() */
+	UIOMMU_OP_UNMAP, /**< as uiommu_ioas_unmap() */
+	UIOMMU_OP_COPY,	 /**< as uiommu_ioas_copy() */
+};
+
+struct uiommu_op {
+	enum uiommu_op_kind kind;
+	int prot; /**< map, copy */
+	struct uiommu_ioas *ioas;
+	struct uiommu_range range;
+	uint64_t addr;		    /**< map: the memory; copy: the first IOVA in @source */
+	struct uiommu_ioas *source; /**< copy */
+	void *tag;		    /**< map, copy: the caller's, for the area */
+	/** Out: 0, or what the function of this kind returns; an unmap may also get -ENOMEM, for a
+	 *  batch has to remember what it takes away: nothing is changed then. -EINVAL
+	 *  RULE_ARGUMENT: no such kind, or an IOAS is missing. What an unmap's 0 says holds once
+	 *  the batch is finished. */
+	int status;
+	uint64_t bytes; /**< out: unmap: bytes removed; 0 is no error */
+};
+
+struct uiommu_batch_options {
+	size_t size; /**< sizeof(struct uiommu_batch_options) */
+	/** Called for each area that a map or copy is about to make, before any device can reach
+	 *  it, so that its memory can be held. What isn't 0 refuses the operation with that
+	 *  status. The IOASes of the operation are locked. May be NULL. */
+	int (*hold)(void *ctx, const struct uiommu_op *op, const struct uiommu_area *area);
+	/** Called for each area that unmaps have removed, and for each that was held and could not
+	 *  be mapped after all, once no device reaches it. May be NULL. */
+	uiommu_area_fn release;
+	void *ctx;
+};
+
+/** When to cut. What is 0 or NULL does not cut. */
+struct uiommu_budget {
+	size_t ops;		 /**< so many operations */
+	uint64_t nanoseconds;	 /**< so much time has passed */
+	bool (*stop)(void *ctx); /**< asked before each operation but the first; true: cut */
+	void *ctx;
+};
+
+/** Open a batch. @options may be NULL. -EINVAL, -E2BIG (bad options), -ENOMEM. */
+UIOMMU_API int uiommu_batch_open(const struct uiommu_batch_options *options,
+				 struct uiommu_batch **out);
+
+/**
+ * Do operations in their order until all are done or the @budget (NULL: none) is used up. Returns
+ * how many were done, at least one if there are any; whatever their statuses are, the others are
+ * done. The array need not outlive the call.
+ */
+UIOMMU_API size_t uiommu_batch_run(struct uiommu_batch *batch, struct uiommu_op *ops, size_t count,
+				   const struct uiommu_budget *budget);
+
+/** Flush once for each domain that something was taken away from and release it; then the batch is
+ *  as new. Never fails. */
+UIOMMU_API void uiommu_batch_finish(struct uiommu_batch *batch);
+
+/** Finish it and free it. NULL is fine. */
+UIOMMU_API void uiommu_batch_close(struct uiommu_batch *batch);
+
+/** Open, run, finish and close in one. 0 if every status is 0, else the first that isn't; -EINVAL,
+ *  -E2BIG: bad options, and nothing was done. */
+UIOMMU_API int uiommu_batch_submit(struct uiommu_op *ops, size_t count,
+				   const struct uiommu_batch_options *options);
+
 /* ---- domain -----------------------------------------------------------------------------------
  */
 
@@ -305,9 +420,9 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
  * Give a domain another shape: aperture, windows, width, page sizes; the format stays. Whoever is
  * attached stays attached. It must be disabled, and nobody may enable it meanwhile. Everything in
  * its IOAS is unmapped, with @each called as by uiommu_ioas_unmap() (may be NULL). -EBUSY: it is
- * enabled, the system has placed doorbells in its space, or that has allowed ranges; -EINVAL, -E2BIG
- * and -ENOSPC: as uiommu_domain_create() says of @options; -ENOMEM. All of them leave everything as
- * it was.
+ * enabled, the system has placed doorbells in its space, or that has allowed ranges; -EINVAL,
+ * -E2BIG and -ENOSPC: as uiommu_domain_create() says of @options; -ENOMEM. All of them leave
+ * everything as it was.
  */
 UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
 				     const struct uiommu_domain_options *options,
@@ -425,6 +540,39 @@ UIOMMU_API void uiommu_port_leave(struct uiommu_port *port);
 UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova, uint64_t len,
 					 int access, struct uiommu_segment *segments,
 					 size_t *count);
+
+/**
+ * A file that a device's data is in. @fd is read and written at given offsets only. The bounce
+ * buffer is for what can't go directly between the file and memory; at least one byte.
+ */
+struct uiommu_file {
+	int fd;
+	int flags; /**< enum uiommu_file_flags */
+	void *bounce;
+	size_t bounce_len;
+	int learned; /**< the port's notes of what the file can't; 0 at first */
+};
+
+enum uiommu_file_flags {
+	UIOMMU_FILE_MEMORY = 1 << 0, /**< it is in memory: reading it never waits for a disk */
+	UIOMMU_FILE_SYNC = 1 << 1,   /**< what is written is on stable storage on return */
+};
+
+/**
+ * DMA between a file and IOVA ranges, without a copy in between where the memory can be lent to
+ * system calls (uiommu_memory_ops.lend): @len bytes from @offset on into the ranges, resp. out of
+ * them. Pieces are at most 64 KiB, each in one access section, within which reads don't wait for a
+ * disk: what is not in the page cache goes through the bounce buffer. Writes to the page cache may
+ * wait for memory. 0; -EFAULT: a fault was recorded; -ENODATA: the file ends before; otherwise what
+ * the file said, e.g. -EIO or -ENOSPC. What came before the error was transferred. The ranges must
+ * have @len bytes. The port's thread, outside of sections; *@file is used by one thread at a time.
+ */
+UIOMMU_API int uiommu_port_from_file(struct uiommu_port *port, const struct uiommu_sg *sg,
+				     size_t count, struct uiommu_file *file, uint64_t offset,
+				     size_t len);
+UIOMMU_API int uiommu_port_to_file(struct uiommu_port *port, const struct uiommu_sg *sg,
+				   size_t count, struct uiommu_file *file, uint64_t offset,
+				   size_t len);
 
 /** The port's own counters (flushes are the unit's and stay 0 here). Any thread. */
 UIOMMU_API void uiommu_port_stats(struct uiommu_port *port, struct uiommu_unit_stats *stats);

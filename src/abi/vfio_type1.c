@@ -42,6 +42,7 @@ static int create(struct uiommu_vfio *vfio, uint64_t type, struct vfio_iommu **o
 		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
 	type1->iommu.ops = &vfio_type1_ops;
 	type1->iommu.vfio = vfio;
+	type1->msi = UIOMMU_RANGE_NONE;
 	type1->v2 = type == VFIO_TYPE1v2_IOMMU;
 	type1->avail = vfio->dma_entry_limit;
 	ret = uiommu_ioas_create(&type1->iommu.ioas);
@@ -62,6 +63,7 @@ static void destroy(struct vfio_iommu *iommu)
 	uint64_t bytes;
 
 	uiommu_ioas_unmap(iommu->ioas, UIOMMU_RANGE_ALL, &bytes, area_removed, type1);
+	uiommu_ioas_unreserve(iommu->ioas, type1);
 	uiommu_domain_destroy(iommu->domain);
 	uiommu_ioas_destroy(iommu->ioas);
 	uiommu_free(type1->invalid, type1->invalid_room * sizeof(*type1->invalid));
@@ -95,7 +97,7 @@ static long extension(const struct uiommu_vfio *vfio, const struct vfio_iommu *i
 	case VFIO_UNMAP_ALL:
 		return 1;
 	case VFIO_UPDATE_VADDR:
-		return iommu != NULL;
+		return iommu && !vfio->facts->program_msi;
 	case VFIO_DMA_CC_IOMMU:
 		return iommu && vfio->facts->coherent;
 	default:
@@ -173,6 +175,9 @@ static int add_caps(const struct vfio_type1 *type1, struct vfio_caps *caps)
 	uint32_t avail = type1->avail;
 	int ret;
 
+	/* The interface of 2016 had no other capability, and used this one's number. */
+	if (type1->iommu.vfio->facts->program_msi)
+		return vfio_type1_msi_caps(type1, caps);
 	ret = vfio_caps_add(caps, VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, &migration,
 			    sizeof(migration));
 	if (!ret)
@@ -321,6 +326,11 @@ static int check_ranges(const struct vfio_type1 *type1, struct uiommu_range iova
 	return found ? 0 : refuse_reserved(type1, iova);
 }
 
+bool vfio_type1_blocked(const struct vfio_type1 *type1, struct uiommu_range range)
+{
+	return check_ranges(type1, range);
+}
+
 static int check_source(const struct vfio_type1 *type1, const struct map_request *req,
 			uint64_t bytes)
 {
@@ -402,6 +412,9 @@ static long map_dma(struct vfio_type1 *type1, uint64_t arg)
 		return ret;
 	if (request.flags & ~known)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "flags: an unknown one");
+	/* That interface's flag has VADDR's number. */
+	if (type1->iommu.vfio->facts->program_msi && (request.flags & VFIO_DMA_MAP_FLAG_VADDR))
+		return vfio_type1_msi_map(type1, &request);
 	ret = check_map_arguments(&request, &req);
 	if (ret)
 		return ret;
@@ -547,6 +560,7 @@ static int unmap(struct vfio_type1 *type1, const struct vfio_iommu_type1_dma_unm
 	bool dirty = request->flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP;
 	struct uiommu_range range;
 	struct uiommu_area area;
+	uint64_t msi = 0;
 	int ret = unmap_range(type1, request, &range);
 
 	*bytes = 0;
@@ -567,7 +581,11 @@ static int unmap(struct vfio_type1 *type1, const struct vfio_iommu_type1_dma_unm
 		return invalidate_vaddr(type1, range, bytes);
 	if (dirty)
 		return unmap_with_bitmap(type1, range, bitmap, bytes);
-	return uiommu_ioas_unmap(type1->iommu.ioas, range, bytes, area_removed, type1);
+	ret = vfio_type1_msi_unmap(type1, range, &msi);
+	if (!ret)
+		ret = uiommu_ioas_unmap(type1->iommu.ioas, range, bytes, area_removed, type1);
+	*bytes += msi;
+	return ret;
 }
 
 /* The arguments that need no look at the address space. */

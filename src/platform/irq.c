@@ -196,6 +196,37 @@ void irq_table_free(struct irq_table *table, struct uiommu_irq *irq)
 	uiommu_free(irq, sizeof(*irq));
 }
 
+void irq_table_set_address(struct irq_table *table, struct uiommu_irq *irq, uint64_t address)
+{
+	pthread_mutex_lock(&table->lock);
+	irq->address = address;
+	pthread_mutex_unlock(&table->lock);
+}
+
+/* A block of the space that belongs to the requester and this page. */
+static bool space_writes(const struct irq_space *space, uiommu_rid rid, uint64_t address)
+{
+	for (uint32_t vector = 0; vector < space->vectors; vector++) {
+		const struct uiommu_irq *irq = vector_get(space, vector);
+
+		if (irq && irq->rid == rid && !((irq->address ^ address) & ~UINT64_C(0xfff)))
+			return true;
+	}
+	return false;
+}
+
+int irq_table_doorbell(struct irq_table *table, uiommu_rid rid, uint64_t address)
+{
+	int found = -1;
+
+	pthread_mutex_lock(&table->lock);
+	for (struct irq_space *space = table->spaces; space && found < 0; space = space->next)
+		if (space_writes(space, rid, address))
+			found = (int)space->doorbell;
+	pthread_mutex_unlock(&table->lock);
+	return found;
+}
+
 int irq_table_deliver(struct irq_table *table, unsigned doorbell, uiommu_rid device,
 		      bool check_requester, uiommu_rid rid, int64_t vector)
 {

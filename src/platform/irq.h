@@ -27,9 +27,10 @@ struct uiommu_irq {
 	uint32_t first, count;
 	unsigned running; /* handlers under way */
 	uiommu_rid rid;
-	/* For who releases it: what the block holds of an address space. */
+	/* Whoever made it: what it holds of an address space, and where its device writes. */
 	struct uiommu_ioas *ioas;
 	uint64_t doorbell;
+	uint64_t address;
 };
 
 void irq_table_init(struct irq_table *table);
@@ -45,6 +46,10 @@ int irq_table_alloc(struct irq_table *table, unsigned doorbell, uiommu_rid devic
 		    const struct uiommu_irq *block, struct uiommu_irq **out);
 /* Release a block; waits for its handler. */
 void irq_table_free(struct irq_table *table, struct uiommu_irq *irq);
+/* Note where the block's device writes. */
+void irq_table_set_address(struct irq_table *table, struct uiommu_irq *irq, uint64_t address);
+/* The number of the doorbell to which this requester was told to write at that page, or -1. */
+int irq_table_doorbell(struct irq_table *table, uiommu_rid rid, uint64_t address);
 /* Deliver: 0, or -EPERM if the vector is free, or another requester's and that is looked at. */
 int irq_table_deliver(struct irq_table *table, unsigned doorbell, uiommu_rid device,
 		      bool check_requester, uiommu_rid rid, int64_t vector);

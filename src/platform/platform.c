@@ -284,6 +284,26 @@ static void set_facts(struct uiommu_platform *platform, const struct platform_ki
 		platform_set_doorbells(platform, kind->facts.doorbells, kind->facts.doorbell_count);
 }
 
+/* As the kernel reports them: regions of one type that overlap or adjoin are one. */
+static void merge_regions(struct uiommu_platform *platform)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < platform->facts.region_count; i++) {
+		struct uiommu_resv_region *region = &platform->regions[i], *last;
+
+		last = n ? &platform->regions[n - 1] : NULL;
+		if (last && last->type == region->type &&
+		    region->range.first <= add_sat(last->range.last, 1)) {
+			if (region->range.last > last->range.last)
+				last->range.last = region->range.last;
+		} else {
+			platform->regions[n++] = *region;
+		}
+	}
+	platform->facts.region_count = n;
+}
+
 static void set_windows(struct uiommu_platform *platform)
 {
 	for (size_t i = 0; i < platform->facts.doorbell_count; i++) {
@@ -340,6 +360,7 @@ UIOMMU_API int uiommu_platform_create(const char *spec, struct uiommu_platform *
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	}
 	irq_table_init(&platform->irqs);
+	merge_regions(platform);
 	set_windows(platform);
 	*out = platform;
 	return 0;
@@ -412,6 +433,7 @@ UIOMMU_API int uiommu_platform_irq_alloc(struct uiommu_platform *platform, struc
 		irq_table_free(&platform->irqs, irq);
 		return ret;
 	}
+	irq_table_set_address(&platform->irqs, irq, address);
 	for (unsigned i = 0; i < count; i++)
 		messages[i].address =
 			address + platform->controller->compose(irq->first, i, consecutive,
@@ -432,4 +454,12 @@ UIOMMU_API void uiommu_platform_irq_free(struct uiommu_platform *platform, struc
 	irq_table_free(&platform->irqs, irq);
 	if (ioas && doorbell)
 		uiommu_ioas_unmap_doorbell(ioas, doorbell);
+}
+
+UIOMMU_API const struct uiommu_doorbell *
+uiommu_platform_doorbell_at(struct uiommu_platform *platform, uiommu_rid rid, uint64_t iova)
+{
+	int number = irq_table_doorbell(&platform->irqs, rid, iova);
+
+	return number < 0 ? NULL : &platform->doorbells[number];
 }

@@ -14,8 +14,7 @@
 #include "run/tree.h"
 #include "run/tree_private.h"
 
-#define IOMMU_DEVICE "/sys/devices/virtual/iommu/dmar0"
-#define DRIVERS	     "/sys/bus/pci/drivers"
+#define DRIVERS "/sys/bus/pci/drivers"
 /* Where firmware places small BARs, and wide ones. */
 #define FIRST_BAR      UINT64_C(0xc0000000)
 #define FIRST_WIDE_BAR UINT64_C(0x4000000000)
@@ -32,9 +31,21 @@ struct builder {
 	struct run_tree *tree;
 	const struct run_config *config;
 	const struct uiommu_platform_facts *facts;
+	char iommu[RUN_PATH / 2];     /* directory of the IOMMU's device; empty: there is none */
 	uint64_t next_bar, next_wide; /* where the next BAR is placed */
 	unsigned next_irq;
 };
+
+static bool has_iommu(const struct builder *b)
+{
+	return b->facts->vfio_types != UIOMMU_VFIO_NOIOMMU;
+}
+
+/* Without an IOMMU only VFIO makes groups, for what it holds. */
+static bool has_group(const struct builder *b, const struct uiommu_function_info *info)
+{
+	return has_iommu(b) || !strcmp(info->driver, "vfio-pci");
+}
 
 static void device_path(const struct uiommu_function_info *info, char *buf)
 {
@@ -173,21 +184,24 @@ static void function_links(struct builder *b, const struct uiommu_function_info 
 	snprintf(from, sizeof(from), "%s/driver", dir);
 	snprintf(to, sizeof(to), DRIVERS "/%.64s", info->driver);
 	tree_link(b->tree, from, to);
-	snprintf(from, sizeof(from), "%s/iommu_group", dir);
-	snprintf(to, sizeof(to), "/sys/kernel/iommu_groups/%u", info->group);
-	tree_link(b->tree, from, to);
 	snprintf(from, sizeof(from), "%s/subsystem", dir);
 	tree_link(b->tree, from, "/sys/bus/pci");
-	snprintf(from, sizeof(from), "%s/iommu", dir);
-	tree_link(b->tree, from, IOMMU_DEVICE);
 	snprintf(from, sizeof(from), "/sys/bus/pci/devices/%s", info->name);
 	tree_link(b->tree, from, dir);
 	snprintf(from, sizeof(from), DRIVERS "/%.64s/%s", info->driver, info->name);
 	tree_link(b->tree, from, dir);
-	snprintf(from, sizeof(from), "/sys/kernel/iommu_groups/%u/devices/%s", info->group,
-		 info->name);
-	tree_link(b->tree, from, dir);
-	snprintf(from, sizeof(from), IOMMU_DEVICE "/devices/%s", info->name);
+	if (has_group(b, info)) {
+		snprintf(to, sizeof(to), "/sys/kernel/iommu_groups/%u", info->group);
+		snprintf(from, sizeof(from), "%s/iommu_group", dir);
+		tree_link(b->tree, from, to);
+		snprintf(from, sizeof(from), "%s/devices/%s", to, info->name);
+		tree_link(b->tree, from, dir);
+	}
+	if (!b->iommu[0])
+		return;
+	snprintf(from, sizeof(from), "%s/iommu", dir);
+	tree_link(b->tree, from, b->iommu);
+	snprintf(from, sizeof(from), "%s/devices/%s", b->iommu, info->name);
 	tree_link(b->tree, from, dir);
 }
 
@@ -234,24 +248,26 @@ static void add_group(struct builder *b, unsigned number)
 		return;
 	tree_directory(b->tree, dir);
 	reserved_regions(b, dir);
-	tree_file(b->tree, dir, "type", 0644, "DMA\n");
+	tree_file(b->tree, dir, "type", 0644, has_iommu(b) ? "DMA\n" : "unknown\n");
+	if (!has_iommu(b))
+		tree_file(b->tree, dir, "name", 0444, "vfio-noiommu\n");
 }
 
 /* A group has a node under /dev/vfio once one of its functions is vfio-pci's. */
 static void add_node(struct builder *b, unsigned number)
 {
-	char name[16], path[RUN_PATH], class[RUN_PATH];
+	char name[32], path[RUN_PATH], class[RUN_PATH];
 
-	snprintf(name, sizeof(name), "%u", number);
-	snprintf(path, sizeof(path), "/dev/vfio/%u", number);
+	snprintf(name, sizeof(name), "%s%u", has_iommu(b) ? "" : "noiommu-", number);
+	snprintf(path, sizeof(path), "/dev/vfio/%s", name);
 	if (run_tree_find(b->tree, path))
 		return;
 	tree_file(b->tree, "/dev/vfio", name, 0666, "%s", "");
-	snprintf(path, sizeof(path), "/sys/devices/virtual/vfio/%u", number);
+	snprintf(path, sizeof(path), "/sys/devices/virtual/vfio/%s", name);
 	tree_file(b->tree, path, "dev", 0444, "243:%u\n", number);
-	tree_file(b->tree, path, "uevent", 0644, "MAJOR=243\nMINOR=%u\nDEVNAME=vfio/%u\n", number,
-		  number);
-	snprintf(class, sizeof(class), "/sys/class/vfio/%u", number);
+	tree_file(b->tree, path, "uevent", 0644, "MAJOR=243\nMINOR=%u\nDEVNAME=vfio/%s\n", number,
+		  name);
+	snprintf(class, sizeof(class), "/sys/class/vfio/%s", name);
 	tree_link(b->tree, class, path);
 	strcat(path, "/subsystem");
 	tree_link(b->tree, path, "/sys/class/vfio");
@@ -297,7 +313,8 @@ static void add_modules(struct builder *b)
 {
 	char type1[128];
 
-	add_module(b, "vfio", "enable_unsafe_noiommu_mode=N");
+	add_module(b, "vfio",
+		   has_iommu(b) ? "enable_unsafe_noiommu_mode=N" : "enable_unsafe_noiommu_mode=Y");
 	add_module(b, "vfio_pci", "disable_denylist=N enable_sriov=N");
 	add_module(b, "vfio_pci_core", "disable_idle_d3=N disable_vga=N nointxmask=N");
 	snprintf(type1, sizeof(type1),
@@ -319,16 +336,11 @@ static uint64_t vtd_capability(unsigned width)
 	       widths << 8;
 }
 
-static void add_iommu(struct builder *b)
+static void add_vtd(struct builder *b)
 {
-	const char *dir = IOMMU_DEVICE "/intel-iommu";
+	char dir[RUN_PATH];
 
-	tree_directory(b->tree, IOMMU_DEVICE "/devices");
-	tree_file(b->tree, IOMMU_DEVICE, "uevent", 0644, "%s", "");
-	tree_link(b->tree, "/sys/class/iommu/dmar0", IOMMU_DEVICE);
-	tree_link(b->tree, IOMMU_DEVICE "/subsystem", "/sys/class/iommu");
-	if (strcmp(b->facts->name, "x86-vtd"))
-		return;
+	snprintf(dir, sizeof(dir), "%s/intel-iommu", b->iommu);
 	tree_file(b->tree, dir, "address", 0444, "fed90000\n");
 	tree_file(b->tree, dir, "cap", 0444, "%llx\n",
 		  (unsigned long long)vtd_capability(b->facts->width));
@@ -336,6 +348,39 @@ static void add_iommu(struct builder *b)
 	tree_file(b->tree, dir, "version", 0444, "1:0\n");
 	tree_file(b->tree, dir, "domains_supported", 0444, "65536\n");
 	tree_file(b->tree, dir, "domains_used", 0444, "1\n");
+}
+
+/* The device of the machine's IOMMU, by the format it translates with. PAMU's driver and POWER's
+ * had none in the kernels that uiommu follows. */
+static void add_iommu(struct builder *b)
+{
+	static const struct {
+		const char *format, *name;
+	} devices[] = {
+		{"vtd-ss", "dmar0"},
+		{"amd-v1", "ivhd0"},
+		{"arm-s1", "smmu3.0x0000000009050000"},
+		{"arm-s2", "smmu3.0x0000000009050000"},
+		{"riscv", "riscv-iommu@3010000.iommu"},
+	};
+	const char *name = NULL;
+	char path[RUN_PATH];
+
+	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++)
+		if (b->facts->format && !strcmp(b->facts->format, devices[i].format))
+			name = devices[i].name;
+	if (!name)
+		return;
+	snprintf(b->iommu, sizeof(b->iommu), "/sys/devices/virtual/iommu/%s", name);
+	snprintf(path, sizeof(path), "%s/devices", b->iommu);
+	tree_directory(b->tree, path);
+	tree_file(b->tree, b->iommu, "uevent", 0644, "%s", "");
+	snprintf(path, sizeof(path), "/sys/class/iommu/%s", name);
+	tree_link(b->tree, path, b->iommu);
+	snprintf(path, sizeof(path), "%s/subsystem", b->iommu);
+	tree_link(b->tree, path, "/sys/class/iommu");
+	if (!strcmp(b->facts->format, "vtd-ss"))
+		add_vtd(b);
 }
 
 static void add_fixed(struct builder *b)
@@ -376,7 +421,8 @@ int run_tree_build(struct uiommu_machine *machine, const struct run_config *conf
 	for (size_t i = 0; (fn = uiommu_machine_function(machine, i)); i++) {
 		const struct uiommu_function_info *info = uiommu_function_info(fn);
 
-		add_group(&b, info->group);
+		if (has_group(&b, info))
+			add_group(&b, info->group);
 		add_driver(&b, info->driver);
 		if (!strcmp(info->driver, "vfio-pci"))
 			add_node(&b, info->group);

@@ -3,10 +3,11 @@
  * A domain: owns one I/O page table and the invalidations that go with it, and keeps it equal to
  * its IOAS from creation to destruction.
  *
- * Flushing, in this order: the entries are cleared (before the call); the range is put into the
- * ring; a barrier; wait for every port that may have read an entry before it was cleared; only then
- * do table pages become free again. A port that enters a section later sees both the cleared entry
- * and the ring's new head, so it drops what its IOTLB held.
+ * What was taken away and not flushed yet is pending, whoever took it away: a flush serves them
+ * all. Flushing, in this order: the entries are cleared (before the call); the range is put into
+ * the ring; a barrier; wait for every port that may have read an entry before it was cleared; only
+ * then do table pages become free again. A port that enters a section later sees both the cleared
+ * entry and the ring's new head, so it drops what its IOTLB held.
  *
  * Locks: ioas->lock guards the table, unit->lock the attachments.
  */
@@ -31,9 +32,10 @@ static void ring_put(struct uiommu_domain *domain, struct uiommu_range range)
 	atomic_store_explicit(&domain->inval_head, seq + 1, memory_order_release);
 }
 
-void domain_flush(struct uiommu_domain *domain, struct gather *gather)
+void domain_flush(struct uiommu_domain *domain)
 {
 	struct uiommu_unit *unit = domain->unit;
+	struct gather *gather = &domain->pending;
 
 	if (gather_empty(gather))
 		return;
@@ -69,20 +71,21 @@ static int fill(struct uiommu_domain *domain)
 
 	for (struct imap_entry *e = imap_find(&domain->ioas->areas, 0, &pos); e;
 	     e = imap_next(&pos)) {
-		struct gather gather = GATHER_INIT;
 		uint64_t max = domain->table.ops->max_addr;
 		struct table_why why;
 		int ret;
 
+		if (e->info & AREA_LEAVING)
+			continue;
 		if ((e->range.first | e->value | (e->range.last + 1)) & mask)
 			return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EADDRINUSE, domain->name,
 					     e->range, (struct uiommu_range){0, mask});
 		if (e->value > max || e->range.last - e->range.first > max - e->value)
 			return uiommu_refuse(UIOMMU_RULE_WRAP, -EADDRINUSE, domain->name, e->range,
 					     (struct uiommu_range){e->value, max});
-		if (table_check(&domain->table, e->range, e->value, e->info, &why))
+		if (table_check(&domain->table, e->range, e->value, (int)e->info, &why))
 			return uiommu_refuse(why.rule, -EADDRINUSE, why.what, e->range, why.range);
-		ret = table_map(&domain->table, e->range, e->value, e->info, &gather);
+		ret = table_map(&domain->table, e->range, e->value, (int)e->info, &domain->pending);
 		if (ret)
 			return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, domain->name, e->range,
 					     UIOMMU_RANGE_NONE);
@@ -235,6 +238,7 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 				     UIOMMU_RANGE_NONE);
 	domain->unit = unit;
 	domain->ioas = ioas;
+	domain->pending = GATHER_INIT;
 	snprintf(domain->name, sizeof(domain->name), "%s", known.name ? known.name : known.format);
 	ret = make_table(unit, &known, &domain->table, &domain->uid);
 	if (ret)
@@ -256,13 +260,11 @@ free_domain:
 
 /* Nothing can fail any more: there is room for its two gaps. The old table comes back in *@table.
  * ioas->lock held. */
-static void take_shape(struct uiommu_domain *domain, struct table *table, uint64_t uid,
-		       uiommu_area_fn each, void *ctx)
+static void take_shape(struct uiommu_domain *domain, struct table *table, uint64_t uid)
 {
 	struct uiommu_ioas *ioas = domain->ioas;
 	struct table old = domain->table;
 
-	ioas_unmap_all(ioas, each, ctx);
 	domain->table = *table;
 	domain->uid = uid; /* so that ports forget what they hold of the old one */
 	*table = old;
@@ -274,7 +276,9 @@ static int reshape_locked(struct uiommu_domain *domain, struct table *table, uin
 			  uiommu_area_fn each, void *ctx)
 {
 	struct uiommu_ioas *ioas = domain->ioas;
+	uint64_t bytes;
 	bool disabled;
+	int ret;
 
 	pthread_mutex_lock(&domain->unit->lock);
 	disabled = domain->disabled;
@@ -285,8 +289,10 @@ static int reshape_locked(struct uiommu_domain *domain, struct table *table, uin
 	if (ioas_reserve_room(ioas, 2))
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, domain->name,
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
-	take_shape(domain, table, uid, each, ctx);
-	return 0;
+	ret = ioas_unmap(ioas, UIOMMU_RANGE_ALL, &bytes, each, ctx);
+	if (!ret)
+		take_shape(domain, table, uid);
+	return ret;
 }
 
 UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
@@ -355,10 +361,8 @@ static int refuse_windows(struct uiommu_domain *domain)
 
 static void drop_window(struct uiommu_domain *domain, uint64_t first)
 {
-	struct gather gather = GATHER_INIT;
-
-	domain->table.ops->window_remove(&domain->table, first, &gather);
-	domain_flush(domain, &gather);
+	domain->table.ops->window_remove(&domain->table, first, &domain->pending);
+	domain_flush(domain);
 }
 
 UIOMMU_API int uiommu_domain_window_create(struct uiommu_domain *domain,

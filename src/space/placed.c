@@ -35,6 +35,28 @@ struct placed {
 	char name[UIOMMU_OWNER_MAX];
 };
 
+/* Take a range out of the domains before stop (NULL: all); no device reaches it any more. */
+static void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
+			  const struct uiommu_domain *stop)
+{
+	for (struct uiommu_domain *d = ioas->domains; d != stop; d = d->next)
+		table_unmap(&d->table, range, &d->pending);
+	ioas_flush(ioas);
+}
+
+/* Enter a range into every domain, or none. */
+static int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
+{
+	int ret = ioas_check_domains(ioas, range, addr, prot);
+
+	for (struct uiommu_domain *d = ioas->domains; d && !ret; d = d->next) {
+		ret = table_map(&d->table, range, addr, prot, &d->pending);
+		if (ret)
+			domains_unmap(ioas, range, d);
+	}
+	return ret;
+}
+
 static int refuse(int error, const char *name, struct uiommu_range blocking)
 {
 	return uiommu_refuse(error == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_DOORBELL, error,
@@ -55,10 +77,11 @@ static bool find_area(struct uiommu_ioas *ioas, uint64_t addr, uint64_t *iova)
 {
 	struct imap_pos pos;
 
-	if (!ioas->mmio_areas)
+	if (!ioas->mmio)
 		return false;
 	for (struct imap_entry *e = imap_find(&ioas->areas, 0, &pos); e; e = imap_next(&pos))
-		if ((e->info & UIOMMU_MMIO) && (e->info & UIOMMU_WRITE) && e->value <= addr &&
+		if ((e->info & UIOMMU_MMIO) && (e->info & UIOMMU_WRITE) &&
+		    !(e->info & AREA_LEAVING) && e->value <= addr &&
 		    addr - e->value <= e->range.last - e->range.first) {
 			*iova = e->range.first + (addr - e->value);
 			return true;
@@ -134,9 +157,6 @@ static int enter(struct uiommu_ioas *ioas, struct placed *it, struct uiommu_rang
 	int ret;
 
 	it->range = page;
-	ret = domains_check(ioas, page, it->addr, it->prot);
-	if (ret)
-		return ret;
 	if (it->own) {
 		ret = ioas_reserve(ioas, slot, UIOMMU_RESV_MSI, it, it->name);
 		if (ret)
@@ -147,7 +167,7 @@ static int enter(struct uiommu_ioas *ioas, struct placed *it, struct uiommu_rang
 		return 0;
 	if (it->own)
 		ioas_unreserve(ioas, it);
-	return refuse(ret, it->name, UIOMMU_RANGE_NONE);
+	return ret == -ENOMEM ? refuse(ret, it->name, UIOMMU_RANGE_NONE) : ret;
 }
 
 static int place_new(struct uiommu_ioas *ioas, uint64_t addr, const char *name, uint64_t *iova)
@@ -302,15 +322,10 @@ int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *reg
 			      .prot = region->prot,
 			      .users = 1};
 	snprintf(it->name, sizeof(it->name), "%s", name ? name : "");
-	ret = domains_check(ioas, it->range, it->addr, it->prot);
-	if (ret) {
-		uiommu_free(it, sizeof(*it));
-		return ret;
-	}
 	ret = domains_map(ioas, it->range, it->addr, it->prot);
 	if (ret) {
 		uiommu_free(it, sizeof(*it));
-		return refuse(ret, name, region->range);
+		return ret == -ENOMEM ? refuse(ret, name, region->range) : ret;
 	}
 	insert(ioas, it);
 	return 0;
@@ -332,13 +347,12 @@ void placed_direct_drop(struct uiommu_ioas *ioas, struct uiommu_range range)
 int placed_fill(struct uiommu_domain *domain)
 {
 	for (struct placed *d = domain->ioas->placed; d; d = d->next) {
-		struct gather gather = GATHER_INIT;
 		struct table_why why;
 		int ret = table_check(&domain->table, d->range, d->addr, d->prot, &why);
 
 		if (ret)
-			return uiommu_refuse(why.rule, ret, why.what, d->range, why.range);
-		ret = table_map(&domain->table, d->range, d->addr, d->prot, &gather);
+			return uiommu_refuse(why.rule, ret, d->name, d->range, why.range);
+		ret = table_map(&domain->table, d->range, d->addr, d->prot, &domain->pending);
 		if (ret)
 			return refuse(ret, d->name, UIOMMU_RANGE_NONE);
 	}

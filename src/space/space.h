@@ -27,11 +27,20 @@ struct reservation {
 	char name[UIOMMU_OWNER_MAX];
 };
 
+/* An area's info is its permissions and, from its unmapping to the flush, that it is leaving and
+ * which batch takes it away. A silent one only keeps IOVAs from being used: nobody is told of it.
+ */
+#define AREA_PROT	 UINT64_C(7)
+#define AREA_LEAVING	 UINT64_C(8)
+#define AREA_SILENT	 UINT64_C(16)
+#define AREA_BATCH_SHIFT 5
+
 struct placed;
 
 struct uiommu_ioas {
 	pthread_mutex_t lock; /* guards all below, and the tables of the domains */
-	struct imap areas;    /* value: address, tag: the caller's, info: prot */
+	struct imap areas;    /* value: address, tag: the caller's, info: AREA_… */
+	uint64_t epoch;	      /* counts the flushes of all domains */
 
 	struct reservation *reserved; /* sorted by first address; may overlap */
 	size_t reserved_count, reserved_room;
@@ -47,7 +56,7 @@ struct uiommu_ioas {
 
 	struct placed *placed; /* ascending by IOVA; placed.c */
 	struct uiommu_doorbell_place place;
-	uint64_t mmio_areas; /* areas with UIOMMU_MMIO */
+	bool mmio; /* there was an area with UIOMMU_MMIO */
 };
 
 /* As the public calls, with ioas->lock held. */
@@ -57,8 +66,9 @@ void ioas_unreserve(struct uiommu_ioas *ioas, const void *owner);
 
 /* Make sure that so many more reservations need no memory. */
 int ioas_reserve_room(struct uiommu_ioas *ioas, size_t more);
-/* Remove all areas. Cannot fail. */
-void ioas_unmap_all(struct uiommu_ioas *ioas, uiommu_area_fn each, void *ctx);
+/* Unmap what lies in the range, at once and with the lock held; as uiommu_ioas_unmap(). */
+int ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *unmapped,
+	       uiommu_area_fn each, void *ctx);
 
 /* Reserve a device's region, and identity map it if it is a direct one. Takes ioas->lock; what a
  * failure leaves behind goes with uiommu_ioas_unreserve(). */
@@ -77,10 +87,29 @@ int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *reg
 void placed_direct_drop(struct uiommu_ioas *ioas, struct uiommu_range range);
 void placed_destroy(struct uiommu_ioas *ioas);
 
+void area_of(const struct imap_entry *entry, struct uiommu_area *area);
+
+/* What can be said of a mapping before looking at what else is mapped. ioas->lock held, as for all
+ * here. */
+int ioas_check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
+
+/* Does the range hit a reserved one? Then it is refused with error in its owner's words. */
+int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range range);
+
+/* Count a call that mapped, the largest of whose areas has so many bytes. */
+void ioas_count_map(struct uiommu_ioas *ioas, uint64_t largest, int prot);
+
+/* Refuse a range for the area that is in its way: -EEXIST, or -EBUSY if the area is leaving. */
+int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area);
+
 /* Replace what @owner reserved by a list of ranges, or change nothing: errors as of
  * uiommu_ioas_reserve(). ioas->lock held. */
 int ioas_reserve_list(struct uiommu_ioas *ioas, const struct uiommu_range *ranges, size_t count,
 		      enum uiommu_resv_type type, const void *owner, const char *name);
+
+/* What each domain's format has to say. ioas->lock held. */
+int ioas_check_domains(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
+		       int prot);
 
 /* ---- domain ---- */
 
@@ -95,10 +124,11 @@ struct uiommu_domain {
 	struct uiommu_domain *next; /* in ioas->domains; ioas->lock */
 	struct uiommu_ioas *ioas;
 	struct uiommu_unit *unit;
-	struct table table; /* written under ioas->lock, walked without */
-	uint64_t uid;	    /* never used twice, so that ports can tell domains apart */
-	unsigned attached;  /* requester IDs; unit->lock */
-	bool disabled;	    /* unit->lock */
+	struct table table;    /* written under ioas->lock, walked without */
+	struct gather pending; /* taken away, but not flushed yet; ioas->lock */
+	uint64_t uid;	       /* never used twice, so that ports can tell domains apart */
+	unsigned attached;     /* requester IDs; unit->lock */
+	bool disabled;	       /* unit->lock */
 	char name[UIOMMU_OWNER_MAX];
 
 	_Atomic uint64_t inval_claim; /* sequence numbers that may be in the making */
@@ -106,17 +136,17 @@ struct uiommu_domain {
 	struct inval_slot inval[INVAL_RING];
 };
 
-/* Flush what was taken out of every domain of the IOAS for this range. ioas->lock held. */
-void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
-		   const struct uiommu_domain *stop);
-/* What each domain's format has to say of such a mapping: 0, or a refusal. ioas->lock held. */
-int domains_check(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
-/* Enter a range into every domain, or none. ioas->lock held. -ENOMEM and what formats say. */
-int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
-
-/* Make every translation in the gather forgotten, wait for the ports, let go of the tables.
+/* Make every translation that is pending forgotten, wait for the ports, let go of the tables.
  * ioas->lock held. Cannot fail. */
-void domain_flush(struct uiommu_domain *domain, struct gather *gather);
+void domain_flush(struct uiommu_domain *domain);
+
+/* The same for all domains of an IOAS. */
+static inline void ioas_flush(struct uiommu_ioas *ioas)
+{
+	for (struct uiommu_domain *d = ioas->domains; d; d = d->next)
+		domain_flush(d);
+	ioas->epoch++;
+}
 
 /* ---- unit ---- */
 
@@ -218,6 +248,19 @@ void port_barrier_init(void);
 
 /* The writer's half of the barrier pairing with uiommu_port_enter(). */
 void port_barrier(void);
+
+/* Longest access within one section: unmap may have to wait for it. */
+#define SECTION_BYTES 65536
+
+/* What stands at iova for an access that wants memory: a doorbell is none, whatever is mapped
+ * there, and past the end of the space is nothing. Inside a section; *piece is how much follows. */
+enum uiommu_fault_reason port_translate_piece(struct uiommu_port *port, uint64_t iova, int access,
+					      uint64_t *addr, uint64_t *piece);
+/* Record a fault: -EFAULT. */
+int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_fault_reason reason,
+	       uint64_t data);
+/* Copy between IOVAs and a buffer: 0, or -EFAULT with a fault recorded. Outside of sections. */
+int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_t len, int access);
 
 /* Add a port's counters to *sum. */
 void port_counters_add(struct uiommu_port *port, struct uiommu_unit_stats *sum);
