@@ -319,7 +319,9 @@ static void cut(struct change *change, uintptr_t first, uintptr_t last)
 
 static int reachable(const struct run_bar *bar)
 {
-	return bar->doorbell || bar->trap_reads || !(bar->prot & (PROT_READ | PROT_WRITE)) ? PROT_NONE : PROT_READ;
+	return bar->doorbell || bar->trap_reads || !(bar->prot & (PROT_READ | PROT_WRITE))
+		       ? PROT_NONE
+		       : PROT_READ;
 }
 
 /* Enter the new mapping at @at, whose table space is reserved. @bar: NULL for ordinary memory. */

@@ -329,15 +329,16 @@ static void check_page(void)
 	/* What is mapped stays so without the page. */
 	CHECK_EQ(munmap(moved, PAGE), 0);
 	CHECK(interrupts(bar, event, true));
-	/* Memory beneath a mapping, replaced by a bank's page: no device reaches a bank like that. */
+	/* Memory beneath a mapping, replaced by a bank's page: no device reaches a bank like that.
+	 */
 	CHECK_EQ(client_map(c.container, 0, memory, 4 * WINDOW, RW), 0);
 	page = map_page(&c, 1);
 	CHECK(mremap(page, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, memory) == memory);
 	memory[3 * WINDOW] = 0;
 	CHECK(!dma(&c, bar, 0, &fresh));
 	CHECK_EQ(client_map(c.container, 6 * WINDOW, memory, WINDOW, RW), -EINVAL);
-	CHECK(mmap(memory, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-		   0) == memory);
+	CHECK(mmap(memory, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		   -1, 0) == memory);
 	CHECK_EQ(client_map(c.container, 6 * WINDOW, memory, WINDOW, RW), 0);
 	/* A child has a machine of its own, and the page. */
 	page = map_page(&c, 2);
