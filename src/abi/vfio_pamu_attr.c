@@ -123,9 +123,13 @@ static int shape(struct vfio_pamu *pamu, unsigned count)
 		ret = vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY,
 				  "an interrupt uses an MSI bank in this aperture (SET_IRQS "
 				  "turns it off)");
+	else if (pamu->window && count == pamu->count)
+		ret = 0; /* as it is: another table need not be had */
 	else
 		ret = uiommu_domain_reshape(pamu->iommu.domain, &options, vfio_pamu_area_removed,
 					    pamu);
+	if (!ret)
+		vfio_pamu_unmap_all(pamu);
 	/* The driver's word for a table that is used up. */
 	return ret == -ENOSPC ? -EINVAL : ret;
 }
