@@ -196,7 +196,7 @@ static void test_arm_stage1(void **state)
 	table_destroy(&t);
 }
 
-/* DDI 0487, D8.4.6: with DBM a writable entry that is clean is read-only. */
+/* DDI 0487, D8.4: with DBM a writable entry that is clean is read-only. */
 static void test_arm_dirty(void **state)
 {
 	const struct table_config s1 = {.format = "arm-s1", .width = 39, .dirty = true};
@@ -228,7 +228,7 @@ static void test_arm_dirty(void **state)
 	table_destroy(&t);
 }
 
-/* DDI 0487, D8.3: MemAttr 5:2, S2AP 7:6. D8.2.2: start tables side by side. */
+/* DDI 0487, D8.3: MemAttr 5:2, S2AP 7:6. D8.2: start tables side by side. */
 static void test_arm_stage2(void **state)
 {
 	const uint64_t addr = BITS(47, 12);
@@ -671,6 +671,12 @@ static void test_bad_shapes(void **state)
 								       .width = 48,
 								       .aperture = apertures[i]}),
 				 -EINVAL);
+	for (size_t i = 0; i < 2; i++)
+		assert_int_equal(
+			table_init(&t, &(struct table_config){.format = i ? "spapr-tce" : "amd-v1",
+							      .width = 64,
+							      .windows = 1}),
+			-EINVAL);
 	/* Windows that don't come and go need the unit's shared entries. */
 	assert_int_equal(make(&t, "pamu", 36), -EINVAL);
 }
