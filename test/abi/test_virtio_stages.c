@@ -156,12 +156,12 @@ static void test_add_fails(void **state)
 	uiommu_set_allocator(failing_alloc, failing_release);
 	assert_int_equal(uiommu_machine_create(&mo, &machine, why, sizeof(why)), 0);
 	for (unsigned i = 0; i < 3; i++) {
+		static const char *const specs[] = {"edu", "virtio-iommu", "ioat"};
 		int ret;
 
 		for (n = 0;; n++) {
 			fail_countdown = n;
-			ret = uiommu_machine_add(machine, i == 1 ? "edu" : "virtio-iommu", why,
-						 sizeof(why));
+			ret = uiommu_machine_add(machine, specs[i], why, sizeof(why));
 			fail_countdown = -1;
 			if (!ret)
 				break;
@@ -171,6 +171,9 @@ static void test_add_fails(void **state)
 		}
 		assert_true(n > 3);
 	}
+	/* A second one would take the endpoints of the first away. */
+	assert_int_equal(uiommu_machine_add(machine, "virtio-iommu", why, sizeof(why)), -EEXIST);
+	assert_non_null(strstr(why, "has one"));
 	assert_int_not_equal(
 		uiommu_machine_add(machine, "virtio-iommu,bypass=maybe", why, sizeof(why)), 0);
 	assert_non_null(strstr(why, "on or off"));
