@@ -63,6 +63,7 @@ struct nvme_ns {
 	char *path; /* NULL: in memory */
 	uint64_t size;
 	bool sized; /* by an option */
+	bool made;  /* the file wasn't there before */
 	bool read_only;
 	unsigned block_log; /* 9 or 12 */
 	bool changed;	    /* its data structure, since the log page was read */

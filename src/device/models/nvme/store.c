@@ -219,11 +219,11 @@ static int open_writable(struct nvme_ns *ns)
 	if (fd < 0)
 		/* Someone else was faster. */
 		return errno == EEXIST ? open(ns->path, O_RDWR | O_CLOEXEC) : -1;
+	ns->made = true;
 	if (ftruncate(fd, (off_t)ns->size)) {
 		int error = errno;
 
 		close(fd);
-		unlink(ns->path);
 		errno = error;
 		return -1;
 	}
@@ -296,8 +296,13 @@ int nvme_store_open(struct nvme *n)
 	current(n);
 	for (i = 0; i < n->ns_count && !error; i++)
 		error = open_ns(n, &n->ns[i]);
-	if (error)
-		nvme_store_close(n);
+	if (!error)
+		return 0;
+	/* Nothing is left of what was begun. */
+	for (i = 0; i < n->ns_count; i++)
+		if (n->ns[i].made)
+			unlink(n->ns[i].path);
+	nvme_store_close(n);
 	return error;
 }
 
