@@ -232,6 +232,8 @@ static bool read_shadow(struct nvme *n, unsigned index, uint32_t *value)
 		nvme_fatal(n);
 		return false;
 	}
+	/* What the host wrote before is there now. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	*value = le32toh(*value);
 	return true;
 }
