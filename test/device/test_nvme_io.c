@@ -763,6 +763,21 @@ static void test_shadow(void **state)
 	assert_int_equal(nv_take(&nv, 0, true), 0);
 	assert_int_equal(nv.cid, tail);
 	assert_int_equal(nv.result, 0x010100);
+	/* The admin queue by itself, as a host that has no copy of its doorbells, and then as one
+	 * that has. */
+	assert_int_equal(nv_admin(&nv, GET_LOG, 0, IOVA(DATA), 1 | 15 << 16, 0), 0);
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(event_of(0), nv.pair[0].tail);
+		assert_int_equal(event_of(1), nv.pair[0].head);
+		nv_put(&nv, 0, command(KEEP_ALIVE, 0, 0));
+		shadow_set(0, nv.pair[0].tail);
+		reg_set(&nv.r, TAIL(0), 4, 0);
+		uiommu_function_drain(nv.r.fn);
+		assert_int_equal(nv_take(&nv, 0, false), 0);
+		shadow_set(1, nv.pair[0].head);
+		reg_set(&nv.r, HEAD(0), 4, 1);
+		uiommu_function_drain(nv.r.fn);
+	}
 	/* Buffers that have gone are fatal. */
 	nv.r.gone = (struct uiommu_range){(uintptr_t)at(&nv, SHADOW),
 					  (uintptr_t)at(&nv, SHADOW) + 4095};

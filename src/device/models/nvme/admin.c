@@ -160,6 +160,9 @@ static uint16_t doorbell_buffers(struct nvme *n, const struct nvme_cmd *cmd)
 	    uiommu_function_dma_write(n->fn, events, values, sizeof(values)))
 		return SC_DATA_TRANSFER;
 	n->shadow = true;
+	n->admin_seen[0] = n->sq[0].tail;
+	n->admin_seen[1] = n->cq[0].head;
+	n->admin_shadow[0] = n->admin_shadow[1] = false;
 	n->shadow_base = shadow;
 	n->event_base = events;
 	return SC_SUCCESS;

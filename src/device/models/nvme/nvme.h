@@ -184,6 +184,8 @@ struct nvme {
 	/* Shadow doorbells (7.13). */
 	bool shadow;
 	uint64_t shadow_base, event_base;
+	uint32_t admin_seen[2]; /* the admin queue's copies as they were */
+	bool admin_shadow[2];	/* the host updates them */
 
 	struct nvme_features features;
 	bool queues_made; /* since the controller was enabled */

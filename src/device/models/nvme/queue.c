@@ -238,18 +238,36 @@ static bool read_shadow(struct nvme *n, unsigned index, uint32_t *value)
 	return true;
 }
 
-/* Doorbell @index, which is a queue's tail or head, was written. Where there are shadows they are
- * newer than the value: the host updates them first (7.13). The admin queue has none. */
+/* What the host's copy of a doorbell says; false: nothing. There are hosts that have a copy of the
+ * admin queue's doorbells (libvfn) and hosts that haven't (Linux): the first change tells. */
+static bool shadow_says(struct nvme *n, unsigned index, uint32_t *value)
+{
+	if (!n->shadow || !read_shadow(n, index, value))
+		return false;
+	if (index >= 2)
+		return true;
+	if (*value != n->admin_seen[index]) {
+		n->admin_seen[index] = *value;
+		n->admin_shadow[index] = true;
+	}
+	return n->admin_shadow[index];
+}
+
+/* Doorbell @index, which is a queue's tail or head, was written. A shadow is newer than the value:
+ * the host updates it first (7.13). */
 static void ring(struct nvme *n, unsigned index, uint32_t value)
 {
 	unsigned id = index / 2;
 	bool head = index % 2;
+	uint32_t newer;
 
 	if (head ? !n->cq[id].exists : !n->sq[id].exists) {
 		nvme_event(n, EVENT_ERROR, EVENT_ERROR_REGISTER, LOG_ERROR);
 		return;
 	}
-	if (id && n->shadow && !read_shadow(n, index, &value))
+	if (shadow_says(n, index, &newer))
+		value = newer;
+	if (!n->ready)
 		return;
 	if (head)
 		set_head(n, &n->cq[id], value);
@@ -301,7 +319,7 @@ static bool poll_tail(struct nvme *n, struct nvme_sq *sq, bool sleep)
 		return false;
 	/* The host writes the shadow and then looks at the index: we the other way round. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (!read_shadow(n, 2u * sq->id, &value) || value == old)
+	if (!shadow_says(n, 2u * sq->id, &value) || value == old)
 		return false;
 	set_tail(n, sq, value);
 	return sq->tail != old;
@@ -312,10 +330,11 @@ static bool poll_head(struct nvme *n, struct nvme_cq *cq, bool sleep)
 {
 	uint32_t value, old = cq->head;
 
-	if (old == cq->tail || (sleep && !write_event_index(n, 2u * cq->id + 1, old)))
+	/* The admin queue's is always asked for: who has no copy of it rings anyway. */
+	if ((cq->id && old == cq->tail) || (sleep && !write_event_index(n, 2u * cq->id + 1, old)))
 		return false;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (!read_shadow(n, 2u * cq->id + 1, &value) || value == old)
+	if (!shadow_says(n, 2u * cq->id + 1, &value) || value == old)
 		return false;
 	set_head(n, cq, value);
 	return cq->head != old;
@@ -326,7 +345,7 @@ bool nvme_shadow_poll(struct nvme *n, bool sleep)
 	bool tails = false, heads = false;
 	unsigned id;
 
-	for (id = 1; id < NVME_QUEUES && n->ready; id++) {
+	for (id = 0; id < NVME_QUEUES && n->ready; id++) {
 		if (n->sq[id].exists)
 			tails |= poll_tail(n, &n->sq[id], sleep);
 		if (n->ready && n->cq[id].exists)
