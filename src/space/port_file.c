@@ -18,6 +18,7 @@
 #include "space/space.h"
 
 #define MOST_VECTORS 64
+#define PAGE	     UINT64_C(4096)
 
 /* In uiommu_file.learned: RWF_NOWAIT is not to be had. */
 #define NO_NOWAIT_READ	1
@@ -207,16 +208,26 @@ static ssize_t move_bounced(struct uiommu_port *port, const struct cursor *at,
 	return ret ? ret : n;
 }
 
+/* Does writing wait for a disk by its nature: for the data to get there, or for the rest of a page
+ * to come from there? */
+static bool must_wait(const struct uiommu_file *file, uint64_t offset, size_t len)
+{
+	return !(file->flags & UIOMMU_FILE_MEMORY) &&
+	       ((file->flags & UIOMMU_FILE_SYNC) || ((offset | len) & (PAGE - 1)));
+}
+
 static int move(struct uiommu_port *port, const struct uiommu_sg *sg, size_t count,
 		struct uiommu_file *file, uint64_t offset, size_t len, int access)
 {
-	bool bounce_all = access == UIOMMU_READ && (file->flags & UIOMMU_FILE_SYNC);
 	struct cursor at = {sg, count, 0};
 
 	cursor_skip(&at, 0);
 	while (len) {
 		size_t most = len < SECTION_BYTES ? len : SECTION_BYTES;
-		ssize_t n = bounce_all ? 0 : move_directly(port, &at, file, offset, most, access);
+		ssize_t n = 0;
+
+		if (access == UIOMMU_WRITE || !must_wait(file, offset, most))
+			n = move_directly(port, &at, file, offset, most, access);
 
 		if (!n)
 			n = move_bounced(port, &at, file, offset, most, access);

@@ -12,6 +12,10 @@
  * controller unable to go on sets CSTS.CFS, which is left by a reset. A shutdown flushes the
  * namespaces, one a step, before it says that it is complete.
  *
+ * Commands that wait for a disk (a flush, a read of what is not in the page cache) do so with the
+ * function's lock held: doorbells are taken meanwhile, other registers and configuration space
+ * wait.
+ *
  * Nothing fails once init() succeeded.
  */
 #include <errno.h>
