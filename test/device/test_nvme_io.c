@@ -7,9 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/pci_regs.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +24,19 @@ static char image[64];
 static uint8_t *data(void)
 {
 	return at(&nv, DATA);
+}
+
+/* The library's calls come here: a file system that makes no holes. */
+static bool no_holes;
+
+int fallocate64(int fd, int mode, off64_t offset, off64_t len);
+int fallocate64(int fd, int mode, off64_t offset, off64_t len)
+{
+	if (no_holes) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	return (int)syscall(SYS_fallocate, fd, mode, offset, len);
 }
 
 /* A file of its own for each test, in the current directory: on a disk, if that is. */
@@ -506,6 +522,71 @@ static void test_file_is_namespace(void **state)
 	close(fd);
 }
 
+static void test_no_holes(void **state)
+{
+	struct cmd trim = command(DATASET, 1, IOVA(LISTS));
+	struct cmd read = io(READ, 0, 16, IOVA(DATA));
+	unsigned block;
+
+	set_prp2(&read, IOVA(DATA) + 4096);
+	for (block = 0; block < 4096; block += 8) {
+		memset(data(), 0x33, 4096);
+		assert_int_equal(nv_run(&nv, 1, io(WRITE, block, 8, IOVA(DATA))), 0);
+	}
+	no_holes = true;
+	/* Advice is not taken; zeroes are written, with FUA, too. */
+	put_little(at(&nv, LISTS), UINT64_C(8) << 32, 8);
+	put_little(at(&nv, LISTS) + 8, 0, 8);
+	trim.dw[11] = 4;
+	assert_int_equal(nv_run(&nv, 1, trim), 0);
+	assert_int_equal(nv_run(&nv, 1, read), 0);
+	assert_true(all_are(data(), 8192, 0x33));
+	assert_int_equal(nv_run(&nv, 1, io(WRITE_ZEROES, 3, 5, 0)), 0);
+	assert_int_equal(nv_run(&nv, 1, read), 0);
+	assert_true(all_are(data(), 3 * 512, 0x33) && all_are(data() + 3 * 512, 5 * 512, 0) &&
+		    all_are(data() + 8 * 512, 8 * 512, 0x33));
+	{
+		struct cmd cmd = io(WRITE_ZEROES, 100, 3996, 0);
+
+		cmd.dw[12] |= 1u << 30;
+		assert_int_equal(nv_run(&nv, 1, cmd), 0);
+	}
+	assert_int_equal(nv_run(&nv, 1, io(READ, 96, 8, IOVA(DATA))), 0);
+	assert_true(all_are(data(), 4 * 512, 0x33) && all_are(data() + 4 * 512, 4 * 512, 0));
+	assert_int_equal(nv_run(&nv, 1, io(READ, 4088, 8, IOVA(DATA))), 0);
+	assert_true(all_are(data(), 4096, 0));
+	assert_int_equal(nv_admin(&nv, FORMAT, 1, 0, 1, 0), 0);
+	assert_int_equal(nv_run(&nv, 1, io(READ, 0, 1, IOVA(DATA))), 0);
+	assert_true(all_are(data(), 4096, 0));
+	no_holes = false;
+}
+
+/* The disk takes no more: here a limit of the process's does it. */
+static void test_disk_full(void **state)
+{
+	struct rlimit old, limit;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	limit = (struct rlimit){1 << 20, old.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_int_equal(nv_run(&nv, 1, io(WRITE, 2040, 8, IOVA(DATA))), 0);
+	assert_int_equal(nv_run(&nv, 1, io(WRITE, 2048, 8, IOVA(DATA))), 0x81);
+	no_holes = true;
+	assert_int_equal(nv_run(&nv, 1, io(WRITE_ZEROES, 2040, 16, 0)), 0x81);
+	assert_int_equal(nv_admin(&nv, FORMAT, 1, 0, 1, 0), 0x81);
+	no_holes = false;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	signal(SIGXFSZ, SIG_DFL);
+	/* A format that failed has not changed the format. */
+	assert_int_equal(nv_admin(&nv, IDENTIFY, 1, IOVA(DATA), 0, 0), 0);
+	assert_int_equal(data()[26], 0);
+	assert_int_equal(nv_run(&nv, 1, io(WRITE, 2048, 8, IOVA(DATA))), 0);
+	/* Media errors are counted. */
+	assert_int_equal(nv_admin(&nv, GET_LOG, 0, IOVA(DATA), 2 | 127 << 16, 0), 0);
+	assert_int_equal(little(data() + 160, 8), 3);
+}
+
 static void test_read_only(void **state)
 {
 	static const uint8_t opcodes[] = {WRITE, WRITE_ZEROES};
@@ -798,6 +879,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_zeroes_and_trim, file_512, down),
 		cmocka_unit_test_setup_teardown(test_namespaces, two, down),
 		cmocka_unit_test_setup_teardown(test_file_is_namespace, file_512, down),
+		cmocka_unit_test_setup_teardown(test_no_holes, file_512, down),
+		cmocka_unit_test_setup_teardown(test_disk_full, file_512, down),
 		cmocka_unit_test_setup_teardown(test_read_only, read_only, down),
 		cmocka_unit_test_setup_teardown(test_memory_gone, file_512, down),
 		cmocka_unit_test_setup_teardown(test_full_queue, two, down),
