@@ -32,7 +32,8 @@ struct uiommu_port;
 enum uiommu_fault_reason {
 	UIOMMU_FAULT_NONE,
 	UIOMMU_FAULT_BUS_MASTER,   /**< the function's bus-master enable is clear */
-	UIOMMU_FAULT_NO_DOMAIN,	   /**< the requester ID is attached to nothing */
+	UIOMMU_FAULT_NO_DOMAIN,	   /**< the requester ID is attached to nothing, or to a disabled
+				      domain */
 	UIOMMU_FAULT_BEYOND,	   /**< the IOVA is wider than the domain translates, or wraps */
 	UIOMMU_FAULT_NOT_PRESENT,  /**< nothing is mapped there */
 	UIOMMU_FAULT_READ_DENIED,  /**< mapped without read permission */
@@ -41,6 +42,7 @@ enum uiommu_fault_reason {
 				    */
 	UIOMMU_FAULT_INTERRUPT,	   /**< a doorbell write that the platform did not accept */
 	UIOMMU_FAULT_DOORBELL_READ, /**< a read from a doorbell window */
+	UIOMMU_FAULT_CUT_OFF,	    /**< an earlier violation has cut the requester off */
 };
 
 /** Words for a reason. Never NULL. */
@@ -51,21 +53,25 @@ struct uiommu_fault {
 	uiommu_rid rid;
 	int access; /**< UIOMMU_READ or UIOMMU_WRITE */
 	enum uiommu_fault_reason reason;
-	uint64_t iova; /**< the first byte that could not be reached */
-	uint64_t data; /**< for doorbell writes: the data */
+	uint64_t iova;	/**< the first byte that could not be reached */
+	uint64_t data;	/**< for interrupts: the data */
+	bool interrupt; /**< it was the write of an MSI (uiommu_port_interrupt()) */
 };
 
 /**
- * An IOVA window in which writes are not translated but handed over as interrupts (on x86,
- * 0xfee00000 to 0xfeefffff; Intel VT-d specification, "Handling Requests to Interrupt Address
- * Range").
- * @write returns 0 if the interrupt was accepted, else the write becomes UIOMMU_FAULT_INTERRUPT.
- * Called from the port's thread, outside of any access section, with no lock held.
+ * Where writes are handed over as interrupts. Not @translated: a window of IOVAs that no table
+ * translates (on x86, 0xfee00000 to 0xfeefffff; Intel VT-d specification, "Handling Requests to
+ * Interrupt Address Range"). @translated: addresses behind the translation, reached through a
+ * mapping with UIOMMU_MMIO only (on Arm and PAMU, a page of the interrupt controller).
+ * @write returns 0 if the interrupt was accepted, else the write becomes UIOMMU_FAULT_INTERRUPT;
+ * @address is the one in @range. Called from the port's thread, outside of any access section, with
+ * no lock held.
  */
 struct uiommu_doorbell_window {
 	struct uiommu_range range;
-	int (*write)(void *ctx, uiommu_rid rid, uint64_t iova, uint32_t data);
+	int (*write)(void *ctx, uiommu_rid rid, uint64_t address, uint32_t data);
 	void *ctx;
+	bool translated;
 };
 
 /** IOTLB size that switches the IOTLB off. */
@@ -83,6 +89,9 @@ struct uiommu_unit_options {
 	 *  uiommu_port_translate() inside its caller's access section. May be NULL. */
 	void (*fault)(void *ctx, const struct uiommu_fault *fault);
 	void *fault_ctx;
+	/** A translation fault cuts the requester off until it is attached anew or
+	 *  uiommu_domain_enable() is called, as Freescale's PAMU driver does on a violation. */
+	bool cut_off;
 };
 
 /** Make an IOMMU. -ENOMEM, -EINVAL (bad options), -E2BIG (options from a newer header). */
@@ -173,35 +182,88 @@ struct uiommu_area {
  * Map the closed range to memory at @addr onwards. All or nothing. In the order of the checks:
  * -EINVAL RULE_PERMISSION (@prot is not READ, WRITE or both), RULE_EMPTY (first > last);
  * -EINVAL RULE_ALIGNMENT; -EOVERFLOW RULE_WRAP (@addr + length wraps or needs more than 52 bits
- * while a domain is attached); -EEXIST RULE_OVERLAP; -EINVAL RULE_RESERVED or RULE_APERTURE;
- * -ENOMEM.
+ * while a domain is attached); -EEXIST RULE_OVERLAP, or -EBUSY RULE_BUSY if what is in the way is
+ * being taken away by an open batch; -EINVAL RULE_RESERVED or RULE_APERTURE; -ENOMEM.
  */
 UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
 			       int prot, void *tag);
 
-/** Called for each area that an unmap removed, after the flush, in ascending order. The IOAS is
- *  locked meanwhile: it and its domains must not be called. */
+/** Called for each area that an unmap removed, after the flush; for those of one call or operation
+ * in ascending order. The IOAS is locked meanwhile: it and its domains must not be called. */
 typedef void (*uiommu_area_fn)(void *ctx, const struct uiommu_area *area);
 
 /**
  * Remove every area inside the closed range, with one flush for the call. Returns when no device
  * can reach any of it. *@unmapped: bytes removed (0 if nothing was there, which is no error;
  * saturates at UINT64_MAX). @each may be NULL. -EINVAL RULE_EMPTY; -EINVAL RULE_SPLIT: the range
- * cuts a mapping in two, and nothing is changed. Cannot fail for want of memory.
+ * cuts a mapping in two; -EBUSY RULE_BUSY: an open batch is taking some of it away; in all these
+ * cases nothing is changed. Cannot fail for want of memory.
  */
 UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
 				 uint64_t *unmapped, uiommu_area_fn each, void *ctx);
 
 /**
+ * Map @range to the memory that @source (the same IOAS or another) has mapped from @iova on, in as
+ * many areas as it has there. The memory is shared, not the mapping: it stays when the source is
+ * unmapped. All or nothing. What map says of @range and @prot, then -EOVERFLOW RULE_WRAP: the
+ * source range wraps; -ENOENT RULE_NOT_MAPPED: not all of it is mapped; -EBUSY RULE_BUSY: an open
+ * batch is taking some of it away; -EPERM RULE_PERMISSION: write is asked for where the source has
+ * none.
+ */
+UIOMMU_API int uiommu_ioas_copy(struct uiommu_ioas *ioas, struct uiommu_range range,
+				struct uiommu_ioas *source, uint64_t iova, int prot, void *tag);
+
+/**
  * Point the area that is exactly @range to memory at @addr, keeping its permissions. Returns when
  * no device reaches the old memory any more; a DMA in between may fault. -ENOENT RULE_NOT_MAPPED:
- * no such area; -EINVAL RULE_ALIGNMENT; -EOVERFLOW RULE_WRAP; -ENOMEM. All of them leave it as it
- * was.
+ * no such area; -EBUSY RULE_BUSY: an open batch is taking it away; -EINVAL RULE_ALIGNMENT;
+ * -EOVERFLOW RULE_WRAP; -ENOMEM. All of them leave it as it was.
  */
 UIOMMU_API int uiommu_ioas_move(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr);
 
-/** The first area that ends at or above @iova: 0, or -ENOENT. */
+/** The first area that ends at or above @iova: 0, or -ENOENT. What an open batch is taking away
+ * still counts, until its flush. */
 UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct uiommu_area *area);
+
+/**
+ * Where doorbells are placed in this space when an interrupt needs one. A region of type
+ * UIOMMU_RESV_SW_MSI that a device brings along says so by itself; this is for windows that a
+ * program gives, or that lie at the end of an aperture.
+ */
+struct uiommu_doorbell_place {
+	struct uiommu_range range; /**< where to look for a place; {1, 0}: nowhere */
+	uint64_t step;		   /**< a place is a multiple of this from the range's end; a power
+				      of two of at least 4096 */
+	bool down;		   /**< begin at the end of the range and go down, else up */
+};
+/** Set it, for doorbells mapped from now on. -EINVAL: @step. Thread safe. */
+UIOMMU_API int uiommu_ioas_place_doorbells(struct uiommu_ioas *ioas,
+					   const struct uiommu_doorbell_place *place);
+
+/**
+ * Make the doorbell page at @addr (behind the translation) reachable and say at which IOVA. In this
+ * order: where the program has mapped it (an area with UIOMMU_MMIO), where it is already, in the
+ * device's sw-msi region, where uiommu_ioas_place_doorbells() says. One doorbell has one IOVA for
+ * all domains of the space, and keeps it while anybody uses it. 1: it is the system's, and wants
+ * one uiommu_ioas_unmap_doorbell(); 0: it is the program's mapping. -ENODEV RULE_DOORBELL: no area
+ * has it and nobody said where it may be placed; -ENOSPC RULE_DOORBELL: no room there; -EOPNOTSUPP,
+ * -ENOMEM.
+ */
+UIOMMU_API int uiommu_ioas_map_doorbell(struct uiommu_ioas *ioas, uint64_t addr, const char *name,
+					uint64_t *iova);
+/** Let go of it. The last one takes away what was placed outside of reserved regions; returns when
+ *  no device reaches it. Never fails. */
+UIOMMU_API void uiommu_ioas_unmap_doorbell(struct uiommu_ioas *ioas, uint64_t addr);
+
+/** A doorbell that has an IOVA of the system's. */
+struct uiommu_doorbell_mapping {
+	uint64_t iova, addr;
+	unsigned users;
+	char name[UIOMMU_OWNER_MAX];
+};
+/** The doorbells placed now, ascending by IOVA; *@count as in uiommu_ioas_ranges(). */
+UIOMMU_API int uiommu_ioas_doorbells(struct uiommu_ioas *ioas, struct uiommu_doorbell_mapping *list,
+				     size_t *count);
 
 /** Number of areas now, bytes mapped now (saturating), most areas ever. */
 struct uiommu_ioas_stats {
@@ -210,6 +272,89 @@ struct uiommu_ioas_stats {
 	uint64_t largest;      /**< bytes of the largest area ever mapped */
 };
 UIOMMU_API void uiommu_ioas_stats(struct uiommu_ioas *ioas, struct uiommu_ioas_stats *stats);
+
+/* ---- batches ----------------------------------------------------------------------------------
+ */
+
+/**
+ * A batch: many operations, each with its own status, and one flush for all of them. It may be cut
+ * after any operation and continued later, by any thread, one at a time; nothing is flushed in
+ * between.
+ *
+ * From an operation that takes a translation away until the batch is finished, devices may see the
+ * old memory or what has been mapped in its place. So until then its owner is not told (release),
+ * and its IOVAs and table pages are nobody else's: other calls get -EBUSY for them. The batch
+ * itself may map them again.
+ *
+ * Between runs no lock is held. An IOAS must not be destroyed while a batch that used it is open.
+ */
+struct uiommu_batch;
+
+enum uiommu_op_kind {
+	UIOMMU_OP_MAP,	 /**< as uiommu_ioas_map() */
+	UIOMMU_OP_UNMAP, /**< as uiommu_ioas_unmap() */
+	UIOMMU_OP_COPY,	 /**< as uiommu_ioas_copy() */
+};
+
+struct uiommu_op {
+	enum uiommu_op_kind kind;
+	int prot; /**< map, copy */
+	struct uiommu_ioas *ioas;
+	struct uiommu_range range;
+	uint64_t addr;		    /**< map: the memory; copy: the first IOVA in @source */
+	struct uiommu_ioas *source; /**< copy */
+	void *tag;		    /**< map, copy: the caller's, for the area */
+	/** Out: 0, or what the function of this kind returns; an unmap may also get -ENOMEM, for a
+	 *  batch has to remember what it takes away: nothing is changed then. -EINVAL
+	 *  RULE_ARGUMENT: no such kind, or an IOAS is missing. What an unmap's 0 says holds once
+	 *  the batch is finished. */
+	int status;
+	uint64_t bytes; /**< out: unmap: bytes removed; 0 is no error */
+};
+
+struct uiommu_batch_options {
+	size_t size; /**< sizeof(struct uiommu_batch_options) */
+	/** Called for each area that a map or copy is about to make, before any device can reach
+	 *  it, so that its memory can be held. What isn't 0 refuses the operation with that
+	 *  status. The IOASes of the operation are locked. May be NULL. */
+	int (*hold)(void *ctx, const struct uiommu_op *op, const struct uiommu_area *area);
+	/** Called for each area that unmaps have removed, and for each that was held and could not
+	 *  be mapped after all, once no device reaches it. May be NULL. */
+	uiommu_area_fn release;
+	void *ctx;
+};
+
+/** When to cut. What is 0 or NULL does not cut. */
+struct uiommu_budget {
+	size_t ops;		 /**< so many operations */
+	uint64_t nanoseconds;	 /**< so much time has passed */
+	bool (*stop)(void *ctx); /**< asked before each operation but the first; true: cut */
+	void *ctx;
+};
+
+/** Open a batch. @options may be NULL. -EINVAL, -E2BIG (bad options), -ENOMEM. */
+UIOMMU_API int uiommu_batch_open(const struct uiommu_batch_options *options,
+				 struct uiommu_batch **out);
+
+/**
+ * Do operations in their order until all are done or the @budget (NULL: none) is used up. Returns
+ * how many were done, at least one if there are any; whatever their statuses are, the others are
+ * done. The array need not outlive the call.
+ */
+UIOMMU_API size_t uiommu_batch_run(struct uiommu_batch *batch, struct uiommu_op *ops, size_t count,
+				   const struct uiommu_budget *budget);
+
+/** Flush once for each domain that something was taken away from and release it; then the batch is
+ *  as new. Never fails. */
+UIOMMU_API void uiommu_batch_finish(struct uiommu_batch *batch);
+
+/** Finish it and free it. NULL is fine. */
+UIOMMU_API void uiommu_batch_close(struct uiommu_batch *batch);
+
+/** Open, run, finish and close in one. 0 if every status is 0, else the first that isn't; -EINVAL,
+ *  -E2BIG: bad options, and nothing was done. */
+UIOMMU_API int uiommu_batch_submit(struct uiommu_op *ops, size_t count,
+				   const struct uiommu_batch_options *options);
 
 /* ---- domain -----------------------------------------------------------------------------------
  */
@@ -248,6 +393,11 @@ UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid
 /** Detach; returns when nothing by this requester ID reaches memory any more. Never fails. */
 UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid rid);
 
+/** Let the requesters attached now and later reach the domain, those too that a violation has cut
+ *  off; or none of them, and return when no DMA through it is under way. A new domain is enabled.
+ *  Never fails. */
+UIOMMU_API void uiommu_domain_enable(struct uiommu_domain *domain, bool enabled);
+
 /** The translation of one IOVA as a device would get it: 0, or -ENOENT. */
 UIOMMU_API int uiommu_domain_lookup(struct uiommu_domain *domain, uint64_t iova, uint64_t *addr,
 				    int *prot);
@@ -273,6 +423,10 @@ UIOMMU_API void uiommu_port_set_master(struct uiommu_port *port, bool enabled);
 UIOMMU_API int uiommu_port_read(struct uiommu_port *port, uint64_t iova, void *buf, size_t len);
 UIOMMU_API int uiommu_port_write(struct uiommu_port *port, uint64_t iova, const void *buf,
 				 size_t len);
+
+/** Write an MSI: @data, little endian, to @iova. As uiommu_port_write(), but a fault says that it
+ * was an interrupt. */
+UIOMMU_API int uiommu_port_interrupt(struct uiommu_port *port, uint64_t iova, uint32_t data);
 
 /** One piece of a scatter/gather access. */
 struct uiommu_sg {

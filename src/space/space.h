@@ -23,12 +23,24 @@ struct reservation {
 	struct uiommu_range range;
 	enum uiommu_resv_type type;
 	const void *owner;
+	bool mapped; /* a direct region that is identity mapped for its owner */
 	char name[UIOMMU_OWNER_MAX];
 };
 
+/* An area's info is its permissions and, from its unmapping to the flush, that it is leaving and
+ * which batch takes it away. A silent one only keeps IOVAs from being used: nobody is told of it.
+ */
+#define AREA_PROT	 UINT64_C(7)
+#define AREA_LEAVING	 UINT64_C(8)
+#define AREA_SILENT	 UINT64_C(16)
+#define AREA_BATCH_SHIFT 5
+
+struct placed;
+
 struct uiommu_ioas {
 	pthread_mutex_t lock; /* guards all below, and the tables of the domains */
-	struct imap areas;    /* value: address, tag: the caller's, info: prot */
+	struct imap areas;    /* value: address, tag: the caller's, info: AREA_… */
+	uint64_t epoch;	      /* counts the flushes of all domains */
 
 	struct reservation *reserved; /* sorted by first address; may overlap */
 	size_t reserved_count, reserved_room;
@@ -41,7 +53,45 @@ struct uiommu_ioas {
 	struct uiommu_domain *domains;
 	uint64_t alignment, page_sizes, max_addr;
 	struct uiommu_ioas_stats stats;
+
+	struct placed *placed; /* ascending by IOVA; placed.c */
+	struct uiommu_doorbell_place place;
+	bool mmio; /* there was an area with UIOMMU_MMIO */
 };
+
+/* As the public calls, with ioas->lock held. */
+int ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, enum uiommu_resv_type type,
+		 const void *owner, const char *name);
+void ioas_unreserve(struct uiommu_ioas *ioas, const void *owner);
+
+/* Reserve a device's region, and identity map it if it is a direct one. Takes ioas->lock; what a
+ * failure leaves behind goes with uiommu_ioas_unreserve(). */
+int ioas_reserve_region(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
+			const void *owner, const char *name);
+
+/* ---- what the system has placed: placed.c. ioas->lock held in all ---- */
+
+/* Enter what the system has placed in this space into a new domain's table. */
+int placed_fill(struct uiommu_domain *domain);
+/* Reservations have gone: so do unused doorbells that stood in them. */
+void placed_sweep(struct uiommu_ioas *ioas);
+/* Identity map a direct region for one more device, and for one less. */
+int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
+		  const char *name);
+void placed_direct_drop(struct uiommu_ioas *ioas, struct uiommu_range range);
+void placed_destroy(struct uiommu_ioas *ioas);
+
+void area_of(const struct imap_entry *entry, struct uiommu_area *area);
+
+/* What can be said of a mapping before looking at what else is mapped. ioas->lock held, as for all
+ * here. */
+int ioas_check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
+
+/* Does the range hit a reserved one? Then it is refused with error in its owner's words. */
+int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range range);
+
+/* Refuse a range for the area that is in its way: -EEXIST, or -EBUSY if the area is leaving. */
+int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area);
 
 /* ---- domain ---- */
 
@@ -56,9 +106,11 @@ struct uiommu_domain {
 	struct uiommu_domain *next; /* in ioas->domains; ioas->lock */
 	struct uiommu_ioas *ioas;
 	struct uiommu_unit *unit;
-	struct table table; /* written under ioas->lock, walked without */
-	uint64_t uid;	    /* never used twice, so that ports can tell domains apart */
-	unsigned attached;  /* requester IDs; unit->lock */
+	struct table table;    /* written under ioas->lock, walked without */
+	struct gather pending; /* taken away, but not flushed yet; ioas->lock */
+	uint64_t uid;	       /* never used twice, so that ports can tell domains apart */
+	unsigned attached;     /* requester IDs; unit->lock */
+	bool disabled;	       /* unit->lock */
 	char name[UIOMMU_OWNER_MAX];
 
 	_Atomic uint64_t inval_claim; /* sequence numbers that may be in the making */
@@ -66,9 +118,17 @@ struct uiommu_domain {
 	struct inval_slot inval[INVAL_RING];
 };
 
-/* Make every translation in the gather forgotten, wait for the ports, let go of the tables.
+/* Make every translation that is pending forgotten, wait for the ports, let go of the tables.
  * ioas->lock held. Cannot fail. */
-void domain_flush(struct uiommu_domain *domain, struct gather *gather);
+void domain_flush(struct uiommu_domain *domain);
+
+/* The same for all domains of an IOAS. */
+static inline void ioas_flush(struct uiommu_ioas *ioas)
+{
+	for (struct uiommu_domain *d = ioas->domains; d; d = d->next)
+		domain_flush(d);
+	ioas->epoch++;
+}
 
 /* ---- unit ---- */
 
@@ -79,8 +139,11 @@ struct attachment {
 
 /* What is known of one requester ID. Made once, kept for the unit's life. */
 struct slot {
-	_Atomic(struct uiommu_domain *) domain; /* written under unit->lock */
-	struct attachment *attachment;		/* unit->lock */
+	/* What ports go through: the attachment's domain, or NULL while that is disabled or the
+	 * requester is cut off. Written under unit->lock, but for a port's change to NULL. */
+	_Atomic(struct uiommu_domain *) domain;
+	_Atomic bool cut;
+	struct attachment *attachment; /* unit->lock */
 	uiommu_rid rid;
 };
 
@@ -99,6 +162,7 @@ struct uiommu_unit {
 	size_t window_count;
 	void (*fault)(void *ctx, const struct uiommu_fault *fault);
 	void *fault_ctx;
+	bool cut_off;
 };
 
 /* The slot of a requester ID, made if need be; NULL: no memory. unit->lock held. */
@@ -153,6 +217,8 @@ struct uiommu_port {
 	struct iotlb_entry *iotlb;
 	uint64_t iotlb_mask;
 	struct uiommu_fault last_fault;
+	bool interrupt; /* an MSI is being written, with this data */
+	uint32_t interrupt_data;
 
 	struct port_counters counters;
 	struct uiommu_port *next, **link; /* unit->lock */
