@@ -104,7 +104,8 @@ static size_t lend_pieces(struct uiommu_port *port, struct cursor at, uint64_t m
 			piece = most - total;
 		why = iova < at.used ? UIOMMU_FAULT_BEYOND
 				     : port_translate_piece(port, iova, access, &addr, &piece);
-		if (why && !total)
+		/* Doorbells are the slow way's. */
+		if (!total && why != UIOMMU_FAULT_INTERRUPT && why != UIOMMU_FAULT_DOORBELL_READ)
 			*reason = why;
 		ptr = why ? NULL : lend(memory->ctx, addr, piece);
 		if (!ptr)
@@ -169,7 +170,7 @@ static ssize_t move_directly(struct uiommu_port *port, const struct cursor *at,
 static int copy_ranges(struct uiommu_port *port, struct cursor at, char *buf, size_t len,
 		       int access)
 {
-	while (len) {
+	while (len && at.count) {
 		size_t piece = at.sg->len - at.used < len ? at.sg->len - at.used : len;
 		int ret = at.sg->iova + at.used < at.used
 				  ? port_fault(port, 0, access, UIOMMU_FAULT_BEYOND, 0)
@@ -226,6 +227,8 @@ static int move(struct uiommu_port *port, const struct uiommu_sg *sg, size_t cou
 		size_t most = len < SECTION_BYTES ? len : SECTION_BYTES;
 		ssize_t n = 0;
 
+		if (!at.count)
+			return -EINVAL;
 		if (access == UIOMMU_WRITE || !must_wait(file, offset, most))
 			n = move_directly(port, &at, file, offset, most, access);
 

@@ -587,6 +587,32 @@ static void test_disk_full(void **state)
 	assert_int_equal(little(data() + 160, 8), 3);
 }
 
+/* What stands before the first file is of that file. */
+static void test_options_before(void **state)
+{
+	struct stat st;
+
+	assert_int_equal(nv_admin(&nv, IDENTIFY, 0, IOVA(DATA), 2, 0), 0);
+	assert_int_equal(little(data(), 8), UINT64_C(2) << 32 | 1);
+	assert_int_equal(nv_admin(&nv, IDENTIFY, 1, IOVA(DATA), 0, 0), 0);
+	assert_int_equal(little(data(), 8), 256);
+	assert_int_equal(data()[26], 1);
+	assert_int_equal(nv_admin(&nv, IDENTIFY, 2, IOVA(DATA), 0, 0), 0);
+	assert_int_equal(little(data(), 8), 4096);
+	assert_int_equal(stat(image, &st), 0);
+	assert_int_equal(st.st_size, 1 << 20);
+}
+
+static int options_before(void **state)
+{
+	char spec[160];
+
+	snprintf(image, sizeof(image), "nvme-test-%d.img", (int)getpid());
+	snprintf(spec, sizeof(spec), "nvme,block=4096,size=1M,file=%s,memory=2M", image);
+	nv_up(&nv, spec);
+	return 0;
+}
+
 static void test_read_only(void **state)
 {
 	static const uint8_t opcodes[] = {WRITE, WRITE_ZEROES};
@@ -881,6 +907,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_file_is_namespace, file_512, down),
 		cmocka_unit_test_setup_teardown(test_no_holes, file_512, down),
 		cmocka_unit_test_setup_teardown(test_disk_full, file_512, down),
+		cmocka_unit_test_setup_teardown(test_options_before, options_before, down),
 		cmocka_unit_test_setup_teardown(test_read_only, read_only, down),
 		cmocka_unit_test_setup_teardown(test_memory_gone, file_512, down),
 		cmocka_unit_test_setup_teardown(test_full_queue, two, down),

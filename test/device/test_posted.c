@@ -17,7 +17,8 @@
 /* A model that takes its time, and posts what is written to its first register. */
 struct slow {
 	uint32_t posted; /* atomic */
-	unsigned written, steps, spins;
+	unsigned written, spins;
+	unsigned steps; /* atomic */
 	uint32_t seen;
 	bool slow;
 };
@@ -25,6 +26,11 @@ struct slow {
 static struct slow *state_of(struct rig *rig)
 {
 	return uiommu_function_state(rig->fn);
+}
+
+static unsigned steps(struct rig *rig)
+{
+	return __atomic_load_n(&state_of(rig)->steps, __ATOMIC_RELAXED);
 }
 
 static bool slow_post(struct uiommu_function *fn, unsigned bar, uint64_t offset, unsigned len,
@@ -55,7 +61,7 @@ static bool slow_work(struct uiommu_function *fn)
 	struct slow *slow = uiommu_function_state(fn);
 	uint32_t posted = __atomic_load_n(&slow->posted, __ATOMIC_ACQUIRE);
 
-	slow->steps++;
+	__atomic_fetch_add(&slow->steps, 1, __ATOMIC_RELAXED);
 	if (posted != slow->seen && slow->slow)
 		usleep(SLOW_US);
 	slow->seen = posted;
@@ -125,7 +131,7 @@ static void test_posted(void **state)
 	assert_true(passed_ms(&begin) >= 2 * SLOW_US / 1000);
 	assert_int_equal(state_of(&rig)->seen, 3);
 	assert_int_equal(state_of(&rig)->written, 1);
-	assert_int_equal(state_of(&rig)->steps, 2);
+	assert_int_equal(steps(&rig), 2);
 	/* Nothing decodes it. */
 	cfg_set(&rig, PCI_COMMAND, 2, 0);
 	{
@@ -167,11 +173,11 @@ static void test_alarm(void **state)
 
 	rig_up(&rig, &slow_model, "slow");
 	uiommu_function_drain(rig.fn);
-	assert_int_equal(state_of(&rig)->steps, 0);
+	assert_int_equal(steps(&rig), 0);
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	reg_set(&rig, 8, 8, 30000000);
 	uiommu_function_drain(rig.fn); /* doesn't wait for it */
-	while (!state_of(&rig)->steps && passed_ms(&begin) < 10000) {
+	while (!steps(&rig) && passed_ms(&begin) < 10000) {
 		usleep(1000);
 		uiommu_function_drain(rig.fn);
 	}
@@ -181,10 +187,10 @@ static void test_alarm(void **state)
 	reg_set(&rig, 8, 8, 50000000);
 	reg_set(&rig, 16, 4, 0);
 	uiommu_function_drain(rig.fn);
-	assert_int_equal(state_of(&rig)->steps, 2);
+	assert_int_equal(steps(&rig), 2);
 	usleep(80000);
 	uiommu_function_drain(rig.fn);
-	assert_int_equal(state_of(&rig)->steps, 3);
+	assert_int_equal(steps(&rig), 3);
 	/* Taken away, by 0 and by a reset. */
 	reg_set(&rig, 8, 8, 20000000);
 	reg_set(&rig, 8, 8, 0);
@@ -193,7 +199,7 @@ static void test_alarm(void **state)
 	uiommu_function_reset(rig.fn);
 	usleep(40000);
 	uiommu_function_drain(rig.fn);
-	assert_int_equal(state_of(&rig)->steps, 3);
+	assert_int_equal(steps(&rig), 3);
 	rig_down(&rig);
 }
 
@@ -205,7 +211,7 @@ static void test_yield(void **state)
 	state_of(&rig)->spins = 100;
 	reg_set(&rig, 16, 4, 0);
 	uiommu_function_drain(rig.fn);
-	assert_int_equal(state_of(&rig)->steps, 101);
+	assert_int_equal(steps(&rig), 101);
 	rig_down(&rig);
 }
 

@@ -157,6 +157,7 @@ struct nvme {
 	/* By options. */
 	struct nvme_ns ns[NVME_NAMESPACES];
 	unsigned ns_count;
+	bool ns_implied; /* the first one was begun by neither file= nor memory= */
 	unsigned io_queues;
 	char serial[NVME_SERIAL + 1];
 	bool spin; /* there is another processor */

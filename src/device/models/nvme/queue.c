@@ -297,7 +297,7 @@ void nvme_doorbells(struct nvme *n)
 		nvme_lower(n);
 }
 
-/* ---- shadow doorbells (5.6, 7.13) --------------------------------------------------------------
+/* ---- shadow doorbells (5.7, 7.13) --------------------------------------------------------------
  */
 
 /* Ask the host to ring the doorbell when it passes this value. */
@@ -325,13 +325,15 @@ static bool poll_tail(struct nvme *n, struct nvme_sq *sq, bool sleep)
 	return sq->tail != old;
 }
 
-/* The head of one completion queue, which matters while it holds entries: room, and INTx. */
+/* The head of one completion queue, which matters while it holds entries: room, and INTx. The admin
+ * queue's is always asked for: who has no copy of it rings anyway. */
 static bool poll_head(struct nvme *n, struct nvme_cq *cq, bool sleep)
 {
 	uint32_t value, old = cq->head;
 
-	/* The admin queue's is always asked for: who has no copy of it rings anyway. */
-	if ((cq->id && old == cq->tail) || (sleep && !write_event_index(n, 2u * cq->id + 1, old)))
+	if (cq->id && old == cq->tail)
+		return false;
+	if (sleep && !write_event_index(n, 2u * cq->id + 1, old))
 		return false;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!shadow_says(n, 2u * cq->id + 1, &value) || value == old)
@@ -340,15 +342,16 @@ static bool poll_head(struct nvme *n, struct nvme_cq *cq, bool sleep)
 	return cq->head != old;
 }
 
+/* While it is awake, tails of I/O queues are enough, and the heads of those that are full. */
 bool nvme_shadow_poll(struct nvme *n, bool sleep)
 {
 	bool tails = false, heads = false;
 	unsigned id;
 
-	for (id = 0; id < NVME_QUEUES && n->ready; id++) {
+	for (id = sleep ? 0 : 1; id < NVME_QUEUES && n->ready; id++) {
 		if (n->sq[id].exists)
 			tails |= poll_tail(n, &n->sq[id], sleep);
-		if (n->ready && n->cq[id].exists)
+		if (n->ready && n->cq[id].exists && (sleep || nvme_cq_full(&n->cq[id])))
 			heads |= poll_head(n, &n->cq[id], sleep);
 	}
 	if (heads)

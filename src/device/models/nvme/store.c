@@ -3,9 +3,9 @@
  * What is behind the namespaces of an NVMe controller: files, or memory. Options that say so.
  *
  * Options come in order: file= and memory= each begin a namespace, to which the size=, block= and
- * readonly= that follow belong. A namespace is as large as its file; size= makes the file if it
- * isn't there, and otherwise has to agree with it. Memory is a file, too, without a name, so that
- * everything else is the same.
+ * readonly= that follow belong; the first one has those that come before it, too. A namespace is as
+ * large as its file; size= makes the file if it isn't there, and otherwise has to agree with it.
+ * Memory is a file, too, without a name, so that everything else is the same.
  *
  * Invariants: a file that was opened has its size checked against overflow, and is open for
  * writing unless the namespace is read only: because the option or the file's permissions say so.
@@ -81,6 +81,7 @@ static struct nvme_ns *current(struct nvme *n)
 	if (!n->ns_count) {
 		n->ns[0].file.fd = -1;
 		n->ns_count = 1;
+		n->ns_implied = true;
 	}
 	return &n->ns[n->ns_count - 1];
 }
@@ -89,6 +90,10 @@ static struct nvme_ns *add_ns(struct nvme *n)
 {
 	struct nvme_ns *ns;
 
+	if (n->ns_implied) {
+		n->ns_implied = false;
+		return &n->ns[0];
+	}
 	if (n->ns_count == NVME_NAMESPACES)
 		return NULL;
 	ns = &n->ns[n->ns_count++];
