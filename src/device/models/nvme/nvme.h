@@ -176,6 +176,7 @@ struct nvme {
 	struct nvme_cq cq[NVME_QUEUES];
 	uint64_t pending[2]; /* submission queues that have entries */
 	uint64_t signal[2];  /* completion queues that have an interrupt to raise */
+	bool raised;	     /* an interrupt, since INTx was last lowered */
 	unsigned next;	     /* whose turn it is */
 	uint64_t now;	     /* ns, of this step */
 	uint64_t active;     /* when something was last executed */

@@ -40,6 +40,7 @@ void nvme_queues_reset(struct nvme *n)
 	memset(n->pending, 0, sizeof(n->pending));
 	memset(n->signal, 0, sizeof(n->signal));
 	n->next = 0;
+	n->raised = false;
 	uiommu_function_lower(n->fn);
 }
 
@@ -141,8 +142,10 @@ void nvme_signal(struct nvme *n)
 			/* Unmasking looks at what the queue holds then. */
 			bit_set(n->signal, id, false);
 			cq->unsignalled = 0;
-			if (cq->exists && cq->head != cq->tail && !masked(n, cq))
+			if (cq->exists && cq->head != cq->tail && !masked(n, cq)) {
+				n->raised = true;
 				uiommu_function_raise(n->fn, cq->vector);
+			}
 		}
 	}
 }
@@ -169,12 +172,15 @@ void nvme_lower(struct nvme *n)
 {
 	unsigned id;
 
+	if (!n->raised)
+		return;
 	for (id = 0; id < NVME_QUEUES; id++) {
 		const struct nvme_cq *cq = &n->cq[id];
 
 		if (cq->exists && cq->interrupts && cq->head != cq->tail && !masked(n, cq))
 			return;
 	}
+	n->raised = false;
 	uiommu_function_lower(n->fn);
 }
 
