@@ -769,9 +769,23 @@ static void wait_arrived(unsigned vector, unsigned count)
 	assert_int_equal(arrived(vector), count);
 }
 
-static void test_coalescing(void **state)
+/* Some commands at once: how many interrupts have come when they are done. */
+static unsigned interrupts_of(unsigned q, unsigned vector, unsigned commands)
 {
 	unsigned i;
+
+	__atomic_store_n(&nv.r.arrived[vector], 0, __ATOMIC_RELAXED);
+	for (i = 0; i < commands; i++)
+		nv_put(&nv, q, command(FLUSH, 1, 0));
+	nv_ring(&nv, q);
+	return arrived(vector);
+}
+
+/* A machine that is busy with something else may not be in time: what depends on 25.5 ms is tried
+ * several times. */
+static void test_coalescing(void **state)
+{
+	unsigned tries, i;
 
 	rig_msix(&nv.r, 4);
 	nv_create(&nv, 2, 32, 2);
@@ -779,29 +793,38 @@ static void test_coalescing(void **state)
 	/* Four entries, or 25.5 ms. */
 	assert_int_equal(nv_admin(&nv, SET_FEATURES, 0, 0, 8, 255 << 8 | 3), 0);
 	assert_int_equal(nv_admin(&nv, SET_FEATURES, 0, 0, 9, 1 << 16 | 3), 0);
-	memset(nv.r.arrived, 0, sizeof(nv.r.arrived));
-	for (i = 0; i < 4; i++) {
+	for (i = 0; i < 4; i++)
+		assert_int_equal(interrupts_of(3, 3, 1), 1); /* not coalesced */
+	for (tries = 0; tries < 20; tries++) {
+		unsigned at_once = interrupts_of(2, 2, 3);
+
 		nv_put(&nv, 2, command(FLUSH, 1, 0));
-		nv_put(&nv, 3, command(FLUSH, 1, 0));
-		nv_ring(&nv, 3);
+		nv_ring(&nv, 2);
+		for (i = 0; i < 4; i++)
+			assert_int_equal(nv_take(&nv, 2, true), 0);
+		if (!at_once && arrived(2) == 1)
+			break;
 	}
-	assert_int_equal(arrived(3), 4); /* not coalesced */
-	nv_ring(&nv, 2);
-	assert_int_equal(arrived(2), 1);
-	nv_put(&nv, 2, command(FLUSH, 1, 0));
-	nv_ring(&nv, 2);
+	assert_true(tries < 20);
 	/* A single one comes when its time is over. */
-	wait_arrived(2, 2);
+	for (tries = 0; tries < 20 && interrupts_of(2, 2, 1); tries++)
+		assert_int_equal(nv_take(&nv, 2, true), 0);
+	assert_true(tries < 20);
+	wait_arrived(2, 1);
+	assert_int_equal(nv_take(&nv, 2, true), 0);
 	/* The admin queue never waits. */
-	memset(nv.r.arrived, 0, sizeof(nv.r.arrived));
+	__atomic_store_n(&nv.r.arrived[0], 0, __ATOMIC_RELAXED);
 	assert_int_equal(nv_admin(&nv, KEEP_ALIVE, 0, 0, 0, 0), 0);
 	assert_int_equal(arrived(0), 1);
 	/* Consumed by polling before the time is over: no interrupt for it. */
-	for (i = 0; i < 5; i++)
+	for (tries = 0; tries < 20; tries++) {
+		interrupts_of(2, 2, 1);
 		assert_int_equal(nv_take(&nv, 2, true), 0);
-	assert_int_equal(nv_run(&nv, 2, command(FLUSH, 1, 0)), 0);
-	usleep(60000);
-	assert_int_equal(arrived(2), 0);
+		usleep(60000);
+		if (!arrived(2))
+			break;
+	}
+	assert_true(tries < 20);
 }
 
 /* ---- shadow doorbells ---- */
