@@ -182,7 +182,7 @@ static int copy_ranges(struct uiommu_port *port, struct cursor at, char *buf, si
 		buf += piece;
 		len -= piece;
 	}
-	return 0;
+	return len ? -EINVAL : 0;
 }
 
 static ssize_t move_bounced(struct uiommu_port *port, const struct cursor *at,
@@ -231,7 +231,6 @@ static int move(struct uiommu_port *port, const struct uiommu_sg *sg, size_t cou
 			return -EINVAL;
 		if (access == UIOMMU_WRITE || !must_wait(file, offset, most))
 			n = move_directly(port, &at, file, offset, most, access);
-
 		if (!n)
 			n = move_bounced(port, &at, file, offset, most, access);
 		if (n < 0)
