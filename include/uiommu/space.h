@@ -308,6 +308,39 @@ UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova
 					 int access, struct uiommu_segment *segments,
 					 size_t *count);
 
+/**
+ * A file that a device's data is in. @fd is read and written at given offsets only. The bounce
+ * buffer is for what can't go directly between the file and memory; at least one byte.
+ */
+struct uiommu_file {
+	int fd;
+	int flags; /**< enum uiommu_file_flags */
+	void *bounce;
+	size_t bounce_len;
+	int learned; /**< the port's notes of what the file can't; 0 at first */
+};
+
+enum uiommu_file_flags {
+	UIOMMU_FILE_MEMORY = 1 << 0, /**< it is in memory: reading it never waits for a disk */
+	UIOMMU_FILE_SYNC = 1 << 1,   /**< what is written is on stable storage on return */
+};
+
+/**
+ * DMA between a file and IOVA ranges, without a copy in between where the memory can be lent to
+ * system calls (uiommu_memory_ops.lend): @len bytes from @offset on into the ranges, resp. out of
+ * them. Pieces are at most 64 KiB, each in one access section, within which reads don't wait for a
+ * disk: what is not in the page cache goes through the bounce buffer. Writes to the page cache may
+ * wait for memory. 0; -EFAULT: a fault was recorded; -ENODATA: the file ends before; otherwise what
+ * the file said, e.g. -EIO or -ENOSPC. What came before the error was transferred. The ranges must
+ * have @len bytes. The port's thread, outside of sections; *@file is used by one thread at a time.
+ */
+UIOMMU_API int uiommu_port_from_file(struct uiommu_port *port, const struct uiommu_sg *sg,
+				     size_t count, struct uiommu_file *file, uint64_t offset,
+				     size_t len);
+UIOMMU_API int uiommu_port_to_file(struct uiommu_port *port, const struct uiommu_sg *sg,
+				   size_t count, struct uiommu_file *file, uint64_t offset,
+				   size_t len);
+
 /** The port's own counters (flushes are the unit's and stay 0 here). Any thread. */
 UIOMMU_API void uiommu_port_stats(struct uiommu_port *port, struct uiommu_unit_stats *stats);
 

@@ -32,6 +32,7 @@ struct uiommu_machine {
 static const struct uiommu_model *const models[] = {
 	&uiommu_model_edu,
 	&uiommu_model_ioat,
+	&uiommu_model_nvme,
 };
 
 const struct uiommu_model *uiommu_model_at(size_t index)
@@ -282,11 +283,14 @@ static int add(struct uiommu_machine *machine, const struct uiommu_model *model,
 				   strerror(-error));
 	error = model_take_options(fn, spec, why, why_len);
 	if (!error) {
-		error = function_power_on(fn);
+		char reason[SPEC_WHY_MAX - 64];
+
+		snprintf(reason, sizeof(reason), "%s", "");
+		error = function_power_on(fn, reason, sizeof(reason));
 		if (error)
 			spec_refuse(why, why_len, rule_of(error), error,
 				    "device %s could not be started: %s", model->name,
-				    strerror(-error));
+				    reason[0] ? reason : strerror(-error));
 	}
 	if (error) {
 		function_destroy(fn);

@@ -95,11 +95,21 @@ static int memory_check(void *ctx, uint64_t addr, uint64_t len, int prot)
 	return 0;
 }
 
+/* The program's pointers are good for the kernel as they are. Of a BAR's bytes the kernel could
+ * read, but not write. */
+static void *memory_lend(void *ctx, uint64_t addr, uint64_t len)
+{
+	void *at = (void *)(uintptr_t)addr;
+
+	return bars_near(at, len) ? NULL : at;
+}
+
 static const struct uiommu_memory_ops program_ops = {
 	.size = sizeof(struct uiommu_memory_ops),
 	.read = memory_read,
 	.write = memory_write,
 	.check = memory_check,
+	.lend = memory_lend,
 };
 
 const struct uiommu_memory memory_program = {&program_ops, NULL};

@@ -23,9 +23,7 @@
 #include "util/alloc.h"
 #include "util/refuse.h"
 
-/* Longest copy within one section: unmap may have to wait for it. */
-#define SECTION_BYTES 65536
-#define PAGE	      UINT64_C(4096)
+#define PAGE UINT64_C(4096)
 
 /* ---- barrier ---- */
 
@@ -187,8 +185,8 @@ static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iov
 	return check_prot(leaf->prot, access);
 }
 
-static int fault(struct uiommu_port *port, uint64_t iova, int access,
-		 enum uiommu_fault_reason reason, uint64_t data)
+int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_fault_reason reason,
+	       uint64_t data)
 {
 	struct uiommu_unit *unit = port->unit;
 
@@ -219,10 +217,8 @@ static const struct uiommu_doorbell_window *window_at(const struct uiommu_unit *
 	return lowest;
 }
 
-/* What stands at iova for an access that wants memory: a doorbell is none, whatever is mapped
- * there, and past the end of the space is nothing. Inside a section; *piece is how much follows. */
-static enum uiommu_fault_reason translate_piece(struct uiommu_port *port, uint64_t iova, int access,
-						uint64_t *addr, uint64_t *piece)
+enum uiommu_fault_reason port_translate_piece(struct uiommu_port *port, uint64_t iova, int access,
+					      uint64_t *addr, uint64_t *piece)
 {
 	const struct uiommu_doorbell_window *window =
 		window_at(port->unit, (struct uiommu_range){iova, add_sat(iova, *piece - 1)});
@@ -257,9 +253,9 @@ UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova
 
 		reason = iova + done < iova
 				 ? UIOMMU_FAULT_BEYOND
-				 : translate_piece(port, iova + done, access, &addr, &piece);
+				 : port_translate_piece(port, iova + done, access, &addr, &piece);
 		if (reason)
-			return fault(port, iova + done, access, reason, 0);
+			return port_fault(port, iova + done, access, reason, 0);
 		if (n && segments[n - 1].addr + segments[n - 1].len == addr) {
 			segments[n - 1].len += piece;
 		} else {
@@ -282,13 +278,13 @@ static int ring_doorbell(struct uiommu_port *port, const struct uiommu_doorbell_
 	uint32_t data = 0;
 
 	if (access == UIOMMU_READ)
-		return fault(port, iova, access, UIOMMU_FAULT_DOORBELL_READ, 0);
+		return port_fault(port, iova, access, UIOMMU_FAULT_DOORBELL_READ, 0);
 	if (!atomic_load_explicit(&port->master, memory_order_relaxed))
-		return fault(port, iova, access, UIOMMU_FAULT_BUS_MASTER, 0);
+		return port_fault(port, iova, access, UIOMMU_FAULT_BUS_MASTER, 0);
 	memcpy(&data, buf, len < sizeof(data) ? len : sizeof(data));
 	if (len != sizeof(data) || (iova & 3) ||
 	    window->write(window->ctx, port->slot->rid, iova, data))
-		return fault(port, iova, access, UIOMMU_FAULT_INTERRUPT, data);
+		return port_fault(port, iova, access, UIOMMU_FAULT_INTERRUPT, data);
 	counter_add(&port->counters.doorbells, 1);
 	return 0;
 }
@@ -319,7 +315,7 @@ static enum uiommu_fault_reason copy_piece(struct uiommu_port *port, uint64_t io
 	return reason;
 }
 
-static int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_t len, int access)
+int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_t len, int access)
 {
 	uint64_t most = SECTION_BYTES;
 	size_t done = 0;
@@ -331,7 +327,7 @@ static int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_
 		enum uiommu_fault_reason reason;
 
 		if (at < iova)
-			return fault(port, at, access, UIOMMU_FAULT_BEYOND, 0);
+			return port_fault(port, at, access, UIOMMU_FAULT_BEYOND, 0);
 		if (piece - 1 > UINT64_MAX - at)
 			piece = UINT64_MAX - at + 1;
 		window = window_at(port->unit, (struct uiommu_range){at, at + (piece - 1)});
@@ -346,7 +342,7 @@ static int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_
 			continue;
 		}
 		if (reason)
-			return fault(port, at, access, reason, 0);
+			return port_fault(port, at, access, reason, 0);
 		if (most != SECTION_BYTES)
 			most = PAGE;
 		counter_add(access == UIOMMU_READ ? &port->counters.bytes_read

@@ -164,6 +164,19 @@ void port_barrier_init(void);
 /* The writer's half of the barrier pairing with uiommu_port_enter(). */
 void port_barrier(void);
 
+/* Longest access within one section: unmap may have to wait for it. */
+#define SECTION_BYTES 65536
+
+/* What stands at iova for an access that wants memory: a doorbell is none, whatever is mapped
+ * there, and past the end of the space is nothing. Inside a section; *piece is how much follows. */
+enum uiommu_fault_reason port_translate_piece(struct uiommu_port *port, uint64_t iova, int access,
+					      uint64_t *addr, uint64_t *piece);
+/* Record a fault: -EFAULT. */
+int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_fault_reason reason,
+	       uint64_t data);
+/* Copy between IOVAs and a buffer: 0, or -EFAULT with a fault recorded. Outside of sections. */
+int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_t len, int access);
+
 /* Add a port's counters to *sum. */
 void port_counters_add(struct uiommu_port *port, struct uiommu_unit_stats *sum);
 
