@@ -32,7 +32,8 @@ struct uiommu_port;
 enum uiommu_fault_reason {
 	UIOMMU_FAULT_NONE,
 	UIOMMU_FAULT_BUS_MASTER,   /**< the function's bus-master enable is clear */
-	UIOMMU_FAULT_NO_DOMAIN,	   /**< the requester ID is attached to nothing */
+	UIOMMU_FAULT_NO_DOMAIN,	   /**< the requester ID is attached to nothing, or to a disabled
+				      domain */
 	UIOMMU_FAULT_BEYOND,	   /**< the IOVA is wider than the domain translates, or wraps */
 	UIOMMU_FAULT_NOT_PRESENT,  /**< nothing is mapped there */
 	UIOMMU_FAULT_READ_DENIED,  /**< mapped without read permission */
@@ -41,6 +42,7 @@ enum uiommu_fault_reason {
 				    */
 	UIOMMU_FAULT_INTERRUPT,	   /**< a doorbell write that the platform did not accept */
 	UIOMMU_FAULT_DOORBELL_READ, /**< a read from a doorbell window */
+	UIOMMU_FAULT_CUT_OFF,	    /**< an earlier violation has cut the requester off */
 };
 
 /** Words for a reason. Never NULL. */
@@ -51,21 +53,25 @@ struct uiommu_fault {
 	uiommu_rid rid;
 	int access; /**< UIOMMU_READ or UIOMMU_WRITE */
 	enum uiommu_fault_reason reason;
-	uint64_t iova; /**< the first byte that could not be reached */
-	uint64_t data; /**< for doorbell writes: the data */
+	uint64_t iova;	/**< the first byte that could not be reached */
+	uint64_t data;	/**< for interrupts: the data */
+	bool interrupt; /**< it was the write of an MSI (uiommu_port_interrupt()) */
 };
 
 /**
- * An IOVA window in which writes are not translated but handed over as interrupts (on x86,
- * 0xfee00000 to 0xfeefffff; Intel VT-d specification, "Handling Requests to Interrupt Address
- * Range").
- * @write returns 0 if the interrupt was accepted, else the write becomes UIOMMU_FAULT_INTERRUPT.
- * Called from the port's thread, outside of any access section, with no lock held.
+ * Where writes are handed over as interrupts. Not @translated: a window of IOVAs that no table
+ * translates (on x86, 0xfee00000 to 0xfeefffff; Intel VT-d specification, "Handling Requests to
+ * Interrupt Address Range"). @translated: addresses behind the translation, reached through a
+ * mapping with UIOMMU_MMIO only (on Arm and PAMU, a page of the interrupt controller).
+ * @write returns 0 if the interrupt was accepted, else the write becomes UIOMMU_FAULT_INTERRUPT;
+ * @address is the one in @range. Called from the port's thread, outside of any access section, with
+ * no lock held.
  */
 struct uiommu_doorbell_window {
 	struct uiommu_range range;
-	int (*write)(void *ctx, uiommu_rid rid, uint64_t iova, uint32_t data);
+	int (*write)(void *ctx, uiommu_rid rid, uint64_t address, uint32_t data);
 	void *ctx;
+	bool translated;
 };
 
 /** IOTLB size that switches the IOTLB off. */
@@ -83,6 +89,9 @@ struct uiommu_unit_options {
 	 *  uiommu_port_translate() inside its caller's access section. May be NULL. */
 	void (*fault)(void *ctx, const struct uiommu_fault *fault);
 	void *fault_ctx;
+	/** A translation fault cuts the requester off until it is attached anew or
+	 *  uiommu_domain_enable() is called, as Freescale's PAMU driver does on a violation. */
+	bool cut_off;
 };
 
 /** Make an IOMMU. -ENOMEM, -EINVAL (bad options), -E2BIG (options from a newer header). */
@@ -203,6 +212,46 @@ UIOMMU_API int uiommu_ioas_move(struct uiommu_ioas *ioas, struct uiommu_range ra
 /** The first area that ends at or above @iova: 0, or -ENOENT. */
 UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct uiommu_area *area);
 
+/**
+ * Where doorbells are placed in this space when an interrupt needs one. A region of type
+ * UIOMMU_RESV_SW_MSI that a device brings along says so by itself; this is for windows that a
+ * program gives, or that lie at the end of an aperture.
+ */
+struct uiommu_doorbell_place {
+	struct uiommu_range range; /**< where to look for a place; {1, 0}: nowhere */
+	uint64_t step;		   /**< a place is a multiple of this from the range's end; a power
+				      of two of at least 4096 */
+	bool down;		   /**< begin at the end of the range and go down, else up */
+};
+/** Set it, for doorbells mapped from now on. -EINVAL: @step. Thread safe. */
+UIOMMU_API int uiommu_ioas_place_doorbells(struct uiommu_ioas *ioas,
+					   const struct uiommu_doorbell_place *place);
+
+/**
+ * Make the doorbell page at @addr (behind the translation) reachable and say at which IOVA. In this
+ * order: where the program has mapped it (an area with UIOMMU_MMIO), where it is already, in the
+ * device's sw-msi region, where uiommu_ioas_place_doorbells() says. One doorbell has one IOVA for
+ * all domains of the space, and keeps it while anybody uses it. 1: it is the system's, and wants
+ * one uiommu_ioas_unmap_doorbell(); 0: it is the program's mapping. -ENODEV RULE_DOORBELL: no area
+ * has it and nobody said where it may be placed; -ENOSPC RULE_DOORBELL: no room there; -EOPNOTSUPP,
+ * -ENOMEM.
+ */
+UIOMMU_API int uiommu_ioas_map_doorbell(struct uiommu_ioas *ioas, uint64_t addr, const char *name,
+					uint64_t *iova);
+/** Let go of it. The last one takes away what was placed outside of reserved regions; returns when
+ *  no device reaches it. Never fails. */
+UIOMMU_API void uiommu_ioas_unmap_doorbell(struct uiommu_ioas *ioas, uint64_t addr);
+
+/** A doorbell that has an IOVA of the system's. */
+struct uiommu_doorbell_mapping {
+	uint64_t iova, addr;
+	unsigned users;
+	char name[UIOMMU_OWNER_MAX];
+};
+/** The doorbells placed now, ascending by IOVA; *@count as in uiommu_ioas_ranges(). */
+UIOMMU_API int uiommu_ioas_doorbells(struct uiommu_ioas *ioas, struct uiommu_doorbell_mapping *list,
+				     size_t *count);
+
 /** Number of areas now, bytes mapped now (saturating), most areas ever. */
 struct uiommu_ioas_stats {
 	uint64_t areas, bytes, most_areas;
@@ -248,6 +297,11 @@ UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid
 /** Detach; returns when nothing by this requester ID reaches memory any more. Never fails. */
 UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid rid);
 
+/** Let the requesters attached now and later reach the domain, those too that a violation has cut
+ *  off; or none of them, and return when no DMA through it is under way. A new domain is enabled.
+ *  Never fails. */
+UIOMMU_API void uiommu_domain_enable(struct uiommu_domain *domain, bool enabled);
+
 /** The translation of one IOVA as a device would get it: 0, or -ENOENT. */
 UIOMMU_API int uiommu_domain_lookup(struct uiommu_domain *domain, uint64_t iova, uint64_t *addr,
 				    int *prot);
@@ -273,6 +327,10 @@ UIOMMU_API void uiommu_port_set_master(struct uiommu_port *port, bool enabled);
 UIOMMU_API int uiommu_port_read(struct uiommu_port *port, uint64_t iova, void *buf, size_t len);
 UIOMMU_API int uiommu_port_write(struct uiommu_port *port, uint64_t iova, const void *buf,
 				 size_t len);
+
+/** Write an MSI: @data, little endian, to @iova. As uiommu_port_write(), but a fault says that it
+ * was an interrupt. */
+UIOMMU_API int uiommu_port_interrupt(struct uiommu_port *port, uint64_t iova, uint32_t data);
 
 /** One piece of a scatter/gather access. */
 struct uiommu_sg {

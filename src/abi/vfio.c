@@ -465,10 +465,10 @@ UIOMMU_API void uiommu_vfio_each_ioas(struct uiommu_vfio *vfio,
 
 	pthread_mutex_lock(&vfio->lock);
 	for (struct vfio_container *c = vfio->containers; c; c = c->next) {
-		if (!c->type1)
+		if (!c->iommu || !c->iommu->ioas)
 			continue;
 		snprintf(name, sizeof(name), "container %u", c->number);
-		each(ctx, c->type1->ioas, name);
+		each(ctx, c->iommu->ioas, name);
 	}
 	pthread_mutex_unlock(&vfio->lock);
 }

@@ -178,7 +178,7 @@ static int open_device(struct vfio_device *device, struct uiommu_vfio_file **out
 	if (!group->container)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				   "the group is in no container (SET_CONTAINER)");
-	if (!device->open_count && !group->container->type1)
+	if (!device->open_count && !group->container->iommu)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				   "the container has no IOMMU yet (VFIO_SET_IOMMU)");
 	*out = vfio_file_create(device->vfio, UIOMMU_VFIO_DEVICE, device);

@@ -28,7 +28,7 @@
 #define VFIO_OFFSET_MASK  ((UINT64_C(1) << VFIO_OFFSET_SHIFT) - 1)
 #define VFIO_PAGE	  UINT64_C(4096)
 
-struct vfio_type1;
+struct vfio_iommu;
 struct vfio_group;
 struct vfio_config;
 
@@ -42,15 +42,15 @@ struct vfio_container {
 	pthread_mutex_t lock;
 	/* Set between SET_IOMMU and the leaving of the last group; changed under both locks, so
 	 * that either suffices to look. */
-	struct vfio_type1 *type1;
+	struct vfio_iommu *iommu;
 };
 
 /* Where one interrupt of a device goes. */
 struct vfio_vector {
 	struct vfio_device *device;
-	int trigger;	/* irq_lock: our descriptor of an eventfd, or -1 */
-	bool allocated; /* device.lock: has a message of the platform's */
-	uint32_t handle;
+	int trigger;		/* irq_lock: our descriptor of an eventfd, or -1 */
+	bool allocated;		/* device.lock: has a message of the platform's */
+	struct uiommu_irq *irq; /* MSI-X: the block it has */
 	struct uiommu_msi_message message;
 };
 
@@ -72,6 +72,7 @@ struct vfio_device {
 	pthread_mutex_t lock;
 	/* From here on device.lock, and only while open_count > 0. */
 	struct vfio_config *config;
+	struct uiommu_ioas *ioas;      /* of its container's IOMMU; NULL: it is not translated */
 	struct vfio_saved_state saved; /* as it was at the first open */
 	bool reset_works;
 	bool low_power;	   /* by VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY */
@@ -80,8 +81,8 @@ struct vfio_device {
 	unsigned msi_qmax; /* log2 of the MSI vectors enabled */
 	struct vfio_vector *vectors; /* for MSI and MSI-X: one for each the hardware has */
 	unsigned vector_count;
-	uint32_t msi_handle; /* the block of all MSI vectors */
-	unsigned msi_block;  /* vectors in it */
+	struct uiommu_irq *msi_irq; /* the block of all MSI vectors */
+	unsigned msi_block;	    /* vectors in it */
 	/* What the helper thread waits for: the registrations and the last one's number. */
 	int unmask; /* eventfd that unmasks INTx, or -1 */
 	uint32_t unmask_serial, wait_serial;
@@ -218,30 +219,87 @@ void vfio_group_put(struct uiommu_vfio *vfio, struct vfio_group *group);
 long vfio_group_ioctl(struct uiommu_vfio *vfio, struct vfio_group *group, uint32_t request,
 		      uint64_t arg);
 
+/* ---- the IOMMU of a container; vfio_iommu.c ---------------------------------------------------
+ */
+
+/*
+ * A driver: one or more types that SET_IOMMU can ask for. Its requests are made under the
+ * container's lock; create, attach, detach and destroy under vfio.lock too.
+ */
+struct vfio_iommu_ops {
+	/* enum uiommu_vfio_types: the machines that have it */
+	unsigned machines;
+	/* Does SET_IOMMU(type) mean this driver? */
+	bool (*has_type)(const struct uiommu_vfio *vfio, uint64_t type);
+	int (*create)(struct uiommu_vfio *vfio, uint64_t type, struct vfio_iommu **out);
+	/* All groups are detached. */
+	void (*destroy)(struct vfio_iommu *iommu);
+	/* Attach all functions of a group, or none. */
+	int (*attach)(struct vfio_iommu *iommu, const struct vfio_group *group);
+	void (*detach)(struct vfio_iommu *iommu, const struct vfio_group *group);
+	/* -ENOTTY for requests it doesn't have. */
+	long (*ioctl)(struct vfio_iommu *iommu, uint32_t request, uint64_t arg);
+	/* CHECK_EXTENSION, of an IOMMU or, if that is NULL, of the driver. */
+	long (*extension)(const struct uiommu_vfio *vfio, const struct vfio_iommu *iommu,
+			  uint64_t extension);
+};
+
+/* What every driver's IOMMU begins with. */
+struct vfio_iommu {
+	const struct vfio_iommu_ops *ops;
+	struct uiommu_vfio *vfio;
+	struct uiommu_ioas *ioas;     /* the same from creation to destruction; may be NULL */
+	struct uiommu_domain *domain; /* what the group's functions are attached to */
+};
+
+extern const struct vfio_iommu_ops vfio_type1_ops;
+
+/* The driver of a type on this machine, or NULL. */
+const struct vfio_iommu_ops *vfio_iommu_driver(const struct uiommu_vfio *vfio, uint64_t type);
+/* What this machine has instead, for people. */
+const char *vfio_iommu_types(const struct uiommu_vfio *vfio);
+/* CHECK_EXTENSION. */
+long vfio_iommu_extension(const struct uiommu_vfio *vfio, const struct vfio_iommu *iommu,
+			  uint64_t extension);
+/* A domain in the platform's format, named after it. */
+int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
+		      struct uiommu_domain **out);
+/* Attach all functions of a group to the IOMMU's domain with the platform's regions, or none. */
+int vfio_iommu_attach(struct vfio_iommu *iommu, const struct vfio_group *group);
+void vfio_iommu_detach(struct vfio_iommu *iommu, const struct vfio_group *group);
+
+/* Count a mapping that was made, or is gone, in the statistics. */
+void vfio_count_map(struct uiommu_vfio *vfio, uint64_t bytes);
+void vfio_count_removed(struct uiommu_vfio *vfio, uint64_t bytes);
+/* Is the memory at [vaddr, vaddr + bytes) there, for a mapping at iova? -EFAULT. */
+int vfio_check_source(const struct uiommu_vfio *vfio, struct uiommu_range iova, uint64_t vaddr,
+		      uint64_t bytes, int prot);
+
 /* ---- vfio_type1.c, vfio_dirty.c ---------------------------------------------------------------
  */
 
 /* An IOMMU of type 1. All fields but the pointers: the container's lock. */
 struct vfio_type1 {
-	struct uiommu_vfio *vfio;
+	struct vfio_iommu iommu;
 	bool v2;
 	bool tracking; /* dirty pages */
 	unsigned avail;
-	struct uiommu_ioas *ioas;
-	struct uiommu_domain *domain;
+	struct uiommu_range msi; /* what the program gave for doorbells, or NONE */
 	/* First addresses of the mappings whose vaddr is invalid, in no order. */
 	uint64_t *invalid;
 	size_t invalid_count, invalid_room;
 };
 
-int vfio_type1_create(struct uiommu_vfio *vfio, bool v2, struct vfio_type1 **out);
-void vfio_type1_destroy(struct vfio_type1 *type1);
-/* Attach all functions of a group, or none. */
-int vfio_type1_attach(struct vfio_type1 *type1, const struct vfio_group *group);
-void vfio_type1_detach(struct vfio_type1 *type1, const struct vfio_group *group);
-/* The container's lock held. */
-long vfio_type1_ioctl(struct vfio_type1 *type1, uint32_t request, uint64_t arg);
 uint64_t vfio_type1_page(const struct vfio_type1 *type1);
+
+/* Does the range hit a reserved region? Then it is refused. */
+bool vfio_type1_blocked(const struct vfio_type1 *type1, struct uiommu_range range);
+
+/* vfio_type1_msi.c: on machines whose facts have program_msi. */
+int vfio_type1_msi_caps(const struct vfio_type1 *type1, struct vfio_caps *caps);
+int vfio_type1_msi_map(struct vfio_type1 *type1, const struct vfio_iommu_type1_dma_map *map);
+/* Take the range back if it lies in this one, adding its size. */
+int vfio_type1_msi_unmap(struct vfio_type1 *type1, struct uiommu_range range, uint64_t *bytes);
 
 /* Does [first, last] cut a mapping at one of its ends? Then it is in *@area. */
 bool vfio_type1_cuts(struct vfio_type1 *type1, struct uiommu_range range, struct uiommu_area *area);

@@ -88,7 +88,11 @@ static int help(void)
 	fputs(usage, stdout);
 	puts("Platforms:");
 	for (size_t i = 0; (name = uiommu_platform_name(i)); i++)
-		printf("  %-12s %s\n", name, uiommu_platform_summary(name));
+		if (uiommu_platform_options(name))
+			printf("  %-12s %s\n    %s\n", name, uiommu_platform_summary(name),
+			       uiommu_platform_options(name));
+		else
+			printf("  %-12s %s\n", name, uiommu_platform_summary(name));
 	puts("Models:");
 	for (size_t i = 0; (model = uiommu_model_at(i)); i++) {
 		printf("  %-12s %s\n", model->name, model->summary);

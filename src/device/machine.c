@@ -74,6 +74,7 @@ static int make_unit(struct uiommu_machine *machine, char *why, size_t why_len)
 		.iotlb_entries = machine->options.iotlb_entries,
 		.windows = facts->windows,
 		.window_count = facts->window_count,
+		.cut_off = facts->cut_off,
 		.fault = machine->options.fault,
 		.fault_ctx = machine->options.fault_ctx,
 	};

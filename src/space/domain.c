@@ -104,6 +104,8 @@ static int join(struct uiommu_domain *domain)
 	}
 	pthread_mutex_lock(&ioas->lock);
 	ret = fill(domain);
+	if (!ret)
+		ret = placed_fill(domain);
 	if (!ret) {
 		domain->next = ioas->domains;
 		ioas->domains = domain;

@@ -48,6 +48,7 @@ UIOMMU_API void uiommu_ioas_destroy(struct uiommu_ioas *ioas)
 	if (!ioas)
 		return;
 	imap_clear(&ioas->areas);
+	placed_destroy(ioas);
 	free_reserved(ioas);
 	uiommu_free(ioas->allowed, ioas->allowed_count * sizeof(*ioas->allowed));
 	pthread_mutex_destroy(&ioas->lock);
@@ -131,8 +132,8 @@ static int refuse_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_ran
 	return error;
 }
 
-static int reserve_locked(struct uiommu_ioas *ioas, struct uiommu_range range,
-			  enum uiommu_resv_type type, const void *owner, const char *name)
+int ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, enum uiommu_resv_type type,
+		 const void *owner, const char *name)
 {
 	const struct uiommu_range *allowed;
 	struct imap_entry *area;
@@ -163,27 +164,56 @@ static int reserve_locked(struct uiommu_ioas *ioas, struct uiommu_range range,
 	return 0;
 }
 
+int ioas_reserve_region(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
+			const void *owner, const char *name)
+{
+	bool direct = region->type == UIOMMU_RESV_DIRECT;
+	int ret;
+
+	pthread_mutex_lock(&ioas->lock);
+	ret = ioas_reserve(ioas, region->range, region->type, owner, name);
+	if (!ret && direct)
+		ret = placed_direct(ioas, region, name);
+	for (size_t i = 0; i < ioas->reserved_count && !ret && direct; i++) {
+		struct reservation *resv = &ioas->reserved[i];
+
+		if (resv->owner == owner && resv->range.first == region->range.first)
+			resv->mapped = true;
+	}
+	pthread_mutex_unlock(&ioas->lock);
+	return ret;
+}
+
 UIOMMU_API int uiommu_ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range,
 				   enum uiommu_resv_type type, const void *owner, const char *name)
 {
 	int ret;
 
 	pthread_mutex_lock(&ioas->lock);
-	ret = reserve_locked(ioas, range, type, owner, name);
+	ret = ioas_reserve(ioas, range, type, owner, name);
 	pthread_mutex_unlock(&ioas->lock);
 	return ret;
 }
 
-UIOMMU_API void uiommu_ioas_unreserve(struct uiommu_ioas *ioas, const void *owner)
+void ioas_unreserve(struct uiommu_ioas *ioas, const void *owner)
 {
 	size_t n = 0;
 
-	pthread_mutex_lock(&ioas->lock);
-	for (size_t i = 0; i < ioas->reserved_count; i++)
+	for (size_t i = 0; i < ioas->reserved_count; i++) {
 		if (ioas->reserved[i].owner != owner)
 			ioas->reserved[n++] = ioas->reserved[i];
+		else if (ioas->reserved[i].mapped)
+			placed_direct_drop(ioas, ioas->reserved[i].range);
+	}
 	ioas->reserved_count = n;
 	rebuild_blocked(ioas);
+}
+
+UIOMMU_API void uiommu_ioas_unreserve(struct uiommu_ioas *ioas, const void *owner)
+{
+	pthread_mutex_lock(&ioas->lock);
+	ioas_unreserve(ioas, owner);
+	placed_sweep(ioas);
 	pthread_mutex_unlock(&ioas->lock);
 }
 
@@ -346,7 +376,9 @@ UIOMMU_API void uiommu_ioas_stats(struct uiommu_ioas *ioas, struct uiommu_ioas_s
 /* What can be said of a request before looking at the space. */
 static int check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
 {
-	if (!(prot & (UIOMMU_READ | UIOMMU_WRITE)) || (prot & ~(UIOMMU_READ | UIOMMU_WRITE)))
+	const int known = UIOMMU_READ | UIOMMU_WRITE | UIOMMU_MMIO;
+
+	if (!(prot & (UIOMMU_READ | UIOMMU_WRITE)) || (prot & ~known))
 		return uiommu_refuse(UIOMMU_RULE_PERMISSION, -EINVAL, NULL, range,
 				     UIOMMU_RANGE_NONE);
 	if (!range_valid(range))
@@ -360,9 +392,8 @@ static int check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64
 	return 0;
 }
 
-/* Undo the first domains' entries of a mapping that another could not take. */
-static void unmap_domains(struct uiommu_ioas *ioas, struct uiommu_range range,
-			  const struct uiommu_domain *stop)
+void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
+		   const struct uiommu_domain *stop)
 {
 	for (struct uiommu_domain *d = ioas->domains; d != stop; d = d->next) {
 		struct gather gather = GATHER_INIT;
@@ -370,6 +401,21 @@ static void unmap_domains(struct uiommu_ioas *ioas, struct uiommu_range range,
 		table_unmap(&d->table, range, &gather);
 		domain_flush(d, &gather);
 	}
+}
+
+int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
+{
+	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
+		struct gather gather = GATHER_INIT;
+		int ret = table_map(&d->table, range, addr, prot, &gather);
+
+		if (!ret)
+			continue;
+		domain_flush(d, &gather);
+		domains_unmap(ioas, range, d);
+		return ret;
+	}
+	return 0;
 }
 
 static int map_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot,
@@ -389,18 +435,14 @@ static int map_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint6
 		imap_erase(&ioas->areas, range.first);
 		return refuse_blocked(ioas, -EINVAL, range);
 	}
-	for (struct uiommu_domain *d = ioas->domains; d && !ret; d = d->next) {
-		struct gather gather = GATHER_INIT;
-
-		ret = table_map(&d->table, range, addr, prot, &gather);
-		if (ret) {
-			domain_flush(d, &gather);
-			unmap_domains(ioas, range, d);
+	if (!ret) {
+		ret = domains_map(ioas, range, addr, prot);
+		if (ret)
 			imap_erase(&ioas->areas, range.first);
-		}
 	}
 	if (ret)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, range, UIOMMU_RANGE_NONE);
+	ioas->mmio_areas += !!(prot & UIOMMU_MMIO);
 	ioas->stats.maps++;
 	ioas->stats.bytes = add_sat(ioas->stats.bytes, length);
 	if (length > ioas->stats.largest)
@@ -506,6 +548,7 @@ static uint64_t drop_areas(struct uiommu_ioas *ioas, struct uiommu_range range, 
 		area_of(entry, &area);
 		bytes = add_sat(bytes, range_length(area.range));
 		imap_erase(&ioas->areas, area.range.first);
+		ioas->mmio_areas -= !!(area.prot & UIOMMU_MMIO);
 		if (each)
 			each(ctx, &area);
 	}
@@ -529,12 +572,7 @@ static int unmap_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uin
 		return 0;
 	/* Start at what is there, so that invalidations are no wider than need be. */
 	range.first = head->range.first;
-	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
-		struct gather gather = GATHER_INIT;
-
-		table_unmap(&d->table, range, &gather);
-		domain_flush(d, &gather);
-	}
+	domains_unmap(ioas, range, NULL);
 	*unmapped = drop_areas(ioas, range, each, ctx);
 	ioas->stats.bytes -= *unmapped < ioas->stats.bytes ? *unmapped : ioas->stats.bytes;
 	ioas->stats.unmaps++;

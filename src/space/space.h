@@ -23,8 +23,11 @@ struct reservation {
 	struct uiommu_range range;
 	enum uiommu_resv_type type;
 	const void *owner;
+	bool mapped; /* a direct region that is identity mapped for its owner */
 	char name[UIOMMU_OWNER_MAX];
 };
+
+struct placed;
 
 struct uiommu_ioas {
 	pthread_mutex_t lock; /* guards all below, and the tables of the domains */
@@ -41,7 +44,33 @@ struct uiommu_ioas {
 	struct uiommu_domain *domains;
 	uint64_t alignment, page_sizes, max_addr;
 	struct uiommu_ioas_stats stats;
+
+	struct placed *placed; /* ascending by IOVA; placed.c */
+	struct uiommu_doorbell_place place;
+	uint64_t mmio_areas; /* areas with UIOMMU_MMIO */
 };
+
+/* As the public calls, with ioas->lock held. */
+int ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, enum uiommu_resv_type type,
+		 const void *owner, const char *name);
+void ioas_unreserve(struct uiommu_ioas *ioas, const void *owner);
+
+/* Reserve a device's region, and identity map it if it is a direct one. Takes ioas->lock; what a
+ * failure leaves behind goes with uiommu_ioas_unreserve(). */
+int ioas_reserve_region(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
+			const void *owner, const char *name);
+
+/* ---- what the system has placed: placed.c. ioas->lock held in all ---- */
+
+/* Enter what the system has placed in this space into a new domain's table. */
+int placed_fill(struct uiommu_domain *domain);
+/* Reservations have gone: so do unused doorbells that stood in them. */
+void placed_sweep(struct uiommu_ioas *ioas);
+/* Identity map a direct region for one more device, and for one less. */
+int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
+		  const char *name);
+void placed_direct_drop(struct uiommu_ioas *ioas, struct uiommu_range range);
+void placed_destroy(struct uiommu_ioas *ioas);
 
 /* ---- domain ---- */
 
@@ -59,12 +88,19 @@ struct uiommu_domain {
 	struct table table; /* written under ioas->lock, walked without */
 	uint64_t uid;	    /* never used twice, so that ports can tell domains apart */
 	unsigned attached;  /* requester IDs; unit->lock */
+	bool disabled;	    /* unit->lock */
 	char name[UIOMMU_OWNER_MAX];
 
 	_Atomic uint64_t inval_claim; /* sequence numbers that may be in the making */
 	_Atomic uint64_t inval_head;  /* and those that are complete */
 	struct inval_slot inval[INVAL_RING];
 };
+
+/* Flush what was taken out of every domain of the IOAS for this range. ioas->lock held. */
+void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
+		   const struct uiommu_domain *stop);
+/* Enter a range into every domain, or none. ioas->lock held. -ENOMEM and what formats say. */
+int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
 
 /* Make every translation in the gather forgotten, wait for the ports, let go of the tables.
  * ioas->lock held. Cannot fail. */
@@ -79,8 +115,11 @@ struct attachment {
 
 /* What is known of one requester ID. Made once, kept for the unit's life. */
 struct slot {
-	_Atomic(struct uiommu_domain *) domain; /* written under unit->lock */
-	struct attachment *attachment;		/* unit->lock */
+	/* What ports go through: the attachment's domain, or NULL while that is disabled or the
+	 * requester is cut off. Written under unit->lock, but for a port's change to NULL. */
+	_Atomic(struct uiommu_domain *) domain;
+	_Atomic bool cut;
+	struct attachment *attachment; /* unit->lock */
 	uiommu_rid rid;
 };
 
@@ -99,6 +138,7 @@ struct uiommu_unit {
 	size_t window_count;
 	void (*fault)(void *ctx, const struct uiommu_fault *fault);
 	void *fault_ctx;
+	bool cut_off;
 };
 
 /* The slot of a requester ID, made if need be; NULL: no memory. unit->lock held. */
@@ -153,6 +193,8 @@ struct uiommu_port {
 	struct iotlb_entry *iotlb;
 	uint64_t iotlb_mask;
 	struct uiommu_fault last_fault;
+	bool interrupt; /* an MSI is being written, with this data */
+	uint32_t interrupt_data;
 
 	struct port_counters counters;
 	struct uiommu_port *next, **link; /* unit->lock */
