@@ -149,6 +149,9 @@ UIOMMU_API void uiommu_function_kick(struct uiommu_function *fn);
  * it. For what hardware takes its time with, and drivers rely on it. */
 UIOMMU_API void uiommu_function_kick_after(struct uiommu_function *fn, uint32_t ns);
 
+/** From work(), which returns true to look again soon rather than because there is more to do: let
+ *  other threads run first. */
+UIOMMU_API void uiommu_function_yield(struct uiommu_function *fn);
 /** Have work() called once @ns nanoseconds have passed, whatever kicks come before; a later alarm
  * takes an earlier one's place, 0 takes it away, as a reset does. uiommu_function_drain() doesn't
  * wait for it. */

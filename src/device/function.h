@@ -54,6 +54,7 @@ struct uiommu_function {
 	bool worker; /* the thread is there */
 	bool stop;
 	uint64_t alarm;		    /* CLOCK_MONOTONIC in ns: work() is to be called; 0: none */
+	bool yield;		    /* work() is only looking */
 	bool kicked;		    /* work() is to be called */
 	struct timespec not_before; /* and not earlier than that, by CLOCK_MONOTONIC */
 	bool master;		    /* what the port was told */

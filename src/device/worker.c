@@ -15,6 +15,7 @@
  * Kicking and stopping cannot fail.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 
@@ -114,6 +115,18 @@ static void worker_sleep(struct uiommu_function *fn)
 	__atomic_store_n(&fn->asleep, false, __ATOMIC_RELAXED);
 }
 
+/* Between two steps: those who wait for the lock get it, and for the processor, too. */
+static void worker_pause(struct uiommu_function *fn)
+{
+	bool yield = fn->yield;
+
+	fn->yield = false;
+	function_unlock(fn);
+	if (yield)
+		sched_yield();
+	function_lock(fn);
+}
+
 static void *worker_main(void *arg)
 {
 	struct uiommu_function *fn = arg;
@@ -144,8 +157,7 @@ static void *worker_main(void *arg)
 			fn->alarm = 0;
 		if (fn->model->work(fn))
 			fn->kicked = true;
-		function_unlock(fn);
-		function_lock(fn);
+		worker_pause(fn);
 	}
 	function_unlock(fn);
 	return NULL;
@@ -242,6 +254,11 @@ void uiommu_function_kick_after(struct uiommu_function *fn, uint32_t ns)
 	fn->not_before.tv_sec += fn->not_before.tv_nsec / 1000000000;
 	fn->not_before.tv_nsec %= 1000000000;
 	uiommu_function_kick(fn);
+}
+
+void uiommu_function_yield(struct uiommu_function *fn)
+{
+	fn->yield = true;
 }
 
 void uiommu_function_alarm(struct uiommu_function *fn, uint64_t ns)

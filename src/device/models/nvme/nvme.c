@@ -365,8 +365,10 @@ static bool nvme_work(struct uiommu_function *fn)
 		n->busy_ns += n->active - n->now;
 		return true;
 	}
-	if (n->spin && n->now - n->active < SPIN_NS)
+	if (n->spin && n->now - n->active < SPIN_NS) {
+		uiommu_function_yield(fn);
 		return true;
+	}
 	if (n->shadow && n->ready && nvme_shadow_poll(n, true))
 		return true;
 	set_alarm(n);
