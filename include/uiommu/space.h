@@ -182,34 +182,47 @@ struct uiommu_area {
  * Map the closed range to memory at @addr onwards. All or nothing. In the order of the checks:
  * -EINVAL RULE_PERMISSION (@prot is not READ, WRITE or both), RULE_EMPTY (first > last);
  * -EINVAL RULE_ALIGNMENT; -EOVERFLOW RULE_WRAP (@addr + length wraps or needs more than 52 bits
- * while a domain is attached); -EEXIST RULE_OVERLAP; -EINVAL RULE_RESERVED or RULE_APERTURE;
- * -ENOMEM.
+ * while a domain is attached); -EEXIST RULE_OVERLAP, or -EBUSY RULE_BUSY if what is in the way is
+ * being taken away by an open batch; -EINVAL RULE_RESERVED or RULE_APERTURE; -ENOMEM.
  */
 UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
 			       int prot, void *tag);
 
-/** Called for each area that an unmap removed, after the flush, in ascending order. The IOAS is
- *  locked meanwhile: it and its domains must not be called. */
+/** Called for each area that an unmap removed, after the flush; for those of one call or operation
+ * in ascending order. The IOAS is locked meanwhile: it and its domains must not be called. */
 typedef void (*uiommu_area_fn)(void *ctx, const struct uiommu_area *area);
 
 /**
  * Remove every area inside the closed range, with one flush for the call. Returns when no device
  * can reach any of it. *@unmapped: bytes removed (0 if nothing was there, which is no error;
  * saturates at UINT64_MAX). @each may be NULL. -EINVAL RULE_EMPTY; -EINVAL RULE_SPLIT: the range
- * cuts a mapping in two, and nothing is changed. Cannot fail for want of memory.
+ * cuts a mapping in two; -EBUSY RULE_BUSY: an open batch is taking some of it away; in all these
+ * cases nothing is changed. Cannot fail for want of memory.
  */
 UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
 				 uint64_t *unmapped, uiommu_area_fn each, void *ctx);
 
 /**
+ * Map @range to the memory that @source (the same IOAS or another) has mapped from @iova on, in as
+ * many areas as it has there. The memory is shared, not the mapping: it stays when the source is
+ * unmapped. All or nothing. What map says of @range and @prot, then -EOVERFLOW RULE_WRAP: the
+ * source range wraps; -ENOENT RULE_NOT_MAPPED: not all of it is mapped; -EBUSY RULE_BUSY: an open
+ * batch is taking some of it away; -EPERM RULE_PERMISSION: write is asked for where the source has
+ * none.
+ */
+UIOMMU_API int uiommu_ioas_copy(struct uiommu_ioas *ioas, struct uiommu_range range,
+				struct uiommu_ioas *source, uint64_t iova, int prot, void *tag);
+
+/**
  * Point the area that is exactly @range to memory at @addr, keeping its permissions. Returns when
  * no device reaches the old memory any more; a DMA in between may fault. -ENOENT RULE_NOT_MAPPED:
- * no such area; -EINVAL RULE_ALIGNMENT; -EOVERFLOW RULE_WRAP; -ENOMEM. All of them leave it as it
- * was.
+ * no such area; -EBUSY RULE_BUSY: an open batch is taking it away; -EINVAL RULE_ALIGNMENT;
+ * -EOVERFLOW RULE_WRAP; -ENOMEM. All of them leave it as it was.
  */
 UIOMMU_API int uiommu_ioas_move(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr);
 
-/** The first area that ends at or above @iova: 0, or -ENOENT. */
+/** The first area that ends at or above @iova: 0, or -ENOENT. What an open batch is taking away
+ * still counts, until its flush. */
 UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct uiommu_area *area);
 
 /**
@@ -259,6 +272,89 @@ struct uiommu_ioas_stats {
 	uint64_t largest;      /**< bytes of the largest area ever mapped */
 };
 UIOMMU_API void uiommu_ioas_stats(struct uiommu_ioas *ioas, struct uiommu_ioas_stats *stats);
+
+/* ---- batches ----------------------------------------------------------------------------------
+ */
+
+/**
+ * A batch: many operations, each with its own status, and one flush for all of them. It may be cut
+ * after any operation and continued later, by any thread, one at a time; nothing is flushed in
+ * between.
+ *
+ * From an operation that takes a translation away until the batch is finished, devices may see the
+ * old memory or what has been mapped in its place. So until then its owner is not told (release),
+ * and its IOVAs and table pages are nobody else's: other calls get -EBUSY for them. The batch
+ * itself may map them again.
+ *
+ * Between runs no lock is held. An IOAS must not be destroyed while a batch that used it is open.
+ */
+struct uiommu_batch;
+
+enum uiommu_op_kind {
+	UIOMMU_OP_MAP,	 /**< as uiommu_ioas_map() */
+	UIOMMU_OP_UNMAP, /**< as uiommu_ioas_unmap() */
+	UIOMMU_OP_COPY,	 /**< as uiommu_ioas_copy() */
+};
+
+struct uiommu_op {
+	enum uiommu_op_kind kind;
+	int prot; /**< map, copy */
+	struct uiommu_ioas *ioas;
+	struct uiommu_range range;
+	uint64_t addr;		    /**< map: the memory; copy: the first IOVA in @source */
+	struct uiommu_ioas *source; /**< copy */
+	void *tag;		    /**< map, copy: the caller's, for the area */
+	/** Out: 0, or what the function of this kind returns; an unmap may also get -ENOMEM, for a
+	 *  batch has to remember what it takes away: nothing is changed then. -EINVAL
+	 *  RULE_ARGUMENT: no such kind, or an IOAS is missing. What an unmap's 0 says holds once
+	 *  the batch is finished. */
+	int status;
+	uint64_t bytes; /**< out: unmap: bytes removed; 0 is no error */
+};
+
+struct uiommu_batch_options {
+	size_t size; /**< sizeof(struct uiommu_batch_options) */
+	/** Called for each area that a map or copy is about to make, before any device can reach
+	 *  it, so that its memory can be held. What isn't 0 refuses the operation with that
+	 *  status. The IOASes of the operation are locked. May be NULL. */
+	int (*hold)(void *ctx, const struct uiommu_op *op, const struct uiommu_area *area);
+	/** Called for each area that unmaps have removed, and for each that was held and could not
+	 *  be mapped after all, once no device reaches it. May be NULL. */
+	uiommu_area_fn release;
+	void *ctx;
+};
+
+/** When to cut. What is 0 or NULL does not cut. */
+struct uiommu_budget {
+	size_t ops;		 /**< so many operations */
+	uint64_t nanoseconds;	 /**< so much time has passed */
+	bool (*stop)(void *ctx); /**< asked before each operation but the first; true: cut */
+	void *ctx;
+};
+
+/** Open a batch. @options may be NULL. -EINVAL, -E2BIG (bad options), -ENOMEM. */
+UIOMMU_API int uiommu_batch_open(const struct uiommu_batch_options *options,
+				 struct uiommu_batch **out);
+
+/**
+ * Do operations in their order until all are done or the @budget (NULL: none) is used up. Returns
+ * how many were done, at least one if there are any; whatever their statuses are, the others are
+ * done. The array need not outlive the call.
+ */
+UIOMMU_API size_t uiommu_batch_run(struct uiommu_batch *batch, struct uiommu_op *ops, size_t count,
+				   const struct uiommu_budget *budget);
+
+/** Flush once for each domain that something was taken away from and release it; then the batch is
+ *  as new. Never fails. */
+UIOMMU_API void uiommu_batch_finish(struct uiommu_batch *batch);
+
+/** Finish it and free it. NULL is fine. */
+UIOMMU_API void uiommu_batch_close(struct uiommu_batch *batch);
+
+/** Open, run, finish and close in one. 0 if every status is 0, else the first that isn't; -EINVAL,
+ *  -E2BIG: bad options, and nothing was done. */
+UIOMMU_API int uiommu_batch_submit(struct uiommu_op *ops, size_t count,
+				   const struct uiommu_batch_options *options);
 
 /* ---- domain -----------------------------------------------------------------------------------
  */

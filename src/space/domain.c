@@ -3,10 +3,11 @@
  * A domain: owns one I/O page table and the invalidations that go with it, and keeps it equal to
  * its IOAS from creation to destruction.
  *
- * Flushing, in this order: the entries are cleared (before the call); the range is put into the
- * ring; a barrier; wait for every port that may have read an entry before it was cleared; only then
- * do table pages become free again. A port that enters a section later sees both the cleared entry
- * and the ring's new head, so it drops what its IOTLB held.
+ * What was taken away and not flushed yet is pending, whoever took it away: a flush serves them
+ * all. Flushing, in this order: the entries are cleared (before the call); the range is put into
+ * the ring; a barrier; wait for every port that may have read an entry before it was cleared; only
+ * then do table pages become free again. A port that enters a section later sees both the cleared
+ * entry and the ring's new head, so it drops what its IOTLB held.
  *
  * Locks: ioas->lock guards the table, unit->lock the attachments.
  */
@@ -30,9 +31,10 @@ static void ring_put(struct uiommu_domain *domain, struct uiommu_range range)
 	atomic_store_explicit(&domain->inval_head, seq + 1, memory_order_release);
 }
 
-void domain_flush(struct uiommu_domain *domain, struct gather *gather)
+void domain_flush(struct uiommu_domain *domain)
 {
 	struct uiommu_unit *unit = domain->unit;
+	struct gather *gather = &domain->pending;
 
 	if (gather_empty(gather))
 		return;
@@ -70,17 +72,18 @@ static int fill(struct uiommu_domain *domain)
 
 	for (struct imap_entry *e = imap_find(&domain->ioas->areas, 0, &pos); e;
 	     e = imap_next(&pos)) {
-		struct gather gather = GATHER_INIT;
 		uint64_t max = domain->table.ops->max_addr;
 		int ret;
 
+		if (e->info & AREA_LEAVING)
+			continue;
 		if ((e->range.first | e->value | (e->range.last + 1)) & mask)
 			return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EADDRINUSE, domain->name,
 					     e->range, (struct uiommu_range){0, mask});
 		if (e->value > max || e->range.last - e->range.first > max - e->value)
 			return uiommu_refuse(UIOMMU_RULE_WRAP, -EADDRINUSE, domain->name, e->range,
 					     (struct uiommu_range){e->value, max});
-		ret = table_map(&domain->table, e->range, e->value, e->info, &gather);
+		ret = table_map(&domain->table, e->range, e->value, (int)e->info, &domain->pending);
 		if (ret)
 			return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, domain->name, e->range,
 					     UIOMMU_RANGE_NONE);
@@ -134,6 +137,7 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 				     UIOMMU_RANGE_NONE);
 	domain->unit = unit;
 	domain->ioas = ioas;
+	domain->pending = GATHER_INIT;
 	snprintf(domain->name, sizeof(domain->name), "%s",
 		 options->name ? options->name : options->format);
 	ret = table_init(&domain->table, options->format, options->width);

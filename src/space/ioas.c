@@ -7,6 +7,8 @@
  * Reserved ranges of different owners may overlap; "blocked" is their union, kept for quick
  * answers.
  *
+ * Mapping and unmapping are batches of one: see batch.c.
+ *
  * Locks: ioas->lock for all of it, domain tables included. Flushing, under it, takes unit->lock.
  * Unmapping cannot fail once the arguments are found good, for it needs no memory.
  */
@@ -343,20 +345,23 @@ UIOMMU_API uint64_t uiommu_ioas_page_sizes(struct uiommu_ioas *ioas)
 	return sizes;
 }
 
-static void area_of(const struct imap_entry *entry, struct uiommu_area *area)
+void area_of(const struct imap_entry *entry, struct uiommu_area *area)
 {
 	area->range = entry->range;
 	area->addr = entry->value;
-	area->prot = entry->info;
+	area->prot = (int)(entry->info & AREA_PROT);
 	area->tag = entry->tag;
 }
 
 UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct uiommu_area *area)
 {
 	struct imap_entry *entry;
+	struct imap_pos pos;
 
 	pthread_mutex_lock(&ioas->lock);
-	entry = imap_find(&ioas->areas, iova, NULL);
+	entry = imap_find(&ioas->areas, iova, &pos);
+	while (entry && (entry->info & AREA_SILENT))
+		entry = imap_next(&pos);
 	if (entry)
 		area_of(entry, area);
 	pthread_mutex_unlock(&ioas->lock);
@@ -371,10 +376,10 @@ UIOMMU_API void uiommu_ioas_stats(struct uiommu_ioas *ioas, struct uiommu_ioas_s
 	pthread_mutex_unlock(&ioas->lock);
 }
 
-/* ---- map and unmap ---- */
+/* ---- what batches ask ---- */
 
 /* What can be said of a request before looking at the space. */
-static int check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
+int ioas_check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
 {
 	const int known = UIOMMU_READ | UIOMMU_WRITE | UIOMMU_MMIO;
 
@@ -392,91 +397,36 @@ static int check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64
 	return 0;
 }
 
-void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
-		   const struct uiommu_domain *stop)
+int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range range)
 {
-	for (struct uiommu_domain *d = ioas->domains; d != stop; d = d->next) {
-		struct gather gather = GATHER_INIT;
-
-		table_unmap(&d->table, range, &gather);
-		domain_flush(d, &gather);
-	}
+	if (!list_hit(ioas->blocked, ioas->blocked_count, range))
+		return 0;
+	return refuse_blocked(ioas, error, range);
 }
 
-int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
+int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area)
 {
-	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
-		struct gather gather = GATHER_INIT;
-		int ret = table_map(&d->table, range, addr, prot, &gather);
-
-		if (!ret)
-			continue;
-		domain_flush(d, &gather);
-		domains_unmap(ioas, range, d);
-		return ret;
-	}
-	return 0;
+	if (area->info & AREA_LEAVING)
+		return uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, "a mapping that is being taken away",
+				     range, area->range);
+	return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EEXIST, AREA_OWNER, range, area->range);
 }
 
-static int map_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot,
-		      void *tag)
-{
-	const struct imap_entry entry = {.range = range, .value = addr, .tag = tag, .info = prot};
-	struct imap_entry blocking;
-	uint64_t length = range_length(range);
-	int ret = check_map(ioas, range, addr, prot);
+/* ---- move ---- */
 
-	if (ret)
-		return ret;
-	ret = imap_insert(&ioas->areas, &entry, &blocking);
-	if (ret == -EEXIST)
-		return uiommu_refuse(UIOMMU_RULE_OVERLAP, ret, AREA_OWNER, range, blocking.range);
-	if (!ret && list_hit(ioas->blocked, ioas->blocked_count, range)) {
-		imap_erase(&ioas->areas, range.first);
-		return refuse_blocked(ioas, -EINVAL, range);
-	}
-	if (!ret) {
-		ret = domains_map(ioas, range, addr, prot);
-		if (ret)
-			imap_erase(&ioas->areas, range.first);
-	}
-	if (ret)
-		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, range, UIOMMU_RANGE_NONE);
-	ioas->mmio_areas += !!(prot & UIOMMU_MMIO);
-	ioas->stats.maps++;
-	ioas->stats.bytes = add_sat(ioas->stats.bytes, length);
-	if (length > ioas->stats.largest)
-		ioas->stats.largest = length;
-	if (ioas->areas.count > ioas->stats.most_areas)
-		ioas->stats.most_areas = ioas->areas.count;
-	return 0;
-}
-
-UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
-			       int prot, void *tag)
-{
-	int ret;
-
-	pthread_mutex_lock(&ioas->lock);
-	ret = map_locked(ioas, range, addr, prot, tag);
-	pthread_mutex_unlock(&ioas->lock);
-	return ret;
-}
-
-/* Replace what the domain has for an area. If there is no memory for the new entries the old ones
- * come back: the table pages that they need are those that were just set free. */
+/* Replace what the domain has for an area; the old memory is out of reach after the next flush. If
+ * there is no memory for the new entries the old ones come back: the table pages that they need are
+ * those that the flush sets free. */
 static int domain_move(struct uiommu_domain *d, const struct imap_entry *area, uint64_t addr)
 {
-	struct gather gather = GATHER_INIT;
-	int ret;
+	int prot = (int)(area->info & AREA_PROT), ret;
 
-	table_unmap(&d->table, area->range, &gather);
-	domain_flush(d, &gather);
-	ret = table_map(&d->table, area->range, addr, area->info, &gather);
+	table_unmap(&d->table, area->range, &d->pending);
+	ret = table_map(&d->table, area->range, addr, prot, &d->pending);
 	if (!ret)
 		return 0;
-	domain_flush(d, &gather);
-	table_map(&d->table, area->range, area->value, area->info, &gather);
+	domain_flush(d);
+	table_map(&d->table, area->range, area->value, prot, &d->pending);
 	return ret;
 }
 
@@ -490,7 +440,9 @@ static int move_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint
 	if (!area || area->range.first != range.first || area->range.last != range.last)
 		return uiommu_refuse(UIOMMU_RULE_NOT_MAPPED, -ENOENT, NULL, range,
 				     UIOMMU_RANGE_NONE);
-	ret = check_map(ioas, range, addr, (int)area->info);
+	if (area->info & AREA_LEAVING)
+		return ioas_refuse_area(range, area);
+	ret = ioas_check_map(ioas, range, addr, (int)area->info);
 	if (ret)
 		return ret;
 	for (struct uiommu_domain *d = ioas->domains; d && !failed; d = d->next) {
@@ -502,11 +454,16 @@ static int move_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint
 	moved.value = addr;
 	if (!failed) {
 		*area = moved;
+		ioas_flush(ioas);
 		return 0;
 	}
-	/* Back in the domains before it, which have the pages for it as well. */
-	for (struct uiommu_domain *d = ioas->domains; d != failed; d = d->next)
+	/* Back in the domains before it, which have the pages for it as well once they are flushed.
+	 */
+	for (struct uiommu_domain *d = ioas->domains; d != failed; d = d->next) {
+		domain_flush(d);
 		domain_move(d, &moved, area->value);
+	}
+	ioas_flush(ioas);
 	return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, range, UIOMMU_RANGE_NONE);
 }
 
@@ -516,77 +473,6 @@ UIOMMU_API int uiommu_ioas_move(struct uiommu_ioas *ioas, struct uiommu_range ra
 
 	pthread_mutex_lock(&ioas->lock);
 	ret = move_locked(ioas, range, addr);
-	pthread_mutex_unlock(&ioas->lock);
-	return ret;
-}
-
-/* Does an edge of the range lie inside an area that reaches beyond it? */
-static int check_split(struct uiommu_ioas *ioas, struct uiommu_range range)
-{
-	const struct imap_entry *at[2] = {imap_find(&ioas->areas, range.first, NULL),
-					  imap_find(&ioas->areas, range.last, NULL)};
-
-	for (unsigned i = 0; i < 2; i++)
-		if (at[i] && range_overlaps(at[i]->range, range) &&
-		    !range_contains(range, at[i]->range))
-			return uiommu_refuse(UIOMMU_RULE_SPLIT, -EINVAL, AREA_OWNER, range,
-					     at[i]->range);
-	return 0;
-}
-
-/* Forget the areas inside the range, which no device reaches any more. */
-static uint64_t drop_areas(struct uiommu_ioas *ioas, struct uiommu_range range, uiommu_area_fn each,
-			   void *ctx)
-{
-	struct imap_entry *entry;
-	uint64_t bytes = 0;
-
-	while ((entry = imap_find(&ioas->areas, range.first, NULL)) &&
-	       entry->range.first <= range.last) {
-		struct uiommu_area area;
-
-		area_of(entry, &area);
-		bytes = add_sat(bytes, range_length(area.range));
-		imap_erase(&ioas->areas, area.range.first);
-		ioas->mmio_areas -= !!(area.prot & UIOMMU_MMIO);
-		if (each)
-			each(ctx, &area);
-	}
-	return bytes;
-}
-
-static int unmap_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *unmapped,
-			uiommu_area_fn each, void *ctx)
-{
-	const struct imap_entry *head;
-	int ret;
-
-	if (!range_valid(range))
-		return uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, NULL, range, UIOMMU_RANGE_NONE);
-	ret = check_split(ioas, range);
-	if (ret)
-		return ret;
-	*unmapped = 0;
-	head = imap_find(&ioas->areas, range.first, NULL);
-	if (!head || head->range.first > range.last)
-		return 0;
-	/* Start at what is there, so that invalidations are no wider than need be. */
-	range.first = head->range.first;
-	domains_unmap(ioas, range, NULL);
-	*unmapped = drop_areas(ioas, range, each, ctx);
-	ioas->stats.bytes -= *unmapped < ioas->stats.bytes ? *unmapped : ioas->stats.bytes;
-	ioas->stats.unmaps++;
-	return 0;
-}
-
-UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
-				 uint64_t *unmapped, uiommu_area_fn each, void *ctx)
-{
-	uint64_t bytes;
-	int ret;
-
-	pthread_mutex_lock(&ioas->lock);
-	ret = unmap_locked(ioas, range, unmapped ? unmapped : &bytes, each, ctx);
 	pthread_mutex_unlock(&ioas->lock);
 	return ret;
 }

@@ -35,6 +35,29 @@ struct placed {
 	char name[UIOMMU_OWNER_MAX];
 };
 
+/* Take a range out of the domains before stop (NULL: all); no device reaches it any more. */
+static void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
+			  const struct uiommu_domain *stop)
+{
+	for (struct uiommu_domain *d = ioas->domains; d != stop; d = d->next)
+		table_unmap(&d->table, range, &d->pending);
+	ioas_flush(ioas);
+}
+
+/* Enter a range into every domain, or none. */
+static int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
+{
+	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
+		int ret = table_map(&d->table, range, addr, prot, &d->pending);
+
+		if (!ret)
+			continue;
+		domains_unmap(ioas, range, d);
+		return ret;
+	}
+	return 0;
+}
+
 static int refuse(int error, const char *name, struct uiommu_range blocking)
 {
 	return uiommu_refuse(error == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_DOORBELL, error,
@@ -55,10 +78,11 @@ static bool find_area(struct uiommu_ioas *ioas, uint64_t addr, uint64_t *iova)
 {
 	struct imap_pos pos;
 
-	if (!ioas->mmio_areas)
+	if (!ioas->mmio)
 		return false;
 	for (struct imap_entry *e = imap_find(&ioas->areas, 0, &pos); e; e = imap_next(&pos))
-		if ((e->info & UIOMMU_MMIO) && (e->info & UIOMMU_WRITE) && e->value <= addr &&
+		if ((e->info & UIOMMU_MMIO) && (e->info & UIOMMU_WRITE) &&
+		    !(e->info & AREA_LEAVING) && e->value <= addr &&
 		    addr - e->value <= e->range.last - e->range.first) {
 			*iova = e->range.first + (addr - e->value);
 			return true;
@@ -324,8 +348,7 @@ void placed_direct_drop(struct uiommu_ioas *ioas, struct uiommu_range range)
 int placed_fill(struct uiommu_domain *domain)
 {
 	for (struct placed *d = domain->ioas->placed; d; d = d->next) {
-		struct gather gather = GATHER_INIT;
-		int ret = table_map(&domain->table, d->range, d->addr, d->prot, &gather);
+		int ret = table_map(&domain->table, d->range, d->addr, d->prot, &domain->pending);
 
 		if (ret)
 			return refuse(ret, d->name, UIOMMU_RANGE_NONE);

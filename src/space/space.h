@@ -27,11 +27,20 @@ struct reservation {
 	char name[UIOMMU_OWNER_MAX];
 };
 
+/* An area's info is its permissions and, from its unmapping to the flush, that it is leaving and
+ * which batch takes it away. A silent one only keeps IOVAs from being used: nobody is told of it.
+ */
+#define AREA_PROT	 UINT64_C(7)
+#define AREA_LEAVING	 UINT64_C(8)
+#define AREA_SILENT	 UINT64_C(16)
+#define AREA_BATCH_SHIFT 5
+
 struct placed;
 
 struct uiommu_ioas {
 	pthread_mutex_t lock; /* guards all below, and the tables of the domains */
-	struct imap areas;    /* value: address, tag: the caller's, info: prot */
+	struct imap areas;    /* value: address, tag: the caller's, info: AREA_… */
+	uint64_t epoch;	      /* counts the flushes of all domains */
 
 	struct reservation *reserved; /* sorted by first address; may overlap */
 	size_t reserved_count, reserved_room;
@@ -47,7 +56,7 @@ struct uiommu_ioas {
 
 	struct placed *placed; /* ascending by IOVA; placed.c */
 	struct uiommu_doorbell_place place;
-	uint64_t mmio_areas; /* areas with UIOMMU_MMIO */
+	bool mmio; /* there was an area with UIOMMU_MMIO */
 };
 
 /* As the public calls, with ioas->lock held. */
@@ -72,6 +81,18 @@ int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *reg
 void placed_direct_drop(struct uiommu_ioas *ioas, struct uiommu_range range);
 void placed_destroy(struct uiommu_ioas *ioas);
 
+void area_of(const struct imap_entry *entry, struct uiommu_area *area);
+
+/* What can be said of a mapping before looking at what else is mapped. ioas->lock held, as for all
+ * here. */
+int ioas_check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
+
+/* Does the range hit a reserved one? Then it is refused with error in its owner's words. */
+int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range range);
+
+/* Refuse a range for the area that is in its way: -EEXIST, or -EBUSY if the area is leaving. */
+int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area);
+
 /* ---- domain ---- */
 
 /* The invalidations that ports have yet to see: a ring that is never waited for. */
@@ -85,10 +106,11 @@ struct uiommu_domain {
 	struct uiommu_domain *next; /* in ioas->domains; ioas->lock */
 	struct uiommu_ioas *ioas;
 	struct uiommu_unit *unit;
-	struct table table; /* written under ioas->lock, walked without */
-	uint64_t uid;	    /* never used twice, so that ports can tell domains apart */
-	unsigned attached;  /* requester IDs; unit->lock */
-	bool disabled;	    /* unit->lock */
+	struct table table;    /* written under ioas->lock, walked without */
+	struct gather pending; /* taken away, but not flushed yet; ioas->lock */
+	uint64_t uid;	       /* never used twice, so that ports can tell domains apart */
+	unsigned attached;     /* requester IDs; unit->lock */
+	bool disabled;	       /* unit->lock */
 	char name[UIOMMU_OWNER_MAX];
 
 	_Atomic uint64_t inval_claim; /* sequence numbers that may be in the making */
@@ -96,15 +118,17 @@ struct uiommu_domain {
 	struct inval_slot inval[INVAL_RING];
 };
 
-/* Flush what was taken out of every domain of the IOAS for this range. ioas->lock held. */
-void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
-		   const struct uiommu_domain *stop);
-/* Enter a range into every domain, or none. ioas->lock held. -ENOMEM and what formats say. */
-int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
-
-/* Make every translation in the gather forgotten, wait for the ports, let go of the tables.
+/* Make every translation that is pending forgotten, wait for the ports, let go of the tables.
  * ioas->lock held. Cannot fail. */
-void domain_flush(struct uiommu_domain *domain, struct gather *gather);
+void domain_flush(struct uiommu_domain *domain);
+
+/* The same for all domains of an IOAS. */
+static inline void ioas_flush(struct uiommu_ioas *ioas)
+{
+	for (struct uiommu_domain *d = ioas->domains; d; d = d->next)
+		domain_flush(d);
+	ioas->epoch++;
+}
 
 /* ---- unit ---- */
 

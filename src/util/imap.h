@@ -3,8 +3,8 @@
  * An ordered map of disjoint closed ranges over the whole 64-bit space, each with a small payload.
  * A B+-tree: a million entries are four levels, and neighbours lie side by side.
  *
- * Not locked: the owner of the map is the owner of its lock. Entries must not be changed in their
- * range while inside; payloads may be.
+ * Not locked: the owner of the map is the owner of its lock. While an entry is inside, its first
+ * address must not be changed; its last may be, as long as it meets no neighbour, and its payload.
  */
 #ifndef UTIL_IMAP_H
 #define UTIL_IMAP_H
@@ -15,7 +15,7 @@ struct imap_entry {
 	struct uiommu_range range;
 	uint64_t value;
 	void *tag;
-	uint32_t info;
+	uint64_t info;
 };
 
 struct imap {

@@ -1,0 +1,608 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Batches: operations on address spaces with one flush after the last. Owns the way of an area from
+ * being unmapped to being released.
+ *
+ * An unmap clears the table entries, which makes the invalidation pending in each domain, and marks
+ * the area as leaving. It stays in the map of areas until the flush, so that its IOVAs are nobody
+ * else's; table pages wait in the pending gather. A record says where to look for such areas once
+ * the batch finishes; adjoining ranges share one. This needs no memory but for the records, and the
+ * first of them is part of the batch: so an unmap by itself cannot fail.
+ *
+ * A map where only the batch's own areas are leaving takes their IOVAs over: see replace.c.
+ *
+ * Flushing serves all batches at once, for it makes everything pending forgotten. The IOAS counts
+ * its flushes (the epoch), and a record whose epoch has passed needs none.
+ *
+ * Invariants: a leaving area has no table entries; every leaving area lies within a record of its
+ * batch; each area is released once, after the flush that follows its clearing.
+ *
+ * Locks: the ioas->lock of the operation at hand, of two in the order of their addresses; kept from
+ * one operation to the next on the same IOAS, let go at a cut. A batch that never lets go of its
+ * lock has no identity (id 0): nobody sees what it is about.
+ */
+#include <errno.h>
+#include <time.h>
+
+#include "space/batch.h"
+#include "util/alloc.h"
+#include "util/refuse.h"
+
+static _Atomic uint64_t next_id = 1;
+
+/* ---- locks ---- */
+
+static inline void unlock_all(struct uiommu_batch *batch)
+{
+	if (batch->locked[1])
+		pthread_mutex_unlock(&batch->locked[1]->lock);
+	if (batch->locked[0])
+		pthread_mutex_unlock(&batch->locked[0]->lock);
+	batch->locked[0] = batch->locked[1] = NULL;
+}
+
+/* Hold the locks of a and b (NULL: of a alone) and no others. */
+static void lock_only(struct uiommu_batch *batch, struct uiommu_ioas *a, struct uiommu_ioas *b)
+{
+	if (b == a)
+		b = NULL;
+	if (b && (uintptr_t)b < (uintptr_t)a) {
+		struct uiommu_ioas *swap = a;
+
+		a = b;
+		b = swap;
+	}
+	if (batch->locked[0] == a && batch->locked[1] == b)
+		return;
+	unlock_all(batch);
+	pthread_mutex_lock(&a->lock);
+	if (b)
+		pthread_mutex_lock(&b->lock);
+	batch->locked[0] = a;
+	batch->locked[1] = b;
+}
+
+/* ---- records ---- */
+
+/* See to it that one more record can be made. */
+static int record_room(struct uiommu_batch *batch)
+{
+	struct batch_chunk *chunk = batch->last_chunk;
+
+	if (!batch->last || (chunk && chunk->used < CHUNK_RECORDS))
+		return 0;
+	chunk = uiommu_alloc(sizeof(*chunk));
+	if (!chunk)
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "batch", UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	if (batch->last_chunk)
+		batch->last_chunk->next = chunk;
+	else
+		batch->chunks = chunk;
+	batch->last_chunk = chunk;
+	return 0;
+}
+
+/* Areas in the range are leaving. There is room, or it adjoins the last one. */
+static void record_add(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+		       struct uiommu_range range)
+{
+	struct batch_record *last = batch->last;
+
+	if (last && last->ioas == ioas && last->epoch == ioas->epoch) {
+		if (last->range.last != UINT64_MAX && last->range.last + 1 == range.first) {
+			last->range.last = range.last;
+			return;
+		}
+		if (range.last != UINT64_MAX && range.last + 1 == last->range.first) {
+			last->range.first = range.first;
+			return;
+		}
+	}
+	last = last ? &batch->last_chunk->record[batch->last_chunk->used++] : &batch->first;
+	*last = (struct batch_record){.ioas = ioas, .range = range, .epoch = ioas->epoch};
+	batch->last = last;
+}
+
+/* ---- taking away ---- */
+
+/* Is everything from head on in the range this batch's to take away? Own areas that are leaving
+ * already don't count. *inside becomes the first and last address of those that do, *bytes their
+ * size. */
+static inline int check_unmap(const struct uiommu_batch *batch, struct uiommu_range range,
+			      const struct imap_entry *head, struct imap_pos *pos,
+			      struct uiommu_range *inside, uint64_t *bytes)
+{
+	for (const struct imap_entry *e = head; e && e->range.first <= range.last;
+	     e = imap_next(pos)) {
+		if (e->info & AREA_LEAVING) {
+			if (leaves_by(batch, e))
+				continue;
+			return ioas_refuse_area(range, e);
+		}
+		if (!range_contains(range, e->range))
+			return uiommu_refuse(UIOMMU_RULE_SPLIT, -EINVAL, "an existing mapping",
+					     range, e->range);
+		if (!range_valid(*inside))
+			*inside = e->range;
+		inside->last = e->range.last;
+		*bytes = add_sat(*bytes, range_length(e->range));
+		if (e->range.last == range.last)
+			break;
+	}
+	return 0;
+}
+
+static inline void leave(const struct uiommu_batch *batch, struct imap_entry *area)
+{
+	if (!(area->info & AREA_LEAVING))
+		area->info |= leaving_info(batch);
+}
+
+/* Make every area in the range leave, of which head is the first. There is room for a record. */
+static inline void take_away(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+			     struct uiommu_range range, struct imap_entry *head)
+{
+	uint64_t last = head->range.last;
+	struct imap_pos pos;
+
+	leave(batch, head);
+	if (last < range.last)
+		for (struct imap_entry *e = imap_find(&ioas->areas, last + 1, &pos);
+		     e && e->range.first <= range.last; e = imap_next(&pos))
+			leave(batch, e);
+	for (struct uiommu_domain *d = ioas->domains; d; d = d->next)
+		table_unmap(&d->table, range, &d->pending);
+	record_add(batch, ioas, range);
+}
+
+static inline int do_unmap(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+			   struct uiommu_range range, uint64_t *unmapped)
+{
+	struct uiommu_range inside = UIOMMU_RANGE_NONE;
+	struct imap_entry *head;
+	struct imap_pos pos;
+	uint64_t bytes = 0;
+	int ret;
+
+	if (!range_valid(range))
+		return uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, NULL, range, UIOMMU_RANGE_NONE);
+	head = imap_find(&ioas->areas, range.first, &pos);
+	ret = check_unmap(batch, range, head, &pos, &inside, &bytes);
+	if (!ret && bytes)
+		ret = record_room(batch);
+	if (ret)
+		return ret;
+	*unmapped = bytes;
+	if (!bytes)
+		return 0;
+	take_away(batch, ioas, inside, head);
+	ioas->stats.unmaps++;
+	return 0;
+}
+
+/* ---- mapping ---- */
+
+/* Enter an area into the map of areas. */
+static int place(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+		 const struct imap_entry *entry)
+{
+	struct imap_entry blocking;
+	int ret = imap_insert(&ioas->areas, entry, &blocking);
+
+	if (ret == -EEXIST)
+		ret = leaves_by(batch, &blocking) ? batch_replace(batch, ioas, entry)
+						  : ioas_refuse_area(entry->range, &blocking);
+	else if (ret)
+		ret = uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, entry->range,
+				    UIOMMU_RANGE_NONE);
+	else if ((ret = ioas_check_blocked(ioas, -EINVAL, entry->range)))
+		imap_erase(&ioas->areas, entry->range.first);
+	if (!ret)
+		ioas->stats.bytes = add_sat(ioas->stats.bytes, range_length(entry->range));
+	return ret;
+}
+
+/* Give up an area that was placed. Its holder, if it was held, hears of it after the flush. There
+ * is room for a record. */
+static void retract(struct uiommu_batch *batch, struct uiommu_ioas *ioas, struct uiommu_range range,
+		    bool held)
+{
+	struct imap_entry *entry = imap_find(&ioas->areas, range.first, NULL);
+
+	entry->info |= leaving_info(batch) | (held ? 0 : AREA_SILENT);
+	if (!held)
+		count_bytes(ioas, range_length(range));
+	record_add(batch, ioas, range);
+}
+
+/* Enter an area everywhere: areas, owner, tables. op is for the owner. */
+static int enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas, const struct uiommu_op *op,
+		 const struct imap_entry *entry)
+{
+	int ret = place(batch, ioas, entry);
+
+	if (ret)
+		return ret;
+	if (batch->hold) {
+		struct uiommu_area area;
+
+		area_of(entry, &area);
+		ret = batch->hold(batch->ctx, op, &area);
+		if (ret) {
+			retract(batch, ioas, entry->range, false);
+			return ret;
+		}
+	}
+	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
+		ret = table_map(&d->table, entry->range, entry->value, (int)entry->info,
+				&d->pending);
+		if (!ret)
+			continue;
+		for (struct uiommu_domain *before = ioas->domains; before != d;
+		     before = before->next)
+			table_unmap(&before->table, entry->range, &before->pending);
+		retract(batch, ioas, entry->range, batch->hold);
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, entry->range,
+				     UIOMMU_RANGE_NONE);
+	}
+	return 0;
+}
+
+static void count_map(struct uiommu_ioas *ioas, uint64_t largest, int prot)
+{
+	ioas->mmio |= prot & UIOMMU_MMIO;
+	ioas->stats.maps++;
+	if (largest > ioas->stats.largest)
+		ioas->stats.largest = largest;
+	if (ioas->areas.count > ioas->stats.most_areas)
+		ioas->stats.most_areas = ioas->areas.count;
+}
+
+static inline int do_map(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+			 const struct uiommu_op *op, const struct imap_entry *entry, int prot)
+{
+	int ret = ioas_check_map(ioas, entry->range, entry->value, prot);
+
+	if (!ret)
+		ret = record_room(batch);
+	if (!ret)
+		ret = enter(batch, ioas, op, entry);
+	if (!ret)
+		count_map(ioas, range_length(entry->range), prot);
+	return ret;
+}
+
+/* The area of the copy that begins at iova, as far as one area of the source goes. */
+static int copy_piece(const struct uiommu_batch *batch, const struct uiommu_op *op, uint64_t iova,
+		      struct imap_entry *piece)
+{
+	uint64_t from = op->addr + (iova - op->range.first);
+	uint64_t from_last = op->addr + (op->range.last - op->range.first);
+	const struct imap_entry *area = imap_find(&op->source->areas, from, NULL);
+	uint64_t last;
+
+	if (!area || area->range.first > from || leaves_by(batch, area))
+		return uiommu_refuse(UIOMMU_RULE_NOT_MAPPED, -ENOENT, "the source of the copy",
+				     (struct uiommu_range){from, from_last}, UIOMMU_RANGE_NONE);
+	if (area->info & AREA_LEAVING)
+		return ioas_refuse_area((struct uiommu_range){from, from_last}, area);
+	if ((op->prot & UIOMMU_WRITE) && !(area->info & UIOMMU_WRITE))
+		return uiommu_refuse(UIOMMU_RULE_PERMISSION, -EPERM, "the source of the copy",
+				     (struct uiommu_range){from, from_last}, area->range);
+	last = area->range.last < from_last ? area->range.last : from_last;
+	*piece = (struct imap_entry){
+		.range = {iova, iova + (last - from)},
+		.value = area->value + (from - area->range.first),
+		.tag = op->tag,
+		/* What is a register stays one. */
+		.info = (unsigned)op->prot | (area->info & UIOMMU_MMIO),
+	};
+	return ioas_check_map(op->ioas, piece->range, piece->value, (int)piece->info);
+}
+
+/* Look at all of it before anything is changed. */
+static int check_copy(const struct uiommu_batch *batch, const struct uiommu_op *op)
+{
+	int ret = ioas_check_map(op->ioas, op->range, 0, op->prot);
+	struct imap_entry piece;
+
+	if (ret)
+		return ret;
+	if (op->range.last - op->range.first > UINT64_MAX - op->addr)
+		return uiommu_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "the source of the copy",
+				     op->range, (struct uiommu_range){op->addr, UINT64_MAX});
+	ret = batch_check_free(batch, op->ioas, op->range);
+	for (uint64_t iova = op->range.first; !ret; iova = piece.range.last + 1) {
+		ret = copy_piece(batch, op, iova, &piece);
+		if (ret || piece.range.last == op->range.last)
+			break;
+	}
+	return ret;
+}
+
+static int do_copy(struct uiommu_batch *batch, struct uiommu_op *op)
+{
+	uint64_t iova = op->range.first, largest = 0;
+	struct imap_entry piece;
+	int ret = check_copy(batch, op);
+
+	if (!ret)
+		ret = record_room(batch);
+	if (ret)
+		return ret;
+	for (;; iova = piece.range.last + 1) {
+		ret = copy_piece(batch, op, iova, &piece);
+		if (!ret)
+			ret = enter(batch, op->ioas, op, &piece);
+		if (ret)
+			break;
+		if (range_length(piece.range) > largest)
+			largest = range_length(piece.range);
+		if (piece.range.last == op->range.last) {
+			count_map(op->ioas, largest, op->prot);
+			return 0;
+		}
+	}
+	/* What came before the failure goes the way of all that was mapped. If the failure left a
+	 * record, this adjoins it. */
+	if (iova != op->range.first) {
+		struct uiommu_range before = {op->range.first, iova - 1};
+
+		take_away(batch, op->ioas, before, imap_find(&op->ioas->areas, before.first, NULL));
+	}
+	return ret;
+}
+
+/* ---- running ---- */
+
+static void do_op(struct uiommu_batch *batch, struct uiommu_op *op)
+{
+	op->bytes = 0;
+	if ((unsigned)op->kind > UIOMMU_OP_COPY || !op->ioas ||
+	    (op->kind == UIOMMU_OP_COPY && !op->source)) {
+		op->status = uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "operation of a batch",
+					   UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+		return;
+	}
+	lock_only(batch, op->ioas, op->kind == UIOMMU_OP_COPY ? op->source : NULL);
+	if (op->kind == UIOMMU_OP_MAP) {
+		const struct imap_entry entry = {.range = op->range,
+						 .value = op->addr,
+						 .tag = op->tag,
+						 .info = (unsigned)op->prot};
+
+		op->status = do_map(batch, op->ioas, op, &entry, op->prot);
+	} else if (op->kind == UIOMMU_OP_UNMAP) {
+		op->status = do_unmap(batch, op->ioas, op->range, &op->bytes);
+	} else {
+		op->status = do_copy(batch, op);
+	}
+}
+
+static uint64_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+UIOMMU_API size_t uiommu_batch_run(struct uiommu_batch *batch, struct uiommu_op *ops, size_t count,
+				   const struct uiommu_budget *budget)
+{
+	static const struct uiommu_budget none;
+	uint64_t end = 0;
+	size_t done = 0;
+
+	if (!budget)
+		budget = &none;
+	if (budget->ops && budget->ops < count)
+		count = budget->ops;
+	if (budget->nanoseconds)
+		end = add_sat(now(), budget->nanoseconds);
+	while (done < count) {
+		if (done && ((end && now() >= end) || (budget->stop && budget->stop(budget->ctx))))
+			break;
+		do_op(batch, &ops[done++]);
+	}
+	unlock_all(batch);
+	return done;
+}
+
+/* ---- finishing ---- */
+
+/* Forget what left within a record, now that no device reaches it. */
+static inline void drop(struct uiommu_batch *batch, const struct batch_record *record)
+{
+	struct uiommu_ioas *ioas = record->ioas;
+	uint64_t at = record->range.first;
+	struct imap_entry *entry;
+
+	while ((entry = imap_find(&ioas->areas, at, NULL)) &&
+	       entry->range.first <= record->range.last) {
+		uint64_t last = entry->range.last;
+
+		if (leaves_by(batch, entry)) {
+			struct uiommu_area area;
+			bool silent = entry->info & AREA_SILENT;
+
+			area_of(entry, &area);
+			imap_erase(&ioas->areas, area.range.first);
+			if (!silent)
+				count_bytes(ioas, range_length(area.range));
+			if (!silent && batch->release)
+				batch->release(batch->ctx, &area);
+		}
+		if (last >= record->range.last)
+			break;
+		at = last + 1;
+	}
+}
+
+static inline void finish_record(struct uiommu_batch *batch, const struct batch_record *record)
+{
+	lock_only(batch, record->ioas, NULL);
+	if (record->ioas->epoch == record->epoch)
+		ioas_flush(record->ioas);
+	drop(batch, record);
+}
+
+static void finish_chunks(struct uiommu_batch *batch)
+{
+	struct batch_chunk *chunk;
+
+	while ((chunk = batch->chunks)) {
+		for (size_t i = 0; i < chunk->used; i++)
+			finish_record(batch, &chunk->record[i]);
+		batch->chunks = chunk->next;
+		uiommu_free(chunk, sizeof(*chunk));
+	}
+	batch->last_chunk = NULL;
+}
+
+static inline void finish(struct uiommu_batch *batch)
+{
+	if (batch->last)
+		finish_record(batch, &batch->first);
+	if (batch->chunks)
+		finish_chunks(batch);
+	for (const struct batch_ghost *g = batch->ghosts; g; g = g->next)
+		if (batch->release)
+			batch->release(batch->ctx, &g->area);
+	unlock_all(batch);
+	batch_free_ghosts(batch->ghosts);
+	batch->ghosts = NULL;
+	batch->last = NULL;
+}
+
+UIOMMU_API void uiommu_batch_finish(struct uiommu_batch *batch)
+{
+	finish(batch);
+}
+
+/* ---- batches of one ---- */
+
+static inline void start_one(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+			     uiommu_area_fn release, void *ctx)
+{
+	/* One by one: the first record need not be cleared, and clearing all would take a while. */
+	batch->id = 0;
+	batch->locked[0] = ioas;
+	batch->locked[1] = NULL;
+	batch->chunks = batch->last_chunk = NULL;
+	batch->last = NULL;
+	batch->ghosts = NULL;
+	batch->hold = NULL;
+	batch->release = release;
+	batch->ctx = ctx;
+	pthread_mutex_lock(&ioas->lock);
+}
+
+UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
+			       int prot, void *tag)
+{
+	const struct imap_entry entry = {
+		.range = range, .value = addr, .tag = tag, .info = (unsigned)prot};
+	struct uiommu_batch batch;
+	int ret;
+
+	start_one(&batch, ioas, NULL, NULL);
+	ret = do_map(&batch, ioas, NULL, &entry, prot);
+	finish(&batch);
+	return ret;
+}
+
+UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
+				 uint64_t *unmapped, uiommu_area_fn each, void *ctx)
+{
+	struct uiommu_batch batch;
+	uint64_t bytes;
+	int ret;
+
+	start_one(&batch, ioas, each, ctx);
+	ret = do_unmap(&batch, ioas, range, unmapped ? unmapped : &bytes);
+	finish(&batch);
+	return ret;
+}
+
+UIOMMU_API int uiommu_ioas_copy(struct uiommu_ioas *ioas, struct uiommu_range range,
+				struct uiommu_ioas *source, uint64_t iova, int prot, void *tag)
+{
+	struct uiommu_op op = {
+		.kind = UIOMMU_OP_COPY,
+		.prot = prot,
+		.ioas = ioas,
+		.range = range,
+		.addr = iova,
+		.source = source,
+		.tag = tag,
+	};
+	struct uiommu_batch batch = {0};
+
+	do_op(&batch, &op);
+	finish(&batch);
+	return op.status;
+}
+
+/* ---- life ---- */
+
+static int init(struct uiommu_batch *batch, const struct uiommu_batch_options *options)
+{
+	static const struct uiommu_batch_options none = {.size = sizeof(none)};
+
+	if (!options)
+		options = &none;
+	if (options->size != sizeof(*options))
+		return uiommu_refuse(UIOMMU_RULE_ARGUMENT,
+				     options->size > sizeof(*options) ? -E2BIG : -EINVAL,
+				     "batch options", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	*batch = (struct uiommu_batch){
+		.id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed),
+		.hold = options->hold,
+		.release = options->release,
+		.ctx = options->ctx,
+	};
+	return 0;
+}
+
+UIOMMU_API int uiommu_batch_open(const struct uiommu_batch_options *options,
+				 struct uiommu_batch **out)
+{
+	struct uiommu_batch *batch = uiommu_alloc(sizeof(*batch));
+	int ret;
+
+	if (!batch)
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "batch", UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	ret = init(batch, options);
+	if (ret) {
+		uiommu_free(batch, sizeof(*batch));
+		return ret;
+	}
+	*out = batch;
+	return 0;
+}
+
+UIOMMU_API void uiommu_batch_close(struct uiommu_batch *batch)
+{
+	if (!batch)
+		return;
+	finish(batch);
+	uiommu_free(batch, sizeof(*batch));
+}
+
+UIOMMU_API int uiommu_batch_submit(struct uiommu_op *ops, size_t count,
+				   const struct uiommu_batch_options *options)
+{
+	struct uiommu_batch batch;
+	int ret = init(&batch, options);
+
+	if (ret)
+		return ret;
+	uiommu_batch_run(&batch, ops, count, NULL);
+	finish(&batch);
+	for (size_t i = 0; i < count && !ret; i++)
+		ret = ops[i].status;
+	return ret;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Inside a batch; see batch.c. A batch belongs to one thread at a time, so it has no lock; what it
+ * marks in an IOAS is under ioas->lock.
+ */
+#ifndef SPACE_BATCH_H
+#define SPACE_BATCH_H
+
+#include "space/space.h"
+
+/* Where areas are leaving, and the IOAS' epoch at which their translations were taken away. */
+struct batch_record {
+	struct uiommu_ioas *ioas;
+	struct uiommu_range range;
+	uint64_t epoch;
+};
+
+#define CHUNK_RECORDS 100
+
+struct batch_chunk {
+	struct batch_chunk *next;
+	size_t used;
+	struct batch_record record[CHUNK_RECORDS];
+};
+
+/* An area that is to be released, but whose place has been taken. */
+struct batch_ghost {
+	struct batch_ghost *next;
+	struct uiommu_area area;
+};
+
+struct uiommu_batch {
+	uint64_t id; /* of open batches; 0: the lock is held from start to finish */
+	struct uiommu_ioas *locked[2];		 /* NULL: none */
+	struct batch_record first;		 /* so that a batch of one needs no memory */
+	struct batch_chunk *chunks, *last_chunk; /* the records after it */
+	struct batch_record *last;		 /* NULL: there is none */
+	struct batch_ghost *ghosts;
+	int (*hold)(void *ctx, const struct uiommu_op *op, const struct uiommu_area *area);
+	uiommu_area_fn release;
+	void *ctx;
+};
+
+static inline uint64_t leaving_info(const struct uiommu_batch *batch)
+{
+	return AREA_LEAVING | batch->id << AREA_BATCH_SHIFT;
+}
+
+/* Is the area leaving, and by this batch? */
+static inline bool leaves_by(const struct uiommu_batch *batch, const struct imap_entry *area)
+{
+	return (area->info & ~(AREA_PROT | AREA_SILENT)) == leaving_info(batch);
+}
+
+static inline void count_bytes(struct uiommu_ioas *ioas, uint64_t bytes)
+{
+	ioas->stats.bytes -= bytes < ioas->stats.bytes ? bytes : ioas->stats.bytes;
+}
+
+/* May this batch map there? Its own areas that are leaving are not in the way. */
+int batch_check_free(const struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+		     struct uiommu_range range);
+
+/* Enter an area whose place is taken, if it is by nothing but this batch's own that are leaving.
+ * All or nothing; -ENOMEM, or as batch_check_free(). */
+int batch_replace(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+		  const struct imap_entry *entry);
+
+void batch_free_ghosts(struct batch_ghost *ghost);
+
+#endif
