@@ -137,8 +137,8 @@ UIOMMU_API int uiommu_platform_irq_alloc(struct uiommu_platform *platform, struc
  *  more. Not from the handler. NULL is fine. */
 UIOMMU_API void uiommu_platform_irq_free(struct uiommu_platform *platform, struct uiommu_irq *irq);
 
-/** The doorbell to which @rid was told to write in the page of @iova, or NULL: what an interrupt that
- *  faulted was meant for. Any thread; lives as long as the platform. */
+/** The doorbell to which @rid was told to write in the page of @iova, or NULL: what an interrupt
+ * that faulted was meant for. Any thread; lives as long as the platform. */
 UIOMMU_API const struct uiommu_doorbell *
 uiommu_platform_doorbell_at(struct uiommu_platform *platform, uiommu_rid rid, uint64_t iova);
 

@@ -56,6 +56,7 @@ struct uiommu_fault {
 	uint64_t iova;	/**< the first byte that could not be reached */
 	uint64_t data;	/**< for interrupts: the data */
 	bool interrupt; /**< it was the write of an MSI (uiommu_port_interrupt()) */
+	bool cut_off;	/**< it has cut the requester off (struct uiommu_unit_options) */
 };
 
 /**
@@ -180,10 +181,13 @@ struct uiommu_area {
 
 /**
  * Map the closed range to memory at @addr onwards. All or nothing. In the order of the checks:
- * -EINVAL RULE_PERMISSION (@prot is not READ, WRITE or both), RULE_EMPTY (first > last);
- * -EINVAL RULE_ALIGNMENT; -EOVERFLOW RULE_WRAP (@addr + length wraps or needs more than 52 bits
- * while a domain is attached); -EEXIST RULE_OVERLAP, or -EBUSY RULE_BUSY if what is in the way is
- * being taken away by an open batch; -EINVAL RULE_RESERVED or RULE_APERTURE; -ENOMEM.
+ * -EINVAL RULE_PERMISSION (@prot is not READ, WRITE or both, with or without MMIO), RULE_EMPTY
+ * (first > last); -EINVAL RULE_ALIGNMENT; -EOVERFLOW RULE_WRAP (@addr + length wraps or needs more
+ * bits than a domain's format has for it); -EEXIST RULE_OVERLAP, or -EBUSY RULE_BUSY
+ * if what is in the way is being taken away by an open batch; -EINVAL RULE_RESERVED or
+ * RULE_APERTURE; then, by each domain's format: -EOPNOTSUPP RULE_UNSUPPORTED (MMIO), -EINVAL
+ * RULE_ALIGNMENT (a coarser rule: pamu's and TCE's windows), -ENOMEM. A format may grant reading
+ * where only writing was asked for, if its entries can't say otherwise.
  */
 UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
 			       int prot, void *tag);
@@ -364,17 +368,47 @@ struct uiommu_domain_options {
 	const char *format; /**< name of a table format: "vtd-ss" */
 	unsigned width;	    /**< bits of IOVA it translates: 39, 48 or 57 for vtd-ss */
 	const char *name;   /**< its owner's name in refusals; NULL: the format's */
+	/** The part of what @width allows that it translates, whole pages; {0, 0}: all of it. */
+	struct uiommu_range aperture;
+	/** pamu: the number of windows, a power of two from 1 to 256; 0: 256. */
+	unsigned windows;
+	/** Bitmap of page sizes: its pages are of these only; 0: of all the format has. */
+	uint64_t page_sizes;
+};
+
+/** A window of a domain whose table covers windows: what lies outside of all of them is reserved.
+ */
+struct uiommu_domain_window {
+	size_t size; /**< sizeof(struct uiommu_domain_window) */
+	struct uiommu_range range;
+	unsigned page_shift; /**< log2 of its page size */
+	unsigned levels;     /**< of its table */
 };
 
 /**
  * Make a page table, fill it with all areas of @ioas and keep it filled. What it can't translate is
- * reserved in @ioas. -EINVAL: unknown format or width, bad options; -E2BIG: options from a newer
- * header; -EADDRINUSE: an area or an allowed range lies outside of what it translates, or an area
- * is not aligned to its pages, or its memory's address does not fit the format; -ENOMEM.
+ * reserved in @ioas. Options may be those of an older header (shorter), or of a newer one if what
+ * is new in it is zero. -EINVAL: unknown format or width, an aperture, number of windows or page
+ * sizes that the format can't have; -E2BIG: options that this library does not know of;
+ * -EADDRINUSE: an area or an allowed range lies outside of what it translates, or an area is not
+ * aligned to its pages, breaks another rule of the format, or its memory's address does not fit it;
+ * -ENOSPC RULE_LIMIT: the entries that the unit's domains share are used up (pamu); -ENOMEM.
  */
 UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
 				    const struct uiommu_domain_options *options,
 				    struct uiommu_domain **out);
+
+/**
+ * Give a domain another shape: aperture, windows, width, page sizes; the format stays. Whoever is
+ * attached stays attached. It must be disabled, and nobody may enable it meanwhile. Everything in
+ * its IOAS is unmapped, with @each called as by uiommu_ioas_unmap() (may be NULL). -EBUSY: it is
+ * enabled, the system has placed doorbells in its space, or that has allowed ranges; -EINVAL, -E2BIG
+ * and -ENOSPC: as uiommu_domain_create() says of @options; -ENOMEM. All of them leave everything as
+ * it was.
+ */
+UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
+				     const struct uiommu_domain_options *options,
+				     uiommu_area_fn each, void *ctx);
 
 /** Destroy it; requester IDs attached to it must be detached first. NULL is fine. */
 UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain);
@@ -398,7 +432,34 @@ UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid ri
  *  Never fails. */
 UIOMMU_API void uiommu_domain_enable(struct uiommu_domain *domain, bool enabled);
 
-/** The translation of one IOVA as a device would get it: 0, or -ENOENT. */
+/**
+ * Add a window, for formats whose windows come and go (spapr-tce, powernv-tce). @window->range is
+ * aligned to its page, and its length a power of two. -EINVAL RULE_ARGUMENT: page size or number of
+ * levels that the format does not have; RULE_ALIGNMENT; RULE_APERTURE; -EEXIST RULE_OVERLAP:
+ * another window is there; -ENOSPC RULE_LIMIT: no more windows; -EOPNOTSUPP RULE_UNSUPPORTED: not
+ * with this format; -E2BIG, -ENOMEM.
+ */
+UIOMMU_API int uiommu_domain_window_create(struct uiommu_domain *domain,
+					   const struct uiommu_domain_window *window);
+
+/**
+ * Remove the window that starts at @first. Returns when no device can be in its table any more.
+ * -ENOENT RULE_NOT_MAPPED: no window starts there; -EBUSY RULE_BUSY: something is mapped in it,
+ * which must be unmapped first; -EADDRINUSE: an allowed range lies in it; -EOPNOTSUPP; -ENOMEM.
+ */
+UIOMMU_API int uiommu_domain_window_remove(struct uiommu_domain *domain, uint64_t first);
+
+/** The first window that ends at or above @iova, into *@window, whose size the caller sets: 0, or
+ *  -ENOENT. pamu's windows are told of too. -EINVAL: bad size. */
+UIOMMU_API int uiommu_domain_window_find(struct uiommu_domain *domain, uint64_t iova,
+					 struct uiommu_domain_window *window);
+
+/** The leaf sizes of this domain's table, as a bitmap. */
+UIOMMU_API uint64_t uiommu_domain_page_sizes(struct uiommu_domain *domain);
+
+/** The translation of one IOVA as the operating system's driver tells it: 0, or -ENOENT. What a
+ *  device gets is the same, but for pamu: there it repeats a mapping shorter than its window
+ * through the window, while a device's access behind the mapping is refused. */
 UIOMMU_API int uiommu_domain_lookup(struct uiommu_domain *domain, uint64_t iova, uint64_t *addr,
 				    int *prot);
 

@@ -29,7 +29,9 @@ struct uiommu_range {
 enum uiommu_prot {
 	UIOMMU_READ = 1 << 0,  /**< the device may read */
 	UIOMMU_WRITE = 1 << 1, /**< the device may write */
-	UIOMMU_MMIO = 1 << 2,  /**< the target is a device register (a doorbell), not memory */
+	/** Beside the others, for mappings: the target is a device's register (a doorbell), not
+	 *  memory. Not every table format can express it. */
+	UIOMMU_MMIO = 1 << 2,
 };
 
 /** A PCI requester ID: bus << 8 | device << 3 | function. */

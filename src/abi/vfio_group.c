@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <uiommu/linux/vfio_pamu.h>
+
 #include "abi/vfio_private.h"
 #include "util/alloc.h"
 
@@ -236,6 +238,8 @@ long vfio_group_ioctl(struct uiommu_vfio *vfio, struct vfio_group *group, uint32
 		return unset_container(vfio, group);
 	case VFIO_GROUP_GET_DEVICE_FD:
 		return get_device_fd(vfio, group, arg);
+	case VFIO_GROUP_GET_MSI_FD:
+		return vfio_pamu_bank_fd(vfio, group, arg);
 	default:
 		return -ENOTTY;
 	}

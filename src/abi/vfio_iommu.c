@@ -8,7 +8,7 @@
 
 #include "abi/vfio_private.h"
 
-static const struct vfio_iommu_ops *const drivers[] = {&vfio_type1_ops};
+static const struct vfio_iommu_ops *const drivers[] = {&vfio_type1_ops, &vfio_pamu_ops};
 
 #define DRIVERS (sizeof(drivers) / sizeof(drivers[0]))
 
@@ -41,7 +41,9 @@ const char *vfio_iommu_types(const struct uiommu_vfio *vfio)
 	case UIOMMU_VFIO_TYPE1:
 		return "this machine has IOMMUs of type1 and type1v2 only";
 	case UIOMMU_VFIO_PAMU:
-		return "this machine has an IOMMU of type VFIO_FSL_PAMU_IOMMU only";
+		return vfio->facts->pamu.type == 2
+			       ? "this machine has an IOMMU of type VFIO_FSL_PAMU_IOMMU, 2, only"
+			       : "this machine has an IOMMU of type VFIO_FSL_PAMU_IOMMU, 7, only";
 	case UIOMMU_VFIO_SPAPR:
 		return "this machine has IOMMUs of type sPAPR TCE v1 and v2 only";
 	default:
@@ -57,6 +59,7 @@ int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
 		.format = vfio->facts->format,
 		.width = vfio->facts->width,
 		.name = vfio->facts->name,
+		.page_sizes = vfio->facts->page_sizes,
 	};
 
 	return uiommu_domain_create(uiommu_machine_unit(vfio->machine), ioas, &options, out);
@@ -101,14 +104,20 @@ static void raise_to(_Atomic uint64_t *most, uint64_t value)
 		;
 }
 
-void vfio_count_map(struct uiommu_vfio *vfio, uint64_t bytes)
+void vfio_count_maps(struct uiommu_vfio *vfio, uint64_t mappings, uint64_t bytes)
 {
 	struct vfio_counters *c = &vfio->counters;
 
 	atomic_fetch_add_explicit(&c->maps, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&c->live_bytes, bytes, memory_order_relaxed);
-	raise_to(&c->most, atomic_fetch_add_explicit(&c->live, 1, memory_order_relaxed) + 1);
+	raise_to(&c->most, atomic_fetch_add_explicit(&c->live, mappings, memory_order_relaxed) +
+				   mappings);
 	raise_to(&c->largest, bytes);
+}
+
+void vfio_count_map(struct uiommu_vfio *vfio, uint64_t bytes)
+{
+	vfio_count_maps(vfio, 1, bytes);
 }
 
 void vfio_count_removed(struct uiommu_vfio *vfio, uint64_t bytes)

@@ -111,6 +111,7 @@ struct uiommu_vfio_file {
 		struct vfio_container *container;
 		struct vfio_group *group;
 		struct vfio_device *device;
+		const struct uiommu_doorbell *bank;
 	};
 };
 
@@ -253,6 +254,7 @@ struct vfio_iommu {
 };
 
 extern const struct vfio_iommu_ops vfio_type1_ops;
+extern const struct vfio_iommu_ops vfio_pamu_ops;
 
 /* The driver of a type on this machine, or NULL. */
 const struct vfio_iommu_ops *vfio_iommu_driver(const struct uiommu_vfio *vfio, uint64_t type);
@@ -268,8 +270,10 @@ int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
 int vfio_iommu_attach(struct vfio_iommu *iommu, const struct vfio_group *group);
 void vfio_iommu_detach(struct vfio_iommu *iommu, const struct vfio_group *group);
 
-/* Count a mapping that was made, or is gone, in the statistics. */
+/* Count a mapping that was made, or is gone, in the statistics; the first also as a request. */
 void vfio_count_map(struct uiommu_vfio *vfio, uint64_t bytes);
+/* The same of a request that made several mappings of together so many bytes. */
+void vfio_count_maps(struct uiommu_vfio *vfio, uint64_t mappings, uint64_t bytes);
 void vfio_count_removed(struct uiommu_vfio *vfio, uint64_t bytes);
 /* Is the memory at [vaddr, vaddr + bytes) there, for a mapping at iova? -EFAULT. */
 int vfio_check_source(const struct uiommu_vfio *vfio, struct uiommu_range iova, uint64_t vaddr,
@@ -311,6 +315,44 @@ int vfio_dirty_check_bitmap(const struct vfio_bitmap *bitmap, uint64_t size);
  * the last IOVA that was reported, if *@any. */
 int vfio_dirty_report(struct vfio_type1 *type1, const struct vfio_bitmap *bitmap,
 		      struct uiommu_range range, uint64_t *done, bool *any);
+
+/* ---- vfio_pamu.c, vfio_pamu_attr.c ------------------------------------------------------------
+ */
+
+/* An IOMMU of VFIO_FSL_PAMU_IOMMU. All fields: the container's lock. */
+struct vfio_pamu {
+	struct vfio_iommu iommu;
+	struct uiommu_range geometry; /* as it was set last */
+	bool geometry_set;
+	unsigned count;		      /* of windows, as GET_ATTR tells it */
+	struct uiommu_range aperture; /* that the windows divide */
+	uint64_t window;	      /* size of one; 0: none since the geometry was set */
+	unsigned ours;		      /* windows at the end that are kept for MSI banks */
+	uint64_t mapped;	      /* areas of MAP_DMA */
+	bool enabled;		      /* devices reach the aperture */
+	uint32_t stash_cpu, stash_cache;
+};
+
+/* An area that MAP_MSI_BANK made, not MAP_DMA, and the IOVA that it was given. */
+bool vfio_pamu_is_bank(const struct uiommu_area *area, uint64_t *iova);
+/* Forget everything that is mapped. */
+void vfio_pamu_unmap_all(struct vfio_pamu *pamu);
+/* The area that was removed was a mapping of MAP_DMA's, or a bank. For uiommu_ioas_unmap(). */
+void vfio_pamu_area_removed(void *ctx, const struct uiommu_area *area);
+
+long vfio_pamu_get_attr(struct vfio_pamu *pamu, uint64_t arg);
+long vfio_pamu_set_attr(struct vfio_pamu *pamu, uint64_t arg);
+/* Windows before the first is set: the most that can be asked for. */
+unsigned vfio_pamu_most_windows(const struct uiommu_vfio *vfio);
+/* A domain as attributes say it. */
+struct uiommu_domain_options vfio_pamu_domain_options(const struct uiommu_vfio *vfio,
+						      struct uiommu_range aperture,
+						      unsigned windows);
+
+long vfio_pamu_map_bank(struct vfio_pamu *pamu, uint64_t arg);
+long vfio_pamu_unmap_bank(struct vfio_pamu *pamu, uint64_t arg);
+/* VFIO_GROUP_GET_MSI_FD. No lock held. */
+long vfio_pamu_bank_fd(struct uiommu_vfio *vfio, struct vfio_group *group, uint64_t index);
 
 /* ---- vfio_device.c, vfio_reset.c --------------------------------------------------------------
  */

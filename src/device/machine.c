@@ -17,6 +17,7 @@
 #include "platform/platform.h"
 #include "space/space.h"
 #include "util/alloc.h"
+#include "util/options.h"
 
 #define DEVICES_PER_BUS 32
 
@@ -48,20 +49,14 @@ const struct uiommu_model *uiommu_model_at(size_t index)
 static int take_options(struct uiommu_machine *machine,
 			const struct uiommu_machine_options *options, char *why, size_t why_len)
 {
-	const unsigned char *bytes = (const unsigned char *)options;
-	size_t known = sizeof(machine->options), i;
+	int ret = options ? options_take(&machine->options, sizeof(machine->options),
+					 sizeof(options->size), options)
+			  : 0;
 
-	if (!options)
-		return 0;
-	if (options->size < sizeof(options->size))
-		return spec_refuse(why, why_len, UIOMMU_RULE_ARGUMENT, -EINVAL,
-				   "the options' size is not set");
-	for (i = known; i < options->size; i++) {
-		if (bytes[i])
-			return spec_refuse(why, why_len, UIOMMU_RULE_ARGUMENT, -E2BIG,
-					   "options that this library doesn't know");
-	}
-	memcpy(&machine->options, options, options->size < known ? options->size : known);
+	if (ret)
+		return spec_refuse(why, why_len, UIOMMU_RULE_ARGUMENT, ret,
+				   ret == -E2BIG ? "options that this library doesn't know"
+						 : "the options' size is not set");
 	return 0;
 }
 

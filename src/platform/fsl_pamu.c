@@ -97,7 +97,6 @@ const struct platform_kind platform_fsl_pamu = {
 		  .summary = "Freescale P4080 with PAMU: one aperture, up to 256 windows",
 		  .format = "pamu",
 		  .width = 36,
-		  .coherent = true,
 		  .cut_off = true,
 		  .vfio_types = UIOMMU_VFIO_PAMU,
 		  .doorbells = banks,

@@ -15,7 +15,6 @@ const struct platform_kind platform_none = {
 	.facts = {.name = "none",
 		  .summary = "PC without an IOMMU: VFIO's unsafe no-IOMMU mode",
 		  .width = 64,
-		  .coherent = true,
 		  .vfio_types = UIOMMU_VFIO_NOIOMMU,
 		  .doorbells = doorbells,
 		  .doorbell_count = 1},

@@ -80,7 +80,6 @@ const struct platform_kind platform_ppc_spapr = {
 		  .summary = "IBM POWER with TCE tables: a default window and a dynamic one",
 		  .format = "spapr-tce",
 		  .width = 64,
-		  .coherent = true,
 		  .vfio_types = UIOMMU_VFIO_SPAPR,
 		  .doorbells = pseries_msi,
 		  .doorbell_count = 1,

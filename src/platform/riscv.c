@@ -69,7 +69,6 @@ const struct platform_kind platform_riscv = {
 		  .summary = "RISC-V server with an IOMMU and IMSIC doorbells",
 		  .format = "riscv",
 		  .width = 48,
-		  .coherent = true,
 		  .isolated_msi = true,
 		  .unsafe_check = true,
 		  .vfio_types = UIOMMU_VFIO_TYPE1,

@@ -35,7 +35,8 @@ static bool silent(uint64_t addr, size_t len)
 	struct run_bar bar;
 
 	for (uint64_t at = addr; at - addr < len; at = (at | (PAGE - 1)) + 1)
-		if (bars_find((uintptr_t)at, &bar) && !uiommu_function_decodes(bar.function))
+		if (bars_find((uintptr_t)at, &bar) && !bar.doorbell &&
+		    !uiommu_function_decodes(bar.function))
 			return true;
 	return false;
 }
@@ -55,11 +56,14 @@ static int write_pieces(uint64_t addr, const void *buf, size_t len)
 
 	while (len) {
 		size_t piece = PAGE - (addr & (PAGE - 1));
+		bool found = bars_find((uintptr_t)addr, &bar);
 		int ret;
 
 		if (piece > len)
 			piece = len;
-		if (bars_find((uintptr_t)addr, &bar))
+		if (found && bar.doorbell)
+			ret = -EFAULT;
+		else if (found)
 			ret = peer_write(bar.function, bar.bar, bar.offset + (addr - bar.first),
 					 from, piece);
 		else
@@ -85,6 +89,8 @@ static int check_bar(const struct run_bar *bar, int prot)
 {
 	int need = prot & UIOMMU_WRITE ? PROT_WRITE : PROT_READ | PROT_WRITE;
 
+	if (bar->doorbell)
+		return -EFAULT;
 	return (bar->prot & need) && uiommu_function_decodes(bar->function) ? 0 : -EFAULT;
 }
 
@@ -147,8 +153,14 @@ static int copy_out(void *ctx, void *to, const void *from, size_t len)
 	return copy_safely(to, from, len);
 }
 
+static int doorbell_at(void *ctx, uint64_t vaddr, uint64_t len, uint64_t *doorbell)
+{
+	return bars_doorbell((uintptr_t)vaddr, len, doorbell);
+}
+
 void memory_host(struct uiommu_vfio_host *host)
 {
+	host->doorbell_at = doorbell_at;
 	host->copy_in = copy_in;
 	host->copy_out = copy_out;
 }

@@ -124,21 +124,13 @@ static bool fault_due(uint64_t *hidden)
 	return due;
 }
 
-/* What the platform does about it. */
+/* What the IOMMU does about it. */
 static const char *consequence(const struct uiommu_fault *fault)
 {
-	struct run_state *state = state_peek();
-	const struct uiommu_platform_facts *facts =
-		state ? uiommu_platform_facts(uiommu_machine_platform(state->machine)) : NULL;
-
-	if (!facts || !facts->cut_off)
-		return "";
-	if (fault->reason == UIOMMU_FAULT_CUT_OFF)
-		return "; it comes back when the aperture is enabled anew, or the group attached";
-	if (fault->reason == UIOMMU_FAULT_NOT_PRESENT || fault->reason == UIOMMU_FAULT_BEYOND ||
-	    fault->reason == UIOMMU_FAULT_READ_DENIED || fault->reason == UIOMMU_FAULT_WRITE_DENIED)
-		return "; the device is cut off";
-	return "";
+	return fault->cut_off
+		       ? "; the IOMMU cuts it off until the next MAP_DMA of its container, or "
+			 "until its group joins one"
+		       : "";
 }
 
 /* An MSI that did not arrive: say at which doorbell. */

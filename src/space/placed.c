@@ -47,15 +47,14 @@ static void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
 /* Enter a range into every domain, or none. */
 static int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
 {
-	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
-		int ret = table_map(&d->table, range, addr, prot, &d->pending);
+	int ret = ioas_check_domains(ioas, range, addr, prot);
 
-		if (!ret)
-			continue;
-		domains_unmap(ioas, range, d);
-		return ret;
+	for (struct uiommu_domain *d = ioas->domains; d && !ret; d = d->next) {
+		ret = table_map(&d->table, range, addr, prot, &d->pending);
+		if (ret)
+			domains_unmap(ioas, range, d);
 	}
-	return 0;
+	return ret;
 }
 
 static int refuse(int error, const char *name, struct uiommu_range blocking)
@@ -168,7 +167,7 @@ static int enter(struct uiommu_ioas *ioas, struct placed *it, struct uiommu_rang
 		return 0;
 	if (it->own)
 		ioas_unreserve(ioas, it);
-	return refuse(ret, it->name, UIOMMU_RANGE_NONE);
+	return ret == -ENOMEM ? refuse(ret, it->name, UIOMMU_RANGE_NONE) : ret;
 }
 
 static int place_new(struct uiommu_ioas *ioas, uint64_t addr, const char *name, uint64_t *iova)
@@ -326,7 +325,7 @@ int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *reg
 	ret = domains_map(ioas, it->range, it->addr, it->prot);
 	if (ret) {
 		uiommu_free(it, sizeof(*it));
-		return refuse(ret, name, region->range);
+		return ret == -ENOMEM ? refuse(ret, name, region->range) : ret;
 	}
 	insert(ioas, it);
 	return 0;
@@ -348,8 +347,12 @@ void placed_direct_drop(struct uiommu_ioas *ioas, struct uiommu_range range)
 int placed_fill(struct uiommu_domain *domain)
 {
 	for (struct placed *d = domain->ioas->placed; d; d = d->next) {
-		int ret = table_map(&domain->table, d->range, d->addr, d->prot, &domain->pending);
+		struct table_why why;
+		int ret = table_check(&domain->table, d->range, d->addr, d->prot, &why);
 
+		if (ret)
+			return uiommu_refuse(why.rule, ret, d->name, d->range, why.range);
+		ret = table_map(&domain->table, d->range, d->addr, d->prot, &domain->pending);
 		if (ret)
 			return refuse(ret, d->name, UIOMMU_RANGE_NONE);
 	}

@@ -168,7 +168,7 @@ static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iov
 		return atomic_load_explicit(&port->slot->cut, memory_order_relaxed)
 			       ? UIOMMU_FAULT_CUT_OFF
 			       : UIOMMU_FAULT_NO_DOMAIN;
-	if (iova > table_last(&domain->table))
+	if (!table_covers(&domain->table, iova))
 		return UIOMMU_FAULT_BEYOND;
 	iotlb_catch_up(port, domain);
 	if (port->iotlb) {
@@ -218,9 +218,10 @@ int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_
 		.iova = iova,
 		.data = port->interrupt ? port->interrupt_data : data,
 		.interrupt = port->interrupt,
+		.cut_off = unit->cut_off && is_violation(reason),
 	};
 	counter_add(&port->counters.faults, 1);
-	if (unit->cut_off && is_violation(reason))
+	if (port->last_fault.cut_off)
 		cut_off(port);
 	if (unit->fault)
 		unit->fault(unit->fault_ctx, &port->last_fault);

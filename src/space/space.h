@@ -64,6 +64,11 @@ int ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, enum uiomm
 		 const void *owner, const char *name);
 void ioas_unreserve(struct uiommu_ioas *ioas, const void *owner);
 
+/* Make sure that so many more reservations need no memory. */
+int ioas_reserve_room(struct uiommu_ioas *ioas, size_t more);
+/* Unmap everything, at once and with the lock held. -EBUSY: an open batch takes some of it away. */
+int ioas_unmap_all(struct uiommu_ioas *ioas, uiommu_area_fn each, void *ctx);
+
 /* Reserve a device's region, and identity map it if it is a direct one. Takes ioas->lock; what a
  * failure leaves behind goes with uiommu_ioas_unreserve(). */
 int ioas_reserve_region(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
@@ -92,6 +97,15 @@ int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range 
 
 /* Refuse a range for the area that is in its way: -EEXIST, or -EBUSY if the area is leaving. */
 int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area);
+
+/* Replace what @owner reserved by a list of ranges, or change nothing: errors as of
+ * uiommu_ioas_reserve(). ioas->lock held. */
+int ioas_reserve_list(struct uiommu_ioas *ioas, const struct uiommu_range *ranges, size_t count,
+		      enum uiommu_resv_type type, const void *owner, const char *name);
+
+/* What each domain's format has to say. ioas->lock held. */
+int ioas_check_domains(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
+		       int prot);
 
 /* ---- domain ---- */
 
@@ -149,11 +163,12 @@ struct slot {
 
 struct uiommu_unit {
 	pthread_mutex_t attach_lock;	  /* one attach or detach at a time */
-	pthread_mutex_t lock;		  /* guards slots, ports, domains' attached, retired */
+	pthread_mutex_t lock;		  /* slots, ports, domains' attached, retired, shared */
 	struct slot **buses[256];	  /* [bus][device and function] */
 	struct uiommu_port *ports;	  /* linked */
 	struct uiommu_unit_stats retired; /* of destroyed ports, and the unit's own flushes */
 	uint64_t next_uid;
+	struct table_shared shared; /* by the domains' tables */
 
 	/* Constant from creation on. */
 	struct uiommu_memory memory;

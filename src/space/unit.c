@@ -17,6 +17,7 @@
 
 #include "space/space.h"
 #include "util/alloc.h"
+#include "util/options.h"
 #include "util/refuse.h"
 
 #define DEFAULT_IOTLB 256
@@ -90,19 +91,21 @@ static int set_options(struct uiommu_unit *unit, const struct uiommu_unit_option
 UIOMMU_API int uiommu_unit_create(const struct uiommu_unit_options *options,
 				  struct uiommu_unit **out)
 {
-	static const struct uiommu_unit_options defaults = {.size = sizeof(defaults)};
+	struct uiommu_unit_options known = {.size = sizeof(known)};
 	struct uiommu_unit *unit;
-	int ret;
+	int ret =
+		options ? options_take(&known, sizeof(known),
+				       offsetof(typeof(known), fault_ctx) + sizeof(known.fault_ctx),
+				       options)
+			: 0;
 
-	if (!options)
-		options = &defaults;
-	if (options->size != sizeof(*options))
-		return refuse_options(options->size > sizeof(*options) ? -E2BIG : -EINVAL);
+	if (ret)
+		return refuse_options(ret);
 	unit = uiommu_alloc(sizeof(*unit));
 	if (!unit)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "unit", UIOMMU_RANGE_NONE,
 				     UIOMMU_RANGE_NONE);
-	ret = set_options(unit, options);
+	ret = set_options(unit, &known);
 	if (ret) {
 		uiommu_free(unit, sizeof(*unit));
 		return ret;
@@ -125,6 +128,7 @@ UIOMMU_API void uiommu_unit_destroy(struct uiommu_unit *unit)
 			uiommu_free(unit->buses[bus][i], sizeof(struct slot));
 		uiommu_free(unit->buses[bus], 256 * sizeof(struct slot *));
 	}
+	table_shared_destroy(&unit->shared);
 	uiommu_free(unit->windows, unit->window_count * sizeof(*unit->windows));
 	pthread_mutex_destroy(&unit->lock);
 	pthread_mutex_destroy(&unit->attach_lock);
