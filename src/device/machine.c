@@ -34,6 +34,7 @@ static const struct uiommu_model *const models[] = {
 	&uiommu_model_edu,
 	&uiommu_model_ioat,
 	&uiommu_model_nvme,
+	&uiommu_model_virtio_iommu,
 };
 
 const struct uiommu_model *uiommu_model_at(size_t index)
@@ -184,17 +185,20 @@ static int free_address(struct uiommu_machine *machine, uiommu_rid *rid)
 	return -EEXIST;
 }
 
-static unsigned free_group(struct uiommu_machine *machine)
+static bool group_is_free(const struct uiommu_machine *machine, unsigned group)
+{
+	for (size_t i = 0; i < machine->count; i++)
+		if (machine->functions[i]->info.group == group)
+			return false;
+	return true;
+}
+
+static unsigned free_group(const struct uiommu_machine *machine)
 {
 	unsigned group = 0;
-	size_t i = 0;
 
-	while (i < machine->count) {
-		if (machine->functions[i++]->info.group == group) {
-			group++;
-			i = 0;
-		}
-	}
+	while (!group_is_free(machine, group))
+		group++;
 	return group;
 }
 
@@ -239,6 +243,37 @@ static void insert(struct uiommu_machine *machine, struct uiommu_function *fn)
 	}
 }
 
+/* Tell one function of another, if its model wants to know. */
+static int tell(struct uiommu_function *fn, const struct uiommu_function *other, bool present)
+{
+	int error = 0;
+
+	if (!fn->model->neighbour)
+		return 0;
+	function_lock(fn);
+	error = fn->model->neighbour(fn, &other->info, present);
+	function_unlock(fn);
+	return error;
+}
+
+/* Make the functions that are there and a new one known to each other, or none of them. */
+static int introduce(struct uiommu_machine *machine, struct uiommu_function *fn)
+{
+	size_t told = 0;
+	int error = 0;
+
+	for (size_t i = 0; i < machine->count && !error; i++)
+		error = tell(fn, machine->functions[i], true);
+	while (!error && told < machine->count) {
+		error = tell(machine->functions[told], fn, true);
+		told += !error;
+	}
+	/* What the new one was told it forgets as it goes. */
+	while (error && told--)
+		tell(machine->functions[told], fn, false);
+	return error;
+}
+
 static int place(struct uiommu_machine *machine, struct device_spec *spec, char *why,
 		 size_t why_len)
 {
@@ -253,6 +288,14 @@ static int place(struct uiommu_machine *machine, struct device_spec *spec, char 
 				   "%s is there already: %s", there->name, there->model->name);
 	if (!spec->has_group)
 		spec->group = free_group(machine);
+	/* VFIO makes a group for each device that has no IOMMU. */
+	if (uiommu_platform_facts(machine->platform)->vfio_types == UIOMMU_VFIO_NOIOMMU &&
+	    !group_is_free(machine, spec->group))
+		return spec_refuse(
+			why, why_len, UIOMMU_RULE_ARGUMENT, -EINVAL,
+			"group=%u is taken, and without an IOMMU each device has a group "
+			"of its own; leave group= out",
+			spec->group);
 	return 0;
 }
 
@@ -283,6 +326,8 @@ static int add(struct uiommu_machine *machine, const struct uiommu_model *model,
 
 		snprintf(reason, sizeof(reason), "%s", "");
 		error = function_power_on(fn, reason, sizeof(reason));
+		if (!error)
+			error = introduce(machine, fn);
 		if (error)
 			spec_refuse(why, why_len, rule_of(error), error,
 				    "device %s could not be started: %s", model->name,
