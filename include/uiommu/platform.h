@@ -71,8 +71,7 @@ struct uiommu_spapr_facts {
 	uint64_t page_sizes;	      /**< of dynamic windows */
 	unsigned windows;	      /**< most at once */
 	unsigned levels;	      /**< most levels of a table */
-	bool recreate;		      /**< windows can be made after the default one was removed */
-	bool write_reads;	      /**< a device may read through a write-only mapping */
+	bool recreate;		      /**< the first window can return beside the second */
 };
 
 /** What a platform imposes on domains. Pointers live as long as the platform. */

@@ -56,7 +56,6 @@ static const struct uiommu_spapr_facts powernv = {
 	.windows = 2,
 	.levels = 5,
 	.recreate = true,
-	.write_reads = true,
 };
 
 static int spapr_option(struct uiommu_platform *platform, const char *key, const char *value,
@@ -69,6 +68,7 @@ static int spapr_option(struct uiommu_platform *platform, const char *key, const
 		return platform_unknown_option(platform, key, why, why_len);
 	word = platform_word(platform, key, value, flavours, why, why_len);
 	platform->facts.spapr = word == 1 ? powernv : pseries;
+	platform->facts.format = word == 1 ? "powernv-tce" : "spapr-tce";
 	platform_set_doorbells(platform, word == 1 ? powernv_msi : pseries_msi, 1);
 	return word < 0 ? -EINVAL : 0;
 }
