@@ -274,6 +274,10 @@ UIOMMU_API int uiommu_function_bar_read(struct uiommu_function *fn, unsigned bar
 UIOMMU_API int uiommu_function_bar_write(struct uiommu_function *fn, unsigned bar, uint64_t offset,
 					 const void *buf, size_t len);
 
+/** Does it decode its memory, so that accesses to BARs are answered? From any thread; takes no
+ * lock, so it may be changing. */
+UIOMMU_API bool uiommu_function_decodes(const struct uiommu_function *fn);
+
 /** A memory file whose bytes at (bar << 40) + offset are the BAR's memory: what a client maps.
  * Owned by the function. */
 UIOMMU_API int uiommu_function_fd(struct uiommu_function *fn);
