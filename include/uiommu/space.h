@@ -624,9 +624,10 @@ enum uiommu_file_flags {
  * system calls (uiommu_memory_ops.lend): @len bytes from @offset on into the ranges, resp. out of
  * them. Pieces are at most 64 KiB, each in one access section, within which reads don't wait for a
  * disk: what is not in the page cache goes through the bounce buffer. Writes to the page cache may
- * wait for memory. 0; -EFAULT: a fault was recorded; -ENODATA: the file ends before; otherwise what
- * the file said, e.g. -EIO or -ENOSPC. What came before the error was transferred. The ranges must
- * have @len bytes. The port's thread, outside of sections; *@file is used by one thread at a time.
+ * wait for memory. 0; -EFAULT: a fault was recorded; -ENODATA: the file ends before; -EINVAL: the
+ * ranges have less than @len bytes; otherwise what the file said, e.g. -EIO or -ENOSPC. What came
+ * before the error was transferred. The port's thread, outside of sections; *@file is used by one
+ * thread at a time.
  */
 UIOMMU_API int uiommu_port_from_file(struct uiommu_port *port, const struct uiommu_sg *sg,
 				     size_t count, struct uiommu_file *file, uint64_t offset,
