@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A domain: owns one I/O page table and the invalidations that go with it, and keeps it equal to
- * its IOAS from creation to destruction.
+ * its IOAS from creation to destruction. What the table can't translate, outside of its aperture or
+ * of its windows where those come and go, is reserved in the IOAS.
  *
  * What was taken away and not flushed yet is pending, whoever took it away: a flush serves them
  * all. Flushing, in this order: the entries are cleared (before the call); the range is put into
