@@ -384,13 +384,17 @@ UIOMMU_API int uiommu_batch_submit(struct uiommu_op *ops, size_t count,
  */
 
 struct uiommu_domain_options {
-	size_t size;	    /**< sizeof(struct uiommu_domain_options) */
-	const char *format; /**< name of a table format: "vtd-ss" */
-	unsigned width;	    /**< bits of IOVA it translates: 39, 48 or 57 for vtd-ss */
-	const char *name;   /**< its owner's name in refusals; NULL: the format's */
+	size_t size; /**< sizeof(struct uiommu_domain_options) */
+	/** Name of a table format: "vtd-ss", "amd-v1", "arm-s1", "arm-s2", "riscv", "pamu",
+	 * "spapr-tce" or "powernv-tce". */
+	const char *format;
+	/** Bits of IOVA: vtd-ss and riscv 39, 48 or 57 (riscv translates the lower half); amd-v1 32
+	 * to 64; arm-s1 and arm-s2 32 to 48; pamu up to 36; TCEs up to 64. */
+	unsigned width;
+	const char *name; /**< its owner's name in refusals; NULL: the format's */
 	/** The part of what @width allows that it translates, whole pages; {0, 0}: all of it. */
 	struct uiommu_range aperture;
-	/** pamu: the number of windows, a power of two from 1 to 256; 0: 256. */
+	/** pamu: the number of windows, a power of two from 1 to 256; 0: 256. Others: 0. */
 	unsigned windows;
 	/** Bitmap of page sizes: its pages are of these only; 0: of all the format has. */
 	uint64_t page_sizes;

@@ -49,7 +49,7 @@ struct table_config {
 	const char *format;
 	unsigned width;		      /* bits of IOVA */
 	struct uiommu_range aperture; /* part of what width allows; {0, 0}: all of it */
-	unsigned windows;	      /* PAMU: a power of two from 1 to 256; 0: 256 */
+	unsigned windows;	      /* PAMU: a power of two from 1 to 256; 0: 256. Others: 0 */
 	uint64_t page_sizes;	      /* leaves are of these sizes only; 0: of all the format has */
 	bool dirty;		      /* writes by devices are to be recorded in the entries */
 	struct table_shared *shared;  /* of the unit; may be NULL for formats that share nothing */
