@@ -100,8 +100,8 @@ struct uiommu_model {
 	/** Take one option. -EINVAL with a reason in @why. Called before init(). May be NULL. */
 	int (*option)(struct uiommu_function *fn, const char *key, const char *value, char *why,
 		      size_t why_len);
-	/** Set up the state. -errno fails the machine's set-up; uiommu_function_explain() says why.
-	 *  May be NULL. */
+	/** Set up the state. -errno fails the machine's set-up; uiommu_function_explain() says why;
+	 *  -EEXIST: there can be only one such function in a machine. May be NULL. */
 	int (*init)(struct uiommu_function *fn);
 	/** Release what init() took. May be NULL. */
 	void (*fini)(struct uiommu_function *fn);

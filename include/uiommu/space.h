@@ -231,8 +231,9 @@ UIOMMU_API int uiommu_ioas_move(struct uiommu_ioas *ioas, struct uiommu_range ra
  * As uiommu_ioas_map(), but take the place of whatever is mapped in the range, as an entry of a
  * table is overwritten: areas inside it go, those that reach beyond it are cut. One flush. @each
  * (may be NULL) is called for each area, or piece of one, that is gone, as by uiommu_ioas_unmap().
- * A DMA in between may fault. What uiommu_ioas_map() says, without RULE_OVERLAP; -EINVAL
- * RULE_SPLIT: a border of the range lies inside a large page of a table. All or nothing.
+ * A DMA in between gets the old memory or the new one; but where the format's entries can't be
+ * overwritten (all but the TCEs), it may fault. What uiommu_ioas_map() says, without RULE_OVERLAP;
+ * -EINVAL RULE_SPLIT: a border of the range lies inside a large page of a table. All or nothing.
  */
 UIOMMU_API int uiommu_ioas_replace(struct uiommu_ioas *ioas, struct uiommu_range range,
 				   uint64_t addr, int prot, void *tag, uiommu_area_fn each,
@@ -476,7 +477,8 @@ UIOMMU_API int uiommu_domain_window_create(struct uiommu_domain *domain,
 /**
  * Remove the window that starts at @first. Returns when no device can be in its table any more.
  * -ENOENT RULE_NOT_MAPPED: no window starts there; -EBUSY RULE_BUSY: something is mapped in it,
- * which must be unmapped first; -EADDRINUSE: an allowed range lies in it; -EOPNOTSUPP; -ENOMEM.
+ * which must be unmapped first; -EADDRINUSE: an allowed range lies in it; -EOPNOTSUPP. Needs no
+ * memory.
  */
 UIOMMU_API int uiommu_domain_window_remove(struct uiommu_domain *domain, uint64_t first);
 

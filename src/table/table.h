@@ -67,6 +67,7 @@ struct table_ops {
 	uint64_t max_addr;   /* highest address an entry can hold */
 	int prots;	     /* the enum uiommu_prot it can express */
 	bool dirty;	     /* it has dirty bits */
+	bool overwrites;     /* map() may be called over entries that are there */
 	/* Fill in the table, whose ops, width, page_sizes (those asked for) and dirty are set. */
 	int (*init)(struct table *table, const struct table_config *config);
 	void (*destroy)(struct table *table); /* what is not in the pool */

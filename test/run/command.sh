@@ -99,7 +99,7 @@ status 0 run -- sh -c '[ "$1" = "a b" ]' sh 'a b'
 status 0 run --stats "$faults"
 says 'mappings '
 says 'ioat'
-says 'too wide'
+says 'x outside'
 says 'DMA fault: edu'
 grep -q "$(printf '\033')" "$scratch/out" && fail "colour without a terminal"
 awk 'length > 79' "$scratch/out" | grep -v '^uiommu:' | grep -q . && fail "a line is too long"
