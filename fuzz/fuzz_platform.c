@@ -14,17 +14,38 @@
 #endif
 
 static const char *const keys[] = {
-	"aw",	     "remap",	 "stage",    "msi",	  "place",  "banks",	"type",
-	"windows",   "flavour",	 "window32", "window64", "mode",   "name",	"resv",
-	"p2p",	     "pgsizes",	 "width",    "aperture",  "doorbell", "msiwindow",
+	"aw",	   "remap",   "stage",	  "msi",      "place",	  "banks",     "type",
+	"windows", "flavour", "window32", "window64", "mode",	  "name",      "resv",
+	"p2p",	   "pgsizes", "width",	  "aperture", "doorbell", "msiwindow",
 };
 
 static const char *const values[] = {
-	"39",	 "48",	      "on",	       "off",	      "1",	   "2",
-	"its",	 "v2m",	      "program",       "explicit",    "4",	   "16",
-	"x",	 "0x0-0xfff", "reserved:0x1000-0x1fff", "direct:0x0-0xfff", "40201000", "0x100000000",
-	"a@0x1000", "b@0x200000/8", "powernv", "sv39",	      "",	   "0xffffffffffffffff",
-	"0xfffffffffffff000-0xffffffffffffffff", "c@0xffffffffffffffff",
+	"39",
+	"48",
+	"on",
+	"off",
+	"1",
+	"2",
+	"its",
+	"v2m",
+	"program",
+	"explicit",
+	"4",
+	"16",
+	"x",
+	"0x0-0xfff",
+	"reserved:0x1000-0x1fff",
+	"direct:0x0-0xfff",
+	"40201000",
+	"0x100000000",
+	"a@0x1000",
+	"b@0x200000/8",
+	"powernv",
+	"sv39",
+	"",
+	"0xffffffffffffffff",
+	"0xfffffffffffff000-0xffffffffffffffff",
+	"c@0xffffffffffffffff",
 };
 
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
@@ -94,7 +115,8 @@ static void make_spec(struct input *in)
 #ifdef PLATFORM_FILES
 static const char whole[] =
 	"{\"base\": \"arm-smmuv3\", \"name\": \"board\", \"width\": 48,\n"
-	" \"page_sizes\": [\"4K\", \"2M\"], \"aperture\": {\"first\": 0, \"last\": \"0xffffffff\"},\n"
+	" \"page_sizes\": [\"4K\", \"2M\"], \"aperture\": {\"first\": 0, \"last\": "
+	"\"0xffffffff\"},\n"
 	" \"reserved\": [{\"first\": \"0x10000000\", \"last\": \"0x1fffffff\"},\n"
 	"  {\"first\": 0, \"last\": 4095, \"type\": \"direct\"}],\n"
 	" \"doorbells\": [{\"name\": \"frame\", \"address\": \"0xe1180000\", \"vectors\": 32}],\n"

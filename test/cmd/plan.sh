@@ -322,7 +322,7 @@ planned 0 ppc-spapr,flavour=powernv --ram 2G <<-END
 	  RAM       2G       0x0-0x7fffffff
 END
 "$uiommu" plan ppc-spapr,flavour=powernv --ram 512G >"$scratch/out" || fail '512G on powernv'
-says '  window    512G     from 0x800000000000000 on, pages of '
+says '  window    512G     from 0x800000000000000 on, pages of 1G'
 # Pages no larger than the RAM is a multiple of; and a place that no window has.
 "$uiommu" plan ppc-spapr --ram 100K@3G >"$scratch/out" && fail 'RAM beside the window'
 says 'nearest that can: in a dynamic window'
@@ -365,6 +365,9 @@ if command -v python3 >/dev/null; then
 fi
 "$uiommu" plan fsl-pamu --ram 256M --msi 3 --svg "$scratch/plan.svg" >/dev/null ||
 	fail 'plan as SVG'
+# The drawing in the README is this one.
+cmp "$scratch/plan.svg" "$platforms/../../doc/pamu-plan.svg" >&2 ||
+	fail 'doc/pamu-plan.svg is another: uiommu plan fsl-pamu --ram 256M --msi 3 --svg FILE'
 grep -q 'MSI bank 2 at 0xffe046000' "$scratch/plan.svg" || fail 'no bank in the SVG'
 
 # ---- mistakes ----------------------------------------------------------------------------------

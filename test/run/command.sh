@@ -33,6 +33,7 @@ run() {
 # Usage.
 status 0 "$uiommu" --help
 says 'run an unmodified'
+says 'say where a guest'
 status 0 "$uiommu" --version
 status 2 "$uiommu"
 status 2 "$uiommu" nonsense
