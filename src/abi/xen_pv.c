@@ -323,6 +323,11 @@ int xen_context_create(struct uiommu_xen *xen, struct xen_context **out)
 		return refuse(-ENOMEM, "Xen context");
 	context->users = 1;
 	ret = uiommu_ioas_create(&context->ioas);
+	/* From the beginning, so that a device can be moved into it whatever has been mapped. */
+	for (size_t i = 0; i < xen->region_count && !ret; i++)
+		if (xen->regions[i].type != UIOMMU_RESV_DIRECT_RELAXABLE)
+			ret = uiommu_ioas_reserve(context->ioas, xen->regions[i].range,
+						  xen->regions[i].type, context, "the machine");
 	if (!ret)
 		ret = uiommu_domain_create(xen->unit, context->ioas, &options, &context->domain);
 	if (ret) {
