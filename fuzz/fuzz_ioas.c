@@ -113,7 +113,7 @@ static int model_map(struct uiommu_range r, uint64_t addr, int prot)
 {
 	uint64_t end = addr + (r.last - r.first);
 
-	if (prot < 1 || prot > 3 || r.first > r.last)
+	if (!(prot & 3) || prot > 3 || r.first > r.last)
 		return -EINVAL;
 	if (model.domain && ((r.first | (r.last + 1) | addr) & (PAGE - 1)))
 		return -EINVAL;
@@ -212,7 +212,8 @@ static void do_map(struct input *in)
 {
 	struct uiommu_range r = take_range(in);
 	uint8_t how = take8(in);
-	int prot = how % 32 ? how % 3 + 1 : take8(in);
+	/* Registers (UIOMMU_MMIO) are none of this target's. */
+	int prot = how % 32 ? how % 3 + 1 : take8(in) & ~UIOMMU_MMIO;
 	uint64_t addr = (uint64_t)take16(in) << 12;
 
 	if (how >= 240)

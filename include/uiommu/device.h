@@ -7,9 +7,9 @@
  * configuration space with capabilities, BARs, interrupts, a DMA port and a worker thread. Whatever
  * a model does to memory goes through its port, interrupts included.
  *
- * Threads: the core serialises all operations of one function with that function's lock; models
- * need no locks of their own. work() runs on the function's worker thread, everything else on
- * whatever thread the program used.
+ * Threads: the core serialises all operations of one function with that function's lock, but for
+ * bar_post(); models need no locks of their own. work() runs on the function's worker thread,
+ * everything else on whatever thread the program used.
  */
 #ifndef UIOMMU_DEVICE_H
 #define UIOMMU_DEVICE_H
@@ -58,6 +58,12 @@ enum uiommu_model_flags {
 struct uiommu_model_option {
 	const char *key;
 	const char *help;
+	int flags; /**< enum uiommu_option_flags */
+};
+
+enum uiommu_option_flags {
+	/** The value names a file. Who starts programs elsewhere makes it absolute first. */
+	UIOMMU_OPTION_PATH = 1 << 0,
 };
 
 struct uiommu_model {
@@ -80,7 +86,8 @@ struct uiommu_model {
 	/** Take one option. -EINVAL with a reason in @why. Called before init(). May be NULL. */
 	int (*option)(struct uiommu_function *fn, const char *key, const char *value, char *why,
 		      size_t why_len);
-	/** Set up the state. -errno fails the machine's set-up. May be NULL. */
+	/** Set up the state. -errno fails the machine's set-up; uiommu_function_explain() says why.
+	 *  May be NULL. */
 	int (*init)(struct uiommu_function *fn);
 	/** Release what init() took. May be NULL. */
 	void (*fini)(struct uiommu_function *fn);
@@ -94,6 +101,12 @@ struct uiommu_model {
 	 * up to date. Called for pread() always, for mapped reads with UIOMMU_BAR_TRAP_READS. May
 	 * be NULL. */
 	void (*bar_read)(struct uiommu_function *fn, unsigned bar, uint64_t offset, unsigned len);
+	/** A register write, as above and aligned, that need not wait for what the function is
+	 * doing, as a doorbell: called without the function's lock, before bar_write(), and
+	 * possibly at the same time as any other operation, so it touches atomics alone. True: it
+	 * is taken, and work() will be called; false: bar_write() gets it. May be NULL. */
+	bool (*bar_post)(struct uiommu_function *fn, unsigned bar, uint64_t offset, unsigned len,
+			 uint64_t value);
 	/** A store of 16, 32 or 64 bytes as one, e.g. a 64-byte portal write. May be NULL. */
 	void (*write_block)(struct uiommu_function *fn, unsigned bar, uint64_t offset,
 			    const void *data, unsigned len);
@@ -135,6 +148,17 @@ UIOMMU_API void uiommu_function_kick(struct uiommu_function *fn);
 /** The same, but not before @ns nanoseconds have passed; other kicks in the meantime do not hurry
  * it. For what hardware takes its time with, and drivers rely on it. */
 UIOMMU_API void uiommu_function_kick_after(struct uiommu_function *fn, uint32_t ns);
+
+/** From work(), which returns true to look again soon rather than because there is more to do: let
+ *  other threads run first. */
+UIOMMU_API void uiommu_function_yield(struct uiommu_function *fn);
+/** Have work() called once @ns nanoseconds have passed, whatever kicks come before; a later alarm
+ * takes an earlier one's place, 0 takes it away, as a reset does. uiommu_function_drain() doesn't
+ * wait for it. */
+UIOMMU_API void uiommu_function_alarm(struct uiommu_function *fn, uint64_t ns);
+/** From init(): say in words why it fails. */
+UIOMMU_API void uiommu_function_explain(struct uiommu_function *fn, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* ---- the machine -------------------------------------------------------------------------------
  */

@@ -34,6 +34,9 @@ struct uiommu_memory_ops {
 	/** A pointer through which @len bytes at @addr can be accessed directly, or NULL if there
 	 *  is none. Valid until the port leaves its access section. NULL op: never. */
 	void *(*direct)(void *ctx, uint64_t addr, uint64_t len);
+	/** A pointer to the same that a system call may be given, which answers -EFAULT for what is
+	 *  not there; or NULL if there is none. Valid as long. NULL op: what direct() says. */
+	void *(*lend)(void *ctx, uint64_t addr, uint64_t len);
 };
 
 /** An address space of memory: operations and their context. */

@@ -14,37 +14,98 @@ extern "C" {
 #endif
 
 struct uiommu_platform;
+struct uiommu_irq;
 
 /**
- * Make a platform from "NAME[,key=value…]", e.g. "x86-vtd,aw=39". On failure @why (of @why_len
- * bytes, may be NULL) says what is wrong and what would be right. -ENOENT: no such platform (NULL);
- * -EINVAL: bad option; -ENOMEM.
+ * Make a platform from "NAME[,key=value…]", e.g. "x86-vtd,aw=39". Every platform takes, besides its
+ * own keys: name=WORD (what it is called), resv=TYPE:FIRST-LAST (one more reserved region; TYPE is
+ * direct, direct-relaxable or reserved; may be repeated), p2p=FIRST-LAST (the window of a PCI host
+ * bridge, reserved), pgsizes=BITMAP (of the leaf sizes, those that may be used). On failure @why
+ * (of
+ * @why_len bytes, may be NULL) says what is wrong and what would be right. -ENOENT: no such
+ * platform (NULL); -EINVAL: bad option; -ENOMEM.
  */
 UIOMMU_API int uiommu_platform_create(const char *spec, struct uiommu_platform **out, char *why,
 				      size_t why_len);
 /** Destroy it; all interrupts must have been released. NULL is fine. */
 UIOMMU_API void uiommu_platform_destroy(struct uiommu_platform *platform);
 
+/** A register that devices write MSIs to. */
+struct uiommu_doorbell {
+	const char *name;	   /**< "GICv3 ITS", "MSI bank 0" */
+	struct uiommu_range range; /**< the register's page, or the window: IOVAs if not
+					@translated, else addresses behind the translation */
+	bool translated;
+	unsigned vectors; /**< that can be told apart; of one device if @per_device */
+	bool per_device;
+};
+
+/** The types of IOMMU that VFIO offers on a machine. */
+enum uiommu_vfio_types {
+	UIOMMU_VFIO_TYPE1 = 1 << 0,   /**< VFIO_TYPE1_IOMMU and VFIO_TYPE1v2_IOMMU */
+	UIOMMU_VFIO_PAMU = 1 << 1,    /**< VFIO_FSL_PAMU_IOMMU */
+	UIOMMU_VFIO_SPAPR = 1 << 2,   /**< VFIO_SPAPR_TCE_IOMMU and VFIO_SPAPR_TCE_v2_IOMMU */
+	UIOMMU_VFIO_NOIOMMU = 1 << 3, /**< VFIO_NOIOMMU_IOMMU */
+};
+
+/** How MSI banks get into a PAMU aperture. */
+enum uiommu_pamu_msi {
+	UIOMMU_PAMU_IMPLICIT, /**< on demand, at its top, in windows the program left free */
+	UIOMMU_PAMU_EXPLICIT, /**< by MAP_MSI_BANK */
+	UIOMMU_PAMU_MMAP,     /**< by mapping an mmap of the bank */
+	UIOMMU_PAMU_ROUNDED,  /**< as implicit, in windows added to those the program asks for */
+};
+
+/** Facts of a PAMU machine (Freescale P4080 reference manual; Linux' fsl_pamu driver, 3.12). */
+struct uiommu_pamu_facts {
+	unsigned windows; /**< most windows of an aperture */
+	unsigned banks;	  /**< MSI banks */
+	unsigned type;	  /**< number of VFIO_FSL_PAMU_IOMMU: 2 or 7 */
+	enum uiommu_pamu_msi msi;
+};
+
+/** Facts of a POWER machine (Linux' vfio_iommu_spapr_tce.c). */
+struct uiommu_spapr_facts {
+	struct uiommu_range window32; /**< the default window */
+	uint64_t window64;	      /**< where the second one starts */
+	uint64_t page_sizes;	      /**< of dynamic windows */
+	unsigned windows;	      /**< most at once */
+	unsigned levels;	      /**< most levels of a table */
+	bool recreate;		      /**< windows can be made after the default one was removed */
+	bool write_reads;	      /**< a device may read through a write-only mapping */
+};
+
 /** What a platform imposes on domains. Pointers live as long as the platform. */
 struct uiommu_platform_facts {
 	const char *name;    /**< "x86-vtd" */
 	const char *summary; /**< one line for people */
-	const char *format;  /**< table format of its domains */
+	const char *format;  /**< table format of its domains; NULL: nothing is translated */
 	unsigned width;	     /**< bits of IOVA */
+	uint64_t page_sizes; /**< leaf sizes that may be used; 0: all of the format's */
 	bool coherent;	     /**< enforces cache coherency (VFIO_DMA_CC_IOMMU) */
 	bool isolated_msi;   /**< a device cannot forge another's interrupt */
+	bool unsafe_check;   /**< where it is not isolated, VFIO asks for unsafe interrupts */
+	bool cut_off;	     /**< a violation cuts the device off */
+	bool program_msi; /**< type1 programs give the IOVAs of doorbells themselves, as in 2016 */
+	unsigned vfio_types;			  /**< enum uiommu_vfio_types */
 	const struct uiommu_resv_region *regions; /**< reserved for every device */
 	size_t region_count;
+	const struct uiommu_doorbell *doorbells;
+	size_t doorbell_count;
 	const struct uiommu_doorbell_window *windows; /**< to be given to the unit */
 	size_t window_count;
+	struct uiommu_pamu_facts pamu;	 /**< where vfio_types says so */
+	struct uiommu_spapr_facts spapr; /**< likewise */
 };
 UIOMMU_API const struct uiommu_platform_facts *
 uiommu_platform_facts(const struct uiommu_platform *platform);
 
 /** Names of the platforms this library knows: the @index-th, or NULL past the end. */
 UIOMMU_API const char *uiommu_platform_name(size_t index);
-/** One line about the platform @name and its options, or NULL. */
+/** One line about the platform @name, or NULL. */
 UIOMMU_API const char *uiommu_platform_summary(const char *name);
+/** One line about the options of its own, "key=…: what (default); …", or NULL if there are none. */
+UIOMMU_API const char *uiommu_platform_options(const char *name);
 
 /** What a function must write where to raise one vector. */
 struct uiommu_msi_message {
@@ -57,20 +118,29 @@ struct uiommu_msi_message {
 typedef void (*uiommu_irq_fn)(void *ctx, unsigned vector);
 
 /**
- * Allocate @count consecutive vectors for @rid, delivered to @fn. @messages gets one message for
- * each.
+ * Allocate @count consecutive vectors for @rid, delivered to @fn, at the first doorbell that has so
+ * many left, and make that doorbell reachable in @ioas, where it is one behind the translation
+ * (uiommu_ioas_map_doorbell()). @ioas may be NULL if the requester is not translated; it must
+ * outlive the block. @messages gets one message for each.
  * @consecutive: the messages share an address and their data count up from a multiple of @count, as
  * plain MSI needs it (then @count must be a power of two).
- * *@handle identifies the block to uiommu_platform_irq_free(). -ENOSPC: vectors exhausted; -EINVAL:
- * no vectors, more than 2048, or no @fn; -ENOMEM. Thread safe.
+ * *@irq is the block. -ENOSPC: vectors exhausted; -EINVAL: no vectors, more than 2048, or no @fn;
+ * -ENOMEM; what uiommu_ioas_map_doorbell() says. Thread safe.
  */
-UIOMMU_API int uiommu_platform_irq_alloc(struct uiommu_platform *platform, uiommu_rid rid,
-					 unsigned count, bool consecutive, uiommu_irq_fn fn,
-					 void *ctx, struct uiommu_msi_message *messages,
-					 uint32_t *handle);
+UIOMMU_API int uiommu_platform_irq_alloc(struct uiommu_platform *platform, struct uiommu_ioas *ioas,
+					 uiommu_rid rid, unsigned count, bool consecutive,
+					 uiommu_irq_fn fn, void *ctx,
+					 struct uiommu_msi_message *messages,
+					 struct uiommu_irq **irq);
 
-/** Release a block; returns when its handler is not running any more. Not from the handler. */
-UIOMMU_API void uiommu_platform_irq_free(struct uiommu_platform *platform, uint32_t handle);
+/** Release a block, and the doorbell with the last; returns when its handler is not running any
+ *  more. Not from the handler. NULL is fine. */
+UIOMMU_API void uiommu_platform_irq_free(struct uiommu_platform *platform, struct uiommu_irq *irq);
+
+/** The doorbell to which @rid was told to write in the page of @iova, or NULL: what an interrupt
+ * that faulted was meant for. Any thread; lives as long as the platform. */
+UIOMMU_API const struct uiommu_doorbell *
+uiommu_platform_doorbell_at(struct uiommu_platform *platform, uiommu_rid rid, uint64_t iova);
 
 #ifdef __cplusplus
 }

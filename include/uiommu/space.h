@@ -32,7 +32,8 @@ struct uiommu_port;
 enum uiommu_fault_reason {
 	UIOMMU_FAULT_NONE,
 	UIOMMU_FAULT_BUS_MASTER,   /**< the function's bus-master enable is clear */
-	UIOMMU_FAULT_NO_DOMAIN,	   /**< the requester ID is attached to nothing */
+	UIOMMU_FAULT_NO_DOMAIN,	   /**< the requester ID is attached to nothing, or to a disabled
+				      domain */
 	UIOMMU_FAULT_BEYOND,	   /**< the IOVA is wider than the domain translates, or wraps */
 	UIOMMU_FAULT_NOT_PRESENT,  /**< nothing is mapped there */
 	UIOMMU_FAULT_READ_DENIED,  /**< mapped without read permission */
@@ -41,6 +42,7 @@ enum uiommu_fault_reason {
 				    */
 	UIOMMU_FAULT_INTERRUPT,	   /**< a doorbell write that the platform did not accept */
 	UIOMMU_FAULT_DOORBELL_READ, /**< a read from a doorbell window */
+	UIOMMU_FAULT_CUT_OFF,	    /**< an earlier violation has cut the requester off */
 };
 
 /** Words for a reason. Never NULL. */
@@ -51,21 +53,26 @@ struct uiommu_fault {
 	uiommu_rid rid;
 	int access; /**< UIOMMU_READ or UIOMMU_WRITE */
 	enum uiommu_fault_reason reason;
-	uint64_t iova; /**< the first byte that could not be reached */
-	uint64_t data; /**< for doorbell writes: the data */
+	uint64_t iova;	/**< the first byte that could not be reached */
+	uint64_t data;	/**< for interrupts: the data */
+	bool interrupt; /**< it was the write of an MSI (uiommu_port_interrupt()) */
+	bool cut_off;	/**< it has cut the requester off (struct uiommu_unit_options) */
 };
 
 /**
- * An IOVA window in which writes are not translated but handed over as interrupts (on x86,
- * 0xfee00000 to 0xfeefffff; Intel VT-d specification, "Handling Requests to Interrupt Address
- * Range").
- * @write returns 0 if the interrupt was accepted, else the write becomes UIOMMU_FAULT_INTERRUPT.
- * Called from the port's thread, outside of any access section, with no lock held.
+ * Where writes are handed over as interrupts. Not @translated: a window of IOVAs that no table
+ * translates (on x86, 0xfee00000 to 0xfeefffff; Intel VT-d specification, "Handling Requests to
+ * Interrupt Address Range"). @translated: addresses behind the translation, reached through a
+ * mapping with UIOMMU_MMIO only (on Arm and PAMU, a page of the interrupt controller).
+ * @write returns 0 if the interrupt was accepted, else the write becomes UIOMMU_FAULT_INTERRUPT;
+ * @address is the one in @range. Called from the port's thread, outside of any access section, with
+ * no lock held.
  */
 struct uiommu_doorbell_window {
 	struct uiommu_range range;
-	int (*write)(void *ctx, uiommu_rid rid, uint64_t iova, uint32_t data);
+	int (*write)(void *ctx, uiommu_rid rid, uint64_t address, uint32_t data);
 	void *ctx;
+	bool translated;
 };
 
 /** IOTLB size that switches the IOTLB off. */
@@ -83,6 +90,9 @@ struct uiommu_unit_options {
 	 *  uiommu_port_translate() inside its caller's access section. May be NULL. */
 	void (*fault)(void *ctx, const struct uiommu_fault *fault);
 	void *fault_ctx;
+	/** A translation fault cuts the requester off until it is attached anew or
+	 *  uiommu_domain_enable() is called, as Freescale's PAMU driver does on a violation. */
+	bool cut_off;
 };
 
 /** Make an IOMMU. -ENOMEM, -EINVAL (bad options), -E2BIG (options from a newer header). */
@@ -171,10 +181,13 @@ struct uiommu_area {
 
 /**
  * Map the closed range to memory at @addr onwards. All or nothing. In the order of the checks:
- * -EINVAL RULE_PERMISSION (@prot is not READ, WRITE or both), RULE_EMPTY (first > last);
- * -EINVAL RULE_ALIGNMENT; -EOVERFLOW RULE_WRAP (@addr + length wraps or needs more than 52 bits
- * while a domain is attached); -EEXIST RULE_OVERLAP, or -EBUSY RULE_BUSY if what is in the way is
- * being taken away by an open batch; -EINVAL RULE_RESERVED or RULE_APERTURE; -ENOMEM.
+ * -EINVAL RULE_PERMISSION (@prot is not READ, WRITE or both, with or without MMIO), RULE_EMPTY
+ * (first > last); -EINVAL RULE_ALIGNMENT; -EOVERFLOW RULE_WRAP (@addr + length wraps or needs more
+ * bits than a domain's format has for it); -EEXIST RULE_OVERLAP, or -EBUSY RULE_BUSY
+ * if what is in the way is being taken away by an open batch; -EINVAL RULE_RESERVED or
+ * RULE_APERTURE; then, by each domain's format: -EOPNOTSUPP RULE_UNSUPPORTED (MMIO), -EINVAL
+ * RULE_ALIGNMENT (a coarser rule: pamu's and TCE's windows), -ENOMEM. A format may grant reading
+ * where only writing was asked for, if its entries can't say otherwise.
  */
 UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
 			       int prot, void *tag);
@@ -215,6 +228,46 @@ UIOMMU_API int uiommu_ioas_move(struct uiommu_ioas *ioas, struct uiommu_range ra
 /** The first area that ends at or above @iova: 0, or -ENOENT. What an open batch is taking away
  * still counts, until its flush. */
 UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct uiommu_area *area);
+
+/**
+ * Where doorbells are placed in this space when an interrupt needs one. A region of type
+ * UIOMMU_RESV_SW_MSI that a device brings along says so by itself; this is for windows that a
+ * program gives, or that lie at the end of an aperture.
+ */
+struct uiommu_doorbell_place {
+	struct uiommu_range range; /**< where to look for a place; {1, 0}: nowhere */
+	uint64_t step;		   /**< a place is a multiple of this from the range's end; a power
+				      of two of at least 4096 */
+	bool down;		   /**< begin at the end of the range and go down, else up */
+};
+/** Set it, for doorbells mapped from now on. -EINVAL: @step. Thread safe. */
+UIOMMU_API int uiommu_ioas_place_doorbells(struct uiommu_ioas *ioas,
+					   const struct uiommu_doorbell_place *place);
+
+/**
+ * Make the doorbell page at @addr (behind the translation) reachable and say at which IOVA. In this
+ * order: where the program has mapped it (an area with UIOMMU_MMIO), where it is already, in the
+ * device's sw-msi region, where uiommu_ioas_place_doorbells() says. One doorbell has one IOVA for
+ * all domains of the space, and keeps it while anybody uses it. 1: it is the system's, and wants
+ * one uiommu_ioas_unmap_doorbell(); 0: it is the program's mapping. -ENODEV RULE_DOORBELL: no area
+ * has it and nobody said where it may be placed; -ENOSPC RULE_DOORBELL: no room there; -EOPNOTSUPP,
+ * -ENOMEM.
+ */
+UIOMMU_API int uiommu_ioas_map_doorbell(struct uiommu_ioas *ioas, uint64_t addr, const char *name,
+					uint64_t *iova);
+/** Let go of it. The last one takes away what was placed outside of reserved regions; returns when
+ *  no device reaches it. Never fails. */
+UIOMMU_API void uiommu_ioas_unmap_doorbell(struct uiommu_ioas *ioas, uint64_t addr);
+
+/** A doorbell that has an IOVA of the system's. */
+struct uiommu_doorbell_mapping {
+	uint64_t iova, addr;
+	unsigned users;
+	char name[UIOMMU_OWNER_MAX];
+};
+/** The doorbells placed now, ascending by IOVA; *@count as in uiommu_ioas_ranges(). */
+UIOMMU_API int uiommu_ioas_doorbells(struct uiommu_ioas *ioas, struct uiommu_doorbell_mapping *list,
+				     size_t *count);
 
 /** Number of areas now, bytes mapped now (saturating), most areas ever. */
 struct uiommu_ioas_stats {
@@ -315,17 +368,47 @@ struct uiommu_domain_options {
 	const char *format; /**< name of a table format: "vtd-ss" */
 	unsigned width;	    /**< bits of IOVA it translates: 39, 48 or 57 for vtd-ss */
 	const char *name;   /**< its owner's name in refusals; NULL: the format's */
+	/** The part of what @width allows that it translates, whole pages; {0, 0}: all of it. */
+	struct uiommu_range aperture;
+	/** pamu: the number of windows, a power of two from 1 to 256; 0: 256. */
+	unsigned windows;
+	/** Bitmap of page sizes: its pages are of these only; 0: of all the format has. */
+	uint64_t page_sizes;
+};
+
+/** A window of a domain whose table covers windows: what lies outside of all of them is reserved.
+ */
+struct uiommu_domain_window {
+	size_t size; /**< sizeof(struct uiommu_domain_window) */
+	struct uiommu_range range;
+	unsigned page_shift; /**< log2 of its page size */
+	unsigned levels;     /**< of its table */
 };
 
 /**
  * Make a page table, fill it with all areas of @ioas and keep it filled. What it can't translate is
- * reserved in @ioas. -EINVAL: unknown format or width, bad options; -E2BIG: options from a newer
- * header; -EADDRINUSE: an area or an allowed range lies outside of what it translates, or an area
- * is not aligned to its pages, or its memory's address does not fit the format; -ENOMEM.
+ * reserved in @ioas. Options may be those of an older header (shorter), or of a newer one if what
+ * is new in it is zero. -EINVAL: unknown format or width, an aperture, number of windows or page
+ * sizes that the format can't have; -E2BIG: options that this library does not know of;
+ * -EADDRINUSE: an area or an allowed range lies outside of what it translates, or an area is not
+ * aligned to its pages, breaks another rule of the format, or its memory's address does not fit it;
+ * -ENOSPC RULE_LIMIT: the entries that the unit's domains share are used up (pamu); -ENOMEM.
  */
 UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
 				    const struct uiommu_domain_options *options,
 				    struct uiommu_domain **out);
+
+/**
+ * Give a domain another shape: aperture, windows, width, page sizes; the format stays. Whoever is
+ * attached stays attached. It must be disabled, and nobody may enable it meanwhile. Everything in
+ * its IOAS is unmapped, with @each called as by uiommu_ioas_unmap() (may be NULL). -EBUSY: it is
+ * enabled, the system has placed doorbells in its space, or that has allowed ranges; -EINVAL, -E2BIG
+ * and -ENOSPC: as uiommu_domain_create() says of @options; -ENOMEM. All of them leave everything as
+ * it was.
+ */
+UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
+				     const struct uiommu_domain_options *options,
+				     uiommu_area_fn each, void *ctx);
 
 /** Destroy it; requester IDs attached to it must be detached first. NULL is fine. */
 UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain);
@@ -344,7 +427,39 @@ UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid
 /** Detach; returns when nothing by this requester ID reaches memory any more. Never fails. */
 UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid rid);
 
-/** The translation of one IOVA as a device would get it: 0, or -ENOENT. */
+/** Let the requesters attached now and later reach the domain, those too that a violation has cut
+ *  off; or none of them, and return when no DMA through it is under way. A new domain is enabled.
+ *  Never fails. */
+UIOMMU_API void uiommu_domain_enable(struct uiommu_domain *domain, bool enabled);
+
+/**
+ * Add a window, for formats whose windows come and go (spapr-tce, powernv-tce). @window->range is
+ * aligned to its page, and its length a power of two. -EINVAL RULE_ARGUMENT: page size or number of
+ * levels that the format does not have; RULE_ALIGNMENT; RULE_APERTURE; -EEXIST RULE_OVERLAP:
+ * another window is there; -ENOSPC RULE_LIMIT: no more windows; -EOPNOTSUPP RULE_UNSUPPORTED: not
+ * with this format; -E2BIG, -ENOMEM.
+ */
+UIOMMU_API int uiommu_domain_window_create(struct uiommu_domain *domain,
+					   const struct uiommu_domain_window *window);
+
+/**
+ * Remove the window that starts at @first. Returns when no device can be in its table any more.
+ * -ENOENT RULE_NOT_MAPPED: no window starts there; -EBUSY RULE_BUSY: something is mapped in it,
+ * which must be unmapped first; -EADDRINUSE: an allowed range lies in it; -EOPNOTSUPP; -ENOMEM.
+ */
+UIOMMU_API int uiommu_domain_window_remove(struct uiommu_domain *domain, uint64_t first);
+
+/** The first window that ends at or above @iova, into *@window, whose size the caller sets: 0, or
+ *  -ENOENT. pamu's windows are told of too. -EINVAL: bad size. */
+UIOMMU_API int uiommu_domain_window_find(struct uiommu_domain *domain, uint64_t iova,
+					 struct uiommu_domain_window *window);
+
+/** The leaf sizes of this domain's table, as a bitmap. */
+UIOMMU_API uint64_t uiommu_domain_page_sizes(struct uiommu_domain *domain);
+
+/** The translation of one IOVA as the operating system's driver tells it: 0, or -ENOENT. What a
+ *  device gets is the same, but for pamu: there it repeats a mapping shorter than its window
+ * through the window, while a device's access behind the mapping is refused. */
 UIOMMU_API int uiommu_domain_lookup(struct uiommu_domain *domain, uint64_t iova, uint64_t *addr,
 				    int *prot);
 
@@ -369,6 +484,10 @@ UIOMMU_API void uiommu_port_set_master(struct uiommu_port *port, bool enabled);
 UIOMMU_API int uiommu_port_read(struct uiommu_port *port, uint64_t iova, void *buf, size_t len);
 UIOMMU_API int uiommu_port_write(struct uiommu_port *port, uint64_t iova, const void *buf,
 				 size_t len);
+
+/** Write an MSI: @data, little endian, to @iova. As uiommu_port_write(), but a fault says that it
+ * was an interrupt. */
+UIOMMU_API int uiommu_port_interrupt(struct uiommu_port *port, uint64_t iova, uint32_t data);
 
 /** One piece of a scatter/gather access. */
 struct uiommu_sg {
@@ -403,6 +522,39 @@ UIOMMU_API void uiommu_port_leave(struct uiommu_port *port);
 UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova, uint64_t len,
 					 int access, struct uiommu_segment *segments,
 					 size_t *count);
+
+/**
+ * A file that a device's data is in. @fd is read and written at given offsets only. The bounce
+ * buffer is for what can't go directly between the file and memory; at least one byte.
+ */
+struct uiommu_file {
+	int fd;
+	int flags; /**< enum uiommu_file_flags */
+	void *bounce;
+	size_t bounce_len;
+	int learned; /**< the port's notes of what the file can't; 0 at first */
+};
+
+enum uiommu_file_flags {
+	UIOMMU_FILE_MEMORY = 1 << 0, /**< it is in memory: reading it never waits for a disk */
+	UIOMMU_FILE_SYNC = 1 << 1,   /**< what is written is on stable storage on return */
+};
+
+/**
+ * DMA between a file and IOVA ranges, without a copy in between where the memory can be lent to
+ * system calls (uiommu_memory_ops.lend): @len bytes from @offset on into the ranges, resp. out of
+ * them. Pieces are at most 64 KiB, each in one access section, within which reads don't wait for a
+ * disk: what is not in the page cache goes through the bounce buffer. Writes to the page cache may
+ * wait for memory. 0; -EFAULT: a fault was recorded; -ENODATA: the file ends before; otherwise what
+ * the file said, e.g. -EIO or -ENOSPC. What came before the error was transferred. The ranges must
+ * have @len bytes. The port's thread, outside of sections; *@file is used by one thread at a time.
+ */
+UIOMMU_API int uiommu_port_from_file(struct uiommu_port *port, const struct uiommu_sg *sg,
+				     size_t count, struct uiommu_file *file, uint64_t offset,
+				     size_t len);
+UIOMMU_API int uiommu_port_to_file(struct uiommu_port *port, const struct uiommu_sg *sg,
+				   size_t count, struct uiommu_file *file, uint64_t offset,
+				   size_t len);
 
 /** The port's own counters (flushes are the unit's and stay 0 here). Any thread. */
 UIOMMU_API void uiommu_port_stats(struct uiommu_port *port, struct uiommu_unit_stats *stats);

@@ -29,6 +29,9 @@ struct uiommu_range {
 enum uiommu_prot {
 	UIOMMU_READ = 1 << 0,  /**< the device may read */
 	UIOMMU_WRITE = 1 << 1, /**< the device may write */
+	/** Beside the others, for mappings: the target is a device's register (a doorbell), not
+	 *  memory. Not every table format can express it. */
+	UIOMMU_MMIO = 1 << 2,
 };
 
 /** A PCI requester ID: bus << 8 | device << 3 | function. */
@@ -81,6 +84,7 @@ enum uiommu_rule {
 	UIOMMU_RULE_UNSUPPORTED, /**< this interface, or this device, does not have it */
 	UIOMMU_RULE_ISOLATION,	 /**< the machine cannot isolate MSIs */
 	UIOMMU_RULE_ADDRESS,	 /**< a pointer argument cannot be read or written */
+	UIOMMU_RULE_DOORBELL,	 /**< no IOVA can be had for a doorbell */
 };
 
 /** Owner of a refusal's blocking range, in words ("platform x86-vtd", "area", …). */

@@ -33,7 +33,7 @@ struct uiommu_vfio_host {
 	int (*copy_out)(void *ctx, void *to, const void *from, size_t len);
 	/** The file behind a descriptor, or NULL if it is none of this front end's. */
 	struct uiommu_vfio_file *(*file_of)(void *ctx, int fd);
-	/** Make a descriptor for a new device file: the descriptor, or -errno (then the front end
+	/** Make a descriptor for a new file of a device or an MSI bank: the descriptor, or -errno (then the front end
 	 * releases the file). */
 	int (*install)(void *ctx, struct uiommu_vfio_file *file);
 	/** Keep an eventfd of the program's: a descriptor of our own for it, or -errno (-EBADF;
@@ -43,6 +43,10 @@ struct uiommu_vfio_host {
 	/** Has the program closed all its descriptors of the eventfd kept as @fd? Linux forgets an
 	 * unmask eventfd then. NULL: no. */
 	bool (*eventfd_orphaned)(void *ctx, int fd);
+	/** Is [vaddr, vaddr + len) of the program's memory the mmap of a doorbell (see struct
+	 * uiommu_vfio_mapping)? 1, and where that is behind the translation; 0: no; -EINVAL: some
+	 * of it is. NULL: no. */
+	int (*doorbell_at)(void *ctx, uint64_t vaddr, uint64_t len, uint64_t *doorbell);
 	/** Called when a request was refused and a reason is known; @what is e.g.
 	 * "VFIO_IOMMU_MAP_DMA". May be NULL. */
 	void (*refused)(void *ctx, const char *what, const struct uiommu_refusal *refusal);
@@ -71,6 +75,7 @@ enum uiommu_vfio_kind {
 	UIOMMU_VFIO_CONTAINER,
 	UIOMMU_VFIO_GROUP,
 	UIOMMU_VFIO_DEVICE,
+	UIOMMU_VFIO_MSI_BANK, /**< of PAMU's; it can only be mmapped */
 };
 
 /** Open /dev/vfio/vfio. -ENOMEM. */
@@ -85,7 +90,7 @@ UIOMMU_API int uiommu_vfio_open_group(struct uiommu_vfio *vfio, unsigned number,
 UIOMMU_API void uiommu_vfio_release(struct uiommu_vfio_file *file);
 
 UIOMMU_API enum uiommu_vfio_kind uiommu_vfio_file_kind(const struct uiommu_vfio_file *file);
-/** For a device: its function. For a group: NULL. */
+/** For a device: its function. For others: NULL. */
 UIOMMU_API struct uiommu_function *uiommu_vfio_file_function(const struct uiommu_vfio_file *file);
 
 /** ioctl(2). @arg is the program's pointer or value. -ENOTTY for unknown requests. */
@@ -97,8 +102,12 @@ UIOMMU_API ssize_t uiommu_vfio_pread(struct uiommu_vfio_file *file, void *buf, s
 UIOMMU_API ssize_t uiommu_vfio_pwrite(struct uiommu_vfio_file *file, const void *buf, size_t count,
 				      uint64_t offset);
 
-/** What a mmap(2) of a device file reaches. */
+/** What a mmap(2) of a device's or a bank's file reaches. */
 struct uiommu_vfio_mapping {
+	/** A doorbell's page, by its address behind the translation, or 0. The program must not
+	 * reach anything there; it may give the page to MAP_DMA (doorbell_at()). No other field
+	 * holds then. */
+	uint64_t doorbell;
 	struct uiommu_function *function;
 	unsigned bar;
 	uint64_t offset; /**< in the BAR */

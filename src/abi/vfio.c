@@ -12,6 +12,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include <uiommu/linux/vfio_pamu.h>
+
 #include "abi/vfio_private.h"
 #include "util/alloc.h"
 
@@ -312,6 +314,8 @@ UIOMMU_API void uiommu_vfio_release(struct uiommu_vfio_file *file)
 	case UIOMMU_VFIO_DEVICE:
 		vfio_device_close(file->device);
 		break;
+	case UIOMMU_VFIO_MSI_BANK:
+		break;
 	}
 	pthread_mutex_unlock(&vfio->lock);
 	uiommu_free(file, sizeof(*file));
@@ -329,12 +333,14 @@ UIOMMU_API struct uiommu_function *uiommu_vfio_file_function(const struct uiommu
 
 /* ---- requests ---- */
 
-static const char *request_name(enum uiommu_vfio_kind kind, uint32_t request)
+static const char *request_name(const struct uiommu_vfio *vfio, enum uiommu_vfio_kind kind,
+				uint32_t request)
 {
 	static const struct {
 		enum uiommu_vfio_kind kind;
 		uint32_t request;
 		const char *name;
+		unsigned machines; /* that have it by this name; 0: all */
 	} names[] = {
 		{UIOMMU_VFIO_CONTAINER, VFIO_SET_IOMMU, "VFIO_SET_IOMMU"},
 		{UIOMMU_VFIO_CONTAINER, VFIO_IOMMU_GET_INFO, "VFIO_IOMMU_GET_INFO"},
@@ -355,10 +361,21 @@ static const char *request_name(enum uiommu_vfio_kind kind, uint32_t request)
 		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_PCI_HOT_RESET, "VFIO_DEVICE_PCI_HOT_RESET"},
 		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_IOEVENTFD, "VFIO_DEVICE_IOEVENTFD"},
 		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_FEATURE, "VFIO_DEVICE_FEATURE"},
+		{UIOMMU_VFIO_GROUP, VFIO_GROUP_GET_MSI_FD, "VFIO_GROUP_GET_MSI_FD",
+		 UIOMMU_VFIO_PAMU},
+		{UIOMMU_VFIO_CONTAINER, VFIO_IOMMU_PAMU_GET_ATTR, "VFIO_IOMMU_PAMU_GET_ATTR",
+		 UIOMMU_VFIO_PAMU},
+		{UIOMMU_VFIO_CONTAINER, VFIO_IOMMU_PAMU_SET_ATTR, "VFIO_IOMMU_PAMU_SET_ATTR",
+		 UIOMMU_VFIO_PAMU},
+		{UIOMMU_VFIO_CONTAINER, VFIO_IOMMU_PAMU_MAP_MSI_BANK,
+		 "VFIO_IOMMU_PAMU_MAP_MSI_BANK", UIOMMU_VFIO_PAMU},
+		{UIOMMU_VFIO_CONTAINER, VFIO_IOMMU_PAMU_UNMAP_MSI_BANK,
+		 "VFIO_IOMMU_PAMU_UNMAP_MSI_BANK", UIOMMU_VFIO_PAMU},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (names[i].kind == kind && names[i].request == request)
+		if (names[i].kind == kind && names[i].request == request &&
+		    (!names[i].machines || (names[i].machines & vfio->facts->vfio_types)))
 			return names[i].name;
 	return "ioctl";
 }
@@ -381,8 +398,10 @@ UIOMMU_API long uiommu_vfio_ioctl(struct uiommu_vfio_file *file, unsigned long r
 	case UIOMMU_VFIO_DEVICE:
 		ret = vfio_device_ioctl(file->device, cmd, arg);
 		break;
+	case UIOMMU_VFIO_MSI_BANK:
+		break;
 	}
-	return ret < 0 ? answered(vfio, request_name(file->kind, cmd), ret) : ret;
+	return ret < 0 ? answered(vfio, request_name(vfio, file->kind, cmd), ret) : ret;
 }
 
 static ssize_t file_rw(struct uiommu_vfio_file *file, uint64_t buf, size_t count, uint64_t offset,
@@ -416,11 +435,16 @@ static int check_mmap(struct uiommu_vfio_file *file, uint64_t length, int flags,
 {
 	uint64_t start = offset & VFIO_OFFSET_MASK, index = offset >> VFIO_OFFSET_SHIFT, size;
 	int type = flags & MAP_TYPE;
+	bool bank = file->kind == UIOMMU_VFIO_MSI_BANK;
 
-	if (file->kind != UIOMMU_VFIO_DEVICE)
+	if (file->kind != UIOMMU_VFIO_DEVICE && !bank)
 		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -ENODEV, "only devices are mapped");
 	if (type != MAP_SHARED && type != MAP_SHARED_VALIDATE)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "must be MAP_SHARED");
+	if (bank && (offset || !length || length > VFIO_PAGE))
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "an MSI bank has one page");
+	if (bank)
+		return 0;
 	if (index > VFIO_PCI_BAR5_REGION_INDEX)
 		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -EINVAL, "only BARs can be mapped");
 	size = vfio_device_bar_size(file->device, index);
@@ -444,6 +468,11 @@ UIOMMU_API int uiommu_vfio_mmap(struct uiommu_vfio_file *file, size_t length, in
 	ret = check_mmap(file, length, flags, offset);
 	if (ret)
 		return answered(file->vfio, "mmap", ret);
+	if (file->kind == UIOMMU_VFIO_MSI_BANK) {
+		*mapping = (struct uiommu_vfio_mapping){.doorbell = file->bank->range.first};
+		return 0;
+	}
+	mapping->doorbell = 0;
 	bar = &file->device->info->model->bars[offset >> VFIO_OFFSET_SHIFT];
 	mapping->function = file->device->fn;
 	mapping->bar = offset >> VFIO_OFFSET_SHIFT;
@@ -465,10 +494,10 @@ UIOMMU_API void uiommu_vfio_each_ioas(struct uiommu_vfio *vfio,
 
 	pthread_mutex_lock(&vfio->lock);
 	for (struct vfio_container *c = vfio->containers; c; c = c->next) {
-		if (!c->type1)
+		if (!c->iommu || !c->iommu->ioas)
 			continue;
 		snprintf(name, sizeof(name), "container %u", c->number);
-		each(ctx, c->type1->ioas, name);
+		each(ctx, c->iommu->ioas, name);
 	}
 	pthread_mutex_unlock(&vfio->lock);
 }

@@ -46,8 +46,8 @@ int vfio_container_attach_group(struct vfio_container *container, struct vfio_gr
 	int ret = 0;
 
 	pthread_mutex_lock(&container->lock);
-	if (container->type1)
-		ret = vfio_type1_attach(container->type1, group);
+	if (container->iommu)
+		ret = container->iommu->ops->attach(container->iommu, group);
 	pthread_mutex_unlock(&container->lock);
 	if (ret)
 		return ret;
@@ -59,18 +59,19 @@ int vfio_container_attach_group(struct vfio_container *container, struct vfio_gr
 
 void vfio_container_detach_group(struct vfio_container *container, struct vfio_group *group)
 {
-	struct vfio_type1 *gone = NULL;
+	struct vfio_iommu *gone = NULL;
 
 	pthread_mutex_lock(&container->lock);
-	if (container->type1)
-		vfio_type1_detach(container->type1, group);
+	if (container->iommu)
+		container->iommu->ops->detach(container->iommu, group);
 	group->container = NULL;
 	if (!--container->groups) {
-		gone = container->type1;
-		container->type1 = NULL;
+		gone = container->iommu;
+		container->iommu = NULL;
 	}
 	pthread_mutex_unlock(&container->lock);
-	vfio_type1_destroy(gone);
+	if (gone)
+		gone->ops->destroy(gone);
 	vfio_container_put(container);
 }
 
@@ -78,27 +79,16 @@ void vfio_container_detach_group(struct vfio_container *container, struct vfio_g
 
 static long check_extension(struct vfio_container *container, uint64_t extension)
 {
-	bool set;
+	long ret;
 
 	pthread_mutex_lock(&container->lock);
-	set = container->type1;
+	ret = vfio_iommu_extension(container->vfio, container->iommu, extension);
 	pthread_mutex_unlock(&container->lock);
-	switch (extension) {
-	case VFIO_TYPE1_IOMMU:
-	case VFIO_TYPE1v2_IOMMU:
-	case VFIO_UNMAP_ALL:
-		return 1;
-	case VFIO_UPDATE_VADDR:
-		return set;
-	case VFIO_DMA_CC_IOMMU:
-		return set && container->vfio->facts->coherent;
-	default:
-		return 0;
-	}
+	return ret;
 }
 
 /* Attach every group of the container to a new IOMMU, or none. */
-static int attach_groups(struct vfio_container *container, struct vfio_type1 *type1)
+static int attach_groups(struct vfio_container *container, struct vfio_iommu *iommu)
 {
 	struct uiommu_vfio *vfio = container->vfio;
 	size_t done;
@@ -106,46 +96,45 @@ static int attach_groups(struct vfio_container *container, struct vfio_type1 *ty
 
 	for (done = 0; done < vfio->group_count && !ret; done++)
 		if (vfio->groups[done].container == container)
-			ret = vfio_type1_attach(type1, &vfio->groups[done]);
+			ret = iommu->ops->attach(iommu, &vfio->groups[done]);
 	if (!ret)
 		return 0;
 	/* The one that failed has nothing attached. */
 	for (done--; done--;)
 		if (vfio->groups[done].container == container)
-			vfio_type1_detach(type1, &vfio->groups[done]);
+			iommu->ops->detach(iommu, &vfio->groups[done]);
 	return ret;
 }
 
 static int set_iommu(struct vfio_container *container, uint64_t type)
 {
 	struct uiommu_vfio *vfio = container->vfio;
-	struct vfio_type1 *type1;
+	const struct vfio_iommu_ops *driver;
+	struct vfio_iommu *iommu;
 	int ret;
 
 	if (!container->groups)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				   "the container has no group yet (SET_CONTAINER)");
-	if (container->type1)
+	if (container->iommu)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				   "the container has an IOMMU already");
-	if (type == VFIO_UNMAP_ALL)
+	driver = vfio_iommu_driver(vfio, type);
+	if (!driver && vfio_iommu_extension(vfio, NULL, type) > 0)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
 				   "an extension, but no type of IOMMU");
-	if (type != VFIO_TYPE1_IOMMU && type != VFIO_TYPE1v2_IOMMU)
-		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -ENODEV,
-				   "this machine has IOMMUs of type1 and type1v2 only");
-	if (!vfio->facts->isolated_msi && !vfio->unsafe_interrupts)
-		return vfio_refuse(UIOMMU_RULE_ISOLATION, -EPERM, vfio->facts->name);
-	ret = vfio_type1_create(vfio, type == VFIO_TYPE1v2_IOMMU, &type1);
+	if (!driver)
+		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -ENODEV, vfio_iommu_types(vfio));
+	ret = driver->create(vfio, type, &iommu);
 	if (ret)
 		return ret;
-	ret = attach_groups(container, type1);
+	ret = attach_groups(container, iommu);
 	if (ret) {
-		vfio_type1_destroy(type1);
+		iommu->ops->destroy(iommu);
 		return ret;
 	}
 	pthread_mutex_lock(&container->lock);
-	container->type1 = type1;
+	container->iommu = iommu;
 	pthread_mutex_unlock(&container->lock);
 	return 0;
 }
@@ -166,8 +155,8 @@ long vfio_container_ioctl(struct vfio_container *container, uint32_t request, ui
 		return ret;
 	}
 	pthread_mutex_lock(&container->lock);
-	if (container->type1)
-		ret = vfio_type1_ioctl(container->type1, request, arg);
+	if (container->iommu)
+		ret = container->iommu->ops->ioctl(container->iommu, request, arg);
 	else
 		ret = vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				  "the container has no IOMMU yet (VFIO_SET_IOMMU)");

@@ -50,6 +50,7 @@ int vfio_device_open(struct vfio_device *device)
 
 	if (!device->open_count) {
 		pthread_mutex_lock(&device->lock);
+		device->ioas = device->group->container->iommu->ioas;
 		ret = first_open(device);
 		pthread_mutex_unlock(&device->lock);
 		if (ret)

@@ -70,8 +70,9 @@ int vfio_dirty_report(struct vfio_type1 *type1, const struct vfio_bitmap *bitmap
 	struct uiommu_area area;
 
 	*any = false;
-	while (!uiommu_ioas_find(type1->ioas, iova, &area) && area.range.first <= range.last) {
-		int ret = set_bits(type1->vfio, (uintptr_t)bitmap->data,
+	while (!uiommu_ioas_find(type1->iommu.ioas, iova, &area) &&
+	       area.range.first <= range.last) {
+		int ret = set_bits(type1->iommu.vfio, (uintptr_t)bitmap->data,
 				   (area.range.first - range.first) / page,
 				   range_length(area.range) / page);
 
@@ -94,7 +95,7 @@ static int start(struct vfio_type1 *type1)
 	struct uiommu_area area;
 
 	/* The kernel makes a bitmap for each mapping, of at most 2^31 - 1 bits. */
-	while (!type1->tracking && !uiommu_ioas_find(type1->ioas, iova, &area)) {
+	while (!type1->tracking && !uiommu_ioas_find(type1->iommu.ioas, iova, &area)) {
 		if (range_length(area.range) / page > INT32_MAX)
 			return uiommu_refuse(UIOMMU_RULE_LIMIT, -EINVAL,
 					     "too large to track its dirty pages", area.range,
@@ -146,7 +147,7 @@ static int get_bitmap(struct vfio_type1 *type1, uint64_t arg, uint32_t argsz)
 
 	if (argsz - head < sizeof(get))
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "argsz: no room for a range");
-	ret = vfio_copy_in(type1->vfio, &get, arg + head, sizeof(get));
+	ret = vfio_copy_in(type1->iommu.vfio, &get, arg + head, sizeof(get));
 	if (!ret)
 		ret = check_get(type1, &get, &range);
 	return ret ? ret : vfio_dirty_report(type1, &get.bitmap, range, &done, &any);
@@ -159,7 +160,7 @@ long vfio_type1_dirty_pages(struct vfio_type1 *type1, uint64_t arg)
 
 	if (!type1->v2)
 		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -EACCES, "type1 v1 tracks no pages");
-	ret = vfio_copy_sized(type1->vfio, &dirty, arg, sizeof(dirty));
+	ret = vfio_copy_sized(type1->iommu.vfio, &dirty, arg, sizeof(dirty));
 	if (ret)
 		return ret;
 	switch (dirty.flags) {

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <uiommu/linux/vfio_pamu.h>
+
 #include "abi/vfio_private.h"
 #include "util/alloc.h"
 
@@ -178,7 +180,7 @@ static int open_device(struct vfio_device *device, struct uiommu_vfio_file **out
 	if (!group->container)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				   "the group is in no container (SET_CONTAINER)");
-	if (!device->open_count && !group->container->type1)
+	if (!device->open_count && !group->container->iommu)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				   "the container has no IOMMU yet (VFIO_SET_IOMMU)");
 	*out = vfio_file_create(device->vfio, UIOMMU_VFIO_DEVICE, device);
@@ -236,6 +238,8 @@ long vfio_group_ioctl(struct uiommu_vfio *vfio, struct vfio_group *group, uint32
 		return unset_container(vfio, group);
 	case VFIO_GROUP_GET_DEVICE_FD:
 		return get_device_fd(vfio, group, arg);
+	case VFIO_GROUP_GET_MSI_FD:
+		return vfio_pamu_bank_fd(vfio, group, arg);
 	default:
 		return -ENOTTY;
 	}

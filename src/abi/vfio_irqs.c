@@ -182,9 +182,9 @@ static void free_vectors(struct vfio_device *device)
 {
 	for (unsigned i = 0; i < device->vector_count && !device->msi_block; i++)
 		if (device->vectors[i].allocated)
-			uiommu_platform_irq_free(platform_of(device), device->vectors[i].handle);
+			uiommu_platform_irq_free(platform_of(device), device->vectors[i].irq);
 	if (device->msi_block)
-		uiommu_platform_irq_free(platform_of(device), device->msi_handle);
+		uiommu_platform_irq_free(platform_of(device), device->msi_irq);
 	uiommu_free(device->vectors, device->vector_count * sizeof(*device->vectors));
 	device->vectors = NULL;
 	device->vector_count = 0;
@@ -196,8 +196,9 @@ static int allocate_msix(struct vfio_device *device, unsigned entry)
 	struct vfio_vector *vector = &device->vectors[entry];
 	int ret;
 
-	ret = uiommu_platform_irq_alloc(platform_of(device), device->info->rid, 1, false,
-					msix_arrived, vector, &vector->message, &vector->handle);
+	ret = uiommu_platform_irq_alloc(platform_of(device), device->ioas, device->info->rid, 1,
+					false, msix_arrived, vector, &vector->message,
+					&vector->irq);
 	vector->allocated = !ret;
 	return ret;
 }
@@ -209,8 +210,8 @@ static int allocate_msi(struct vfio_device *device, unsigned count)
 	unsigned block = pow2_ceil(count);
 	int ret;
 
-	ret = uiommu_platform_irq_alloc(platform_of(device), device->info->rid, block, true,
-					msi_arrived, device, messages, &device->msi_handle);
+	ret = uiommu_platform_irq_alloc(platform_of(device), device->ioas, device->info->rid, block,
+					true, msi_arrived, device, messages, &device->msi_irq);
 	if (ret)
 		return ret;
 	device->msi_block = block;

@@ -28,7 +28,7 @@
 #define VFIO_OFFSET_MASK  ((UINT64_C(1) << VFIO_OFFSET_SHIFT) - 1)
 #define VFIO_PAGE	  UINT64_C(4096)
 
-struct vfio_type1;
+struct vfio_iommu;
 struct vfio_group;
 struct vfio_config;
 
@@ -42,15 +42,15 @@ struct vfio_container {
 	pthread_mutex_t lock;
 	/* Set between SET_IOMMU and the leaving of the last group; changed under both locks, so
 	 * that either suffices to look. */
-	struct vfio_type1 *type1;
+	struct vfio_iommu *iommu;
 };
 
 /* Where one interrupt of a device goes. */
 struct vfio_vector {
 	struct vfio_device *device;
-	int trigger;	/* irq_lock: our descriptor of an eventfd, or -1 */
-	bool allocated; /* device.lock: has a message of the platform's */
-	uint32_t handle;
+	int trigger;		/* irq_lock: our descriptor of an eventfd, or -1 */
+	bool allocated;		/* device.lock: has a message of the platform's */
+	struct uiommu_irq *irq; /* MSI-X: the block it has */
 	struct uiommu_msi_message message;
 };
 
@@ -72,6 +72,7 @@ struct vfio_device {
 	pthread_mutex_t lock;
 	/* From here on device.lock, and only while open_count > 0. */
 	struct vfio_config *config;
+	struct uiommu_ioas *ioas;      /* of its container's IOMMU; NULL: it is not translated */
 	struct vfio_saved_state saved; /* as it was at the first open */
 	bool reset_works;
 	bool low_power;	   /* by VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY */
@@ -80,8 +81,8 @@ struct vfio_device {
 	unsigned msi_qmax; /* log2 of the MSI vectors enabled */
 	struct vfio_vector *vectors; /* for MSI and MSI-X: one for each the hardware has */
 	unsigned vector_count;
-	uint32_t msi_handle; /* the block of all MSI vectors */
-	unsigned msi_block;  /* vectors in it */
+	struct uiommu_irq *msi_irq; /* the block of all MSI vectors */
+	unsigned msi_block;	    /* vectors in it */
 	/* What the helper thread waits for: the registrations and the last one's number. */
 	int unmask; /* eventfd that unmasks INTx, or -1 */
 	uint32_t unmask_serial, wait_serial;
@@ -110,6 +111,7 @@ struct uiommu_vfio_file {
 		struct vfio_container *container;
 		struct vfio_group *group;
 		struct vfio_device *device;
+		const struct uiommu_doorbell *bank;
 	};
 };
 
@@ -218,30 +220,90 @@ void vfio_group_put(struct uiommu_vfio *vfio, struct vfio_group *group);
 long vfio_group_ioctl(struct uiommu_vfio *vfio, struct vfio_group *group, uint32_t request,
 		      uint64_t arg);
 
+/* ---- the IOMMU of a container; vfio_iommu.c ---------------------------------------------------
+ */
+
+/*
+ * A driver: one or more types that SET_IOMMU can ask for. Its requests are made under the
+ * container's lock; create, attach, detach and destroy under vfio.lock too.
+ */
+struct vfio_iommu_ops {
+	/* enum uiommu_vfio_types: the machines that have it */
+	unsigned machines;
+	/* Does SET_IOMMU(type) mean this driver? */
+	bool (*has_type)(const struct uiommu_vfio *vfio, uint64_t type);
+	int (*create)(struct uiommu_vfio *vfio, uint64_t type, struct vfio_iommu **out);
+	/* All groups are detached. */
+	void (*destroy)(struct vfio_iommu *iommu);
+	/* Attach all functions of a group, or none. */
+	int (*attach)(struct vfio_iommu *iommu, const struct vfio_group *group);
+	void (*detach)(struct vfio_iommu *iommu, const struct vfio_group *group);
+	/* -ENOTTY for requests it doesn't have. */
+	long (*ioctl)(struct vfio_iommu *iommu, uint32_t request, uint64_t arg);
+	/* CHECK_EXTENSION, of an IOMMU or, if that is NULL, of the driver. */
+	long (*extension)(const struct uiommu_vfio *vfio, const struct vfio_iommu *iommu,
+			  uint64_t extension);
+};
+
+/* What every driver's IOMMU begins with. */
+struct vfio_iommu {
+	const struct vfio_iommu_ops *ops;
+	struct uiommu_vfio *vfio;
+	struct uiommu_ioas *ioas;     /* the same from creation to destruction; may be NULL */
+	struct uiommu_domain *domain; /* what the group's functions are attached to */
+};
+
+extern const struct vfio_iommu_ops vfio_type1_ops;
+extern const struct vfio_iommu_ops vfio_pamu_ops;
+
+/* The driver of a type on this machine, or NULL. */
+const struct vfio_iommu_ops *vfio_iommu_driver(const struct uiommu_vfio *vfio, uint64_t type);
+/* What this machine has instead, for people. */
+const char *vfio_iommu_types(const struct uiommu_vfio *vfio);
+/* CHECK_EXTENSION. */
+long vfio_iommu_extension(const struct uiommu_vfio *vfio, const struct vfio_iommu *iommu,
+			  uint64_t extension);
+/* A domain in the platform's format, named after it. */
+int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
+		      struct uiommu_domain **out);
+/* Attach all functions of a group to the IOMMU's domain with the platform's regions, or none. */
+int vfio_iommu_attach(struct vfio_iommu *iommu, const struct vfio_group *group);
+void vfio_iommu_detach(struct vfio_iommu *iommu, const struct vfio_group *group);
+
+/* Count a mapping that was made, or is gone, in the statistics; the first also as a request. */
+void vfio_count_map(struct uiommu_vfio *vfio, uint64_t bytes);
+/* The same of a request that made several mappings of together so many bytes. */
+void vfio_count_maps(struct uiommu_vfio *vfio, uint64_t mappings, uint64_t bytes);
+void vfio_count_removed(struct uiommu_vfio *vfio, uint64_t bytes);
+/* Is the memory at [vaddr, vaddr + bytes) there, for a mapping at iova? -EFAULT. */
+int vfio_check_source(const struct uiommu_vfio *vfio, struct uiommu_range iova, uint64_t vaddr,
+		      uint64_t bytes, int prot);
+
 /* ---- vfio_type1.c, vfio_dirty.c ---------------------------------------------------------------
  */
 
 /* An IOMMU of type 1. All fields but the pointers: the container's lock. */
 struct vfio_type1 {
-	struct uiommu_vfio *vfio;
+	struct vfio_iommu iommu;
 	bool v2;
 	bool tracking; /* dirty pages */
 	unsigned avail;
-	struct uiommu_ioas *ioas;
-	struct uiommu_domain *domain;
+	struct uiommu_range msi; /* what the program gave for doorbells, or NONE */
 	/* First addresses of the mappings whose vaddr is invalid, in no order. */
 	uint64_t *invalid;
 	size_t invalid_count, invalid_room;
 };
 
-int vfio_type1_create(struct uiommu_vfio *vfio, bool v2, struct vfio_type1 **out);
-void vfio_type1_destroy(struct vfio_type1 *type1);
-/* Attach all functions of a group, or none. */
-int vfio_type1_attach(struct vfio_type1 *type1, const struct vfio_group *group);
-void vfio_type1_detach(struct vfio_type1 *type1, const struct vfio_group *group);
-/* The container's lock held. */
-long vfio_type1_ioctl(struct vfio_type1 *type1, uint32_t request, uint64_t arg);
 uint64_t vfio_type1_page(const struct vfio_type1 *type1);
+
+/* Does the range hit a reserved region? Then it is refused. */
+bool vfio_type1_blocked(const struct vfio_type1 *type1, struct uiommu_range range);
+
+/* vfio_type1_msi.c: on machines whose facts have program_msi. */
+int vfio_type1_msi_caps(const struct vfio_type1 *type1, struct vfio_caps *caps);
+int vfio_type1_msi_map(struct vfio_type1 *type1, const struct vfio_iommu_type1_dma_map *map);
+/* Take the range back if it lies in this one, adding its size. */
+int vfio_type1_msi_unmap(struct vfio_type1 *type1, struct uiommu_range range, uint64_t *bytes);
 
 /* Does [first, last] cut a mapping at one of its ends? Then it is in *@area. */
 bool vfio_type1_cuts(struct vfio_type1 *type1, struct uiommu_range range, struct uiommu_area *area);
@@ -253,6 +315,44 @@ int vfio_dirty_check_bitmap(const struct vfio_bitmap *bitmap, uint64_t size);
  * the last IOVA that was reported, if *@any. */
 int vfio_dirty_report(struct vfio_type1 *type1, const struct vfio_bitmap *bitmap,
 		      struct uiommu_range range, uint64_t *done, bool *any);
+
+/* ---- vfio_pamu.c, vfio_pamu_attr.c ------------------------------------------------------------
+ */
+
+/* An IOMMU of VFIO_FSL_PAMU_IOMMU. All fields: the container's lock. */
+struct vfio_pamu {
+	struct vfio_iommu iommu;
+	struct uiommu_range geometry; /* as it was set last */
+	bool geometry_set;
+	unsigned count;		      /* of windows, as GET_ATTR tells it */
+	struct uiommu_range aperture; /* that the windows divide */
+	uint64_t window;	      /* size of one; 0: none since the geometry was set */
+	unsigned ours;		      /* windows at the end that are kept for MSI banks */
+	uint64_t mapped;	      /* areas of MAP_DMA */
+	bool enabled;		      /* devices reach the aperture */
+	uint32_t stash_cpu, stash_cache;
+};
+
+/* An area that MAP_MSI_BANK made, not MAP_DMA, and the IOVA that it was given. */
+bool vfio_pamu_is_bank(const struct uiommu_area *area, uint64_t *iova);
+/* Forget everything that is mapped. */
+void vfio_pamu_unmap_all(struct vfio_pamu *pamu);
+/* The area that was removed was a mapping of MAP_DMA's, or a bank. For uiommu_ioas_unmap(). */
+void vfio_pamu_area_removed(void *ctx, const struct uiommu_area *area);
+
+long vfio_pamu_get_attr(struct vfio_pamu *pamu, uint64_t arg);
+long vfio_pamu_set_attr(struct vfio_pamu *pamu, uint64_t arg);
+/* Windows before the first is set: the most that can be asked for. */
+unsigned vfio_pamu_most_windows(const struct uiommu_vfio *vfio);
+/* A domain as attributes say it. */
+struct uiommu_domain_options vfio_pamu_domain_options(const struct uiommu_vfio *vfio,
+						      struct uiommu_range aperture,
+						      unsigned windows);
+
+long vfio_pamu_map_bank(struct vfio_pamu *pamu, uint64_t arg);
+long vfio_pamu_unmap_bank(struct vfio_pamu *pamu, uint64_t arg);
+/* VFIO_GROUP_GET_MSI_FD. No lock held. */
+long vfio_pamu_bank_fd(struct uiommu_vfio *vfio, struct vfio_group *group, uint64_t index);
 
 /* ---- vfio_device.c, vfio_reset.c --------------------------------------------------------------
  */

@@ -21,45 +21,99 @@
 
 /* ---- life ---- */
 
-int vfio_type1_create(struct uiommu_vfio *vfio, bool v2, struct vfio_type1 **out)
+static void area_removed(void *ctx, const struct uiommu_area *area);
+
+static struct vfio_type1 *type1_of(struct vfio_iommu *iommu)
 {
-	struct uiommu_domain_options options = {
-		.size = sizeof(options),
-		.format = vfio->facts->format,
-		.width = vfio->facts->width,
-		.name = vfio->facts->name,
-	};
+	return (struct vfio_type1 *)iommu;
+}
+
+static bool has_type(const struct uiommu_vfio *vfio, uint64_t type)
+{
+	return type == VFIO_TYPE1_IOMMU || type == VFIO_TYPE1v2_IOMMU;
+}
+
+static int create(struct uiommu_vfio *vfio, uint64_t type, struct vfio_iommu **out)
+{
 	struct vfio_type1 *type1 = uiommu_alloc(sizeof(*type1));
 	int ret;
 
 	if (!type1)
 		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
-	type1->vfio = vfio;
-	type1->v2 = v2;
+	type1->iommu.ops = &vfio_type1_ops;
+	type1->iommu.vfio = vfio;
+	type1->msi = UIOMMU_RANGE_NONE;
+	type1->v2 = type == VFIO_TYPE1v2_IOMMU;
 	type1->avail = vfio->dma_entry_limit;
-	ret = uiommu_ioas_create(&type1->ioas);
+	ret = uiommu_ioas_create(&type1->iommu.ioas);
 	if (!ret)
-		ret = uiommu_domain_create(uiommu_machine_unit(vfio->machine), type1->ioas,
-					   &options, &type1->domain);
+		ret = vfio_iommu_domain(vfio, type1->iommu.ioas, &type1->iommu.domain);
 	if (ret) {
-		uiommu_ioas_destroy(type1->ioas);
+		uiommu_ioas_destroy(type1->iommu.ioas);
 		uiommu_free(type1, sizeof(*type1));
 		return ret;
 	}
-	*out = type1;
+	*out = &type1->iommu;
 	return 0;
+}
+
+static void destroy(struct vfio_iommu *iommu)
+{
+	struct vfio_type1 *type1 = type1_of(iommu);
+	uint64_t bytes;
+
+	uiommu_ioas_unmap(iommu->ioas, UIOMMU_RANGE_ALL, &bytes, area_removed, type1);
+	uiommu_ioas_unreserve(iommu->ioas, type1);
+	uiommu_domain_destroy(iommu->domain);
+	uiommu_ioas_destroy(iommu->ioas);
+	uiommu_free(type1->invalid, type1->invalid_room * sizeof(*type1->invalid));
+	uiommu_free(type1, sizeof(*type1));
+}
+
+static int attach(struct vfio_iommu *iommu, const struct vfio_group *group)
+{
+	const struct uiommu_vfio *vfio = iommu->vfio;
+	int ret;
+
+	if (type1_of(iommu)->invalid_count)
+		return vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY,
+				   "a mapping waits for its new vaddr (MAP_DMA with VADDR)");
+	ret = vfio_iommu_attach(iommu, group);
+	if (!ret && vfio->facts->unsafe_check && !vfio->facts->isolated_msi &&
+	    !vfio->unsafe_interrupts) {
+		vfio_iommu_detach(iommu, group);
+		return vfio_refuse(UIOMMU_RULE_ISOLATION, -EPERM, vfio->facts->name);
+	}
+	/* The kernel's word for a mapping in a reserved region. */
+	return ret == -EADDRINUSE ? -EINVAL : ret;
+}
+
+static long extension(const struct uiommu_vfio *vfio, const struct vfio_iommu *iommu,
+		      uint64_t number)
+{
+	switch (number) {
+	case VFIO_TYPE1_IOMMU:
+	case VFIO_TYPE1v2_IOMMU:
+	case VFIO_UNMAP_ALL:
+		return 1;
+	case VFIO_UPDATE_VADDR:
+		return iommu && !vfio->facts->program_msi;
+	case VFIO_DMA_CC_IOMMU:
+		return iommu && vfio->facts->coherent;
+	default:
+		return 0;
+	}
 }
 
 /* One mapping is gone. */
 static void area_removed(void *ctx, const struct uiommu_area *area)
 {
 	struct vfio_type1 *type1 = ctx;
-	struct uiommu_vfio *vfio = type1->vfio;
+	struct uiommu_vfio *vfio = type1->iommu.vfio;
 	uint64_t bytes = range_length(area->range);
 
 	type1->avail++;
-	atomic_fetch_sub_explicit(&vfio->counters.live, 1, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&vfio->counters.live_bytes, bytes, memory_order_relaxed);
+	vfio_count_removed(vfio, bytes);
 	if (vfio->memlock)
 		atomic_fetch_sub_explicit(&vfio->locked_pages, bytes / VFIO_PAGE,
 					  memory_order_relaxed);
@@ -70,58 +124,12 @@ static void area_removed(void *ctx, const struct uiommu_area *area)
 		}
 }
 
-void vfio_type1_destroy(struct vfio_type1 *type1)
-{
-	uint64_t bytes;
-
-	if (!type1)
-		return;
-	uiommu_ioas_unmap(type1->ioas, UIOMMU_RANGE_ALL, &bytes, area_removed, type1);
-	uiommu_domain_destroy(type1->domain);
-	uiommu_ioas_destroy(type1->ioas);
-	uiommu_free(type1->invalid, type1->invalid_room * sizeof(*type1->invalid));
-	uiommu_free(type1, sizeof(*type1));
-}
-
-int vfio_type1_attach(struct vfio_type1 *type1, const struct vfio_group *group)
-{
-	struct uiommu_vfio *vfio = type1->vfio;
-	size_t i;
-	int ret = 0;
-
-	if (type1->invalid_count)
-		return vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY,
-				   "a mapping waits for its new vaddr (MAP_DMA with VADDR)");
-	for (i = 0; i < vfio->device_count && !ret; i++)
-		if (vfio->devices[i].group == group)
-			ret = uiommu_domain_attach(type1->domain, vfio->devices[i].info->rid,
-						   vfio->facts->regions, vfio->facts->region_count,
-						   vfio->devices[i].info->name);
-	if (!ret)
-		return 0;
-	/* The last one tried has not been attached. */
-	for (i--; i--;)
-		if (vfio->devices[i].group == group)
-			uiommu_domain_detach(type1->domain, vfio->devices[i].info->rid);
-	/* The kernel's word for a mapping in a reserved region. */
-	return ret == -EADDRINUSE ? -EINVAL : ret;
-}
-
-void vfio_type1_detach(struct vfio_type1 *type1, const struct vfio_group *group)
-{
-	struct uiommu_vfio *vfio = type1->vfio;
-
-	for (size_t i = 0; i < vfio->device_count; i++)
-		if (vfio->devices[i].group == group)
-			uiommu_domain_detach(type1->domain, vfio->devices[i].info->rid);
-}
-
 /* ---- VFIO_IOMMU_GET_INFO ---- */
 
 /* Sizes below a page of ours are hidden, as the kernel hides those below its own. */
 static uint64_t page_sizes(const struct vfio_type1 *type1)
 {
-	uint64_t sizes = uiommu_ioas_page_sizes(type1->ioas);
+	uint64_t sizes = uiommu_ioas_page_sizes(type1->iommu.ioas);
 
 	if (sizes & (VFIO_PAGE - 1))
 		sizes = (sizes & ~(VFIO_PAGE - 1)) | VFIO_PAGE;
@@ -144,14 +152,14 @@ static int add_ranges(const struct vfio_type1 *type1, struct vfio_caps *caps)
 	size_t count = 0, size;
 	int ret;
 
-	uiommu_ioas_ranges(type1->ioas, NULL, &count);
+	uiommu_ioas_ranges(type1->iommu.ioas, NULL, &count);
 	if (!count)
 		return 0;
 	size = sizeof(*body) + count * sizeof(body->ranges[0]);
 	body = uiommu_alloc(size);
 	if (!body)
 		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
-	uiommu_ioas_ranges(type1->ioas, body->ranges, &count);
+	uiommu_ioas_ranges(type1->iommu.ioas, body->ranges, &count);
 	body->count = count;
 	ret = vfio_caps_add(caps, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, body, size);
 	uiommu_free(body, size);
@@ -167,6 +175,9 @@ static int add_caps(const struct vfio_type1 *type1, struct vfio_caps *caps)
 	uint32_t avail = type1->avail;
 	int ret;
 
+	/* The interface of 2016 had no other capability, and used this one's number. */
+	if (type1->iommu.vfio->facts->program_msi)
+		return vfio_type1_msi_caps(type1, caps);
 	ret = vfio_caps_add(caps, VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, &migration,
 			    sizeof(migration));
 	if (!ret)
@@ -183,7 +194,7 @@ static long get_info(struct vfio_type1 *type1, uint64_t arg)
 	size_t size;
 	int ret;
 
-	ret = vfio_copy_sized(type1->vfio, &info, arg,
+	ret = vfio_copy_sized(type1->iommu.vfio, &info, arg,
 			      offsetof(struct vfio_iommu_type1_info, cap_offset));
 	if (ret)
 		return ret;
@@ -193,15 +204,15 @@ static long get_info(struct vfio_type1 *type1, uint64_t arg)
 	vfio_caps_init(&caps, sizeof(info));
 	ret = add_caps(type1, &caps);
 	if (!ret)
-		ret = vfio_caps_out(type1->vfio, &caps, arg, &info.argsz, &info.cap_offset);
+		ret = vfio_caps_out(type1->iommu.vfio, &caps, arg, &info.argsz, &info.cap_offset);
 	vfio_caps_free(&caps);
-	return ret ? ret : vfio_copy_out(type1->vfio, arg, &info, size);
+	return ret ? ret : vfio_copy_out(type1->iommu.vfio, arg, &info, size);
 }
 
 /* ---- VFIO_IOMMU_MAP_DMA ---- */
 
 /* A map or unmap request after its arguments were found to make sense. */
-struct request {
+struct map_request {
 	struct uiommu_range iova;
 	uint64_t vaddr;
 	int prot;
@@ -213,7 +224,7 @@ static int refuse_range(enum uiommu_rule rule, int error, const char *owner,
 	return uiommu_refuse(rule, error, owner, asked, UIOMMU_RANGE_NONE);
 }
 
-static int check_map_arguments(const struct vfio_iommu_type1_dma_map *map, struct request *req)
+static int check_map_arguments(const struct vfio_iommu_type1_dma_map *map, struct map_request *req)
 {
 	struct uiommu_range source;
 	bool vaddr = map->flags & VFIO_DMA_MAP_FLAG_VADDR;
@@ -256,7 +267,7 @@ static bool fits_entry(struct uiommu_range source)
 }
 
 /* MAP_DMA with VADDR: the same IOVAs, at another address of the program's. */
-static int set_vaddr(struct vfio_type1 *type1, const struct request *req,
+static int set_vaddr(struct vfio_type1 *type1, const struct map_request *req,
 		     const struct uiommu_area *area)
 {
 	struct uiommu_range source = {req->vaddr, req->vaddr + (range_length(req->iova) - 1)};
@@ -274,7 +285,7 @@ static int set_vaddr(struct vfio_type1 *type1, const struct request *req,
 		return uiommu_refuse(UIOMMU_RULE_SOURCE, -EFAULT, "the program's memory at vaddr",
 				     req->iova, source);
 	if (req->vaddr != area->addr)
-		ret = uiommu_ioas_move(type1->ioas, area->range, req->vaddr);
+		ret = uiommu_ioas_move(type1->iommu.ioas, area->range, req->vaddr);
 	if (!ret)
 		type1->invalid[index] = type1->invalid[--type1->invalid_count];
 	return ret;
@@ -286,7 +297,7 @@ static int refuse_reserved(const struct vfio_type1 *type1, struct uiommu_range i
 	struct uiommu_reserved list[MAX_RANGES];
 	size_t count = MAX_RANGES;
 
-	uiommu_ioas_reserved(type1->ioas, list, &count);
+	uiommu_ioas_reserved(type1->iommu.ioas, list, &count);
 	for (size_t i = 0; i < count && i < MAX_RANGES; i++)
 		if (range_overlaps(list[i].range, iova))
 			return uiommu_refuse_reserved(-EINVAL, list[i].owner, iova, list[i].range,
@@ -301,12 +312,12 @@ static int check_ranges(const struct vfio_type1 *type1, struct uiommu_range iova
 	size_t room = MAX_RANGES, count = room;
 	bool found = false;
 
-	if (uiommu_ioas_ranges(type1->ioas, ranges, &count)) {
+	if (uiommu_ioas_ranges(type1->iommu.ioas, ranges, &count)) {
 		room = count;
 		ranges = uiommu_alloc_array(room, sizeof(*ranges));
 		if (!ranges)
 			return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
-		uiommu_ioas_ranges(type1->ioas, ranges, &count);
+		uiommu_ioas_ranges(type1->iommu.ioas, ranges, &count);
 	}
 	for (size_t i = 0; i < count && !found; i++)
 		found = range_contains(ranges[i], iova);
@@ -315,26 +326,24 @@ static int check_ranges(const struct vfio_type1 *type1, struct uiommu_range iova
 	return found ? 0 : refuse_reserved(type1, iova);
 }
 
-static int check_source(const struct vfio_type1 *type1, const struct request *req, uint64_t bytes)
+bool vfio_type1_blocked(const struct vfio_type1 *type1, struct uiommu_range range)
 {
-	const struct uiommu_memory *memory =
-		uiommu_unit_memory(uiommu_machine_unit(type1->vfio->machine));
-	struct uiommu_range source = {req->vaddr, req->vaddr + (bytes - 1)};
+	return check_ranges(type1, range);
+}
 
-	if (fits_entry(source) &&
-	    (!memory->ops->check || !memory->ops->check(memory->ctx, req->vaddr, bytes, req->prot)))
-		return 0;
-	return uiommu_refuse(UIOMMU_RULE_SOURCE, -EFAULT, "the program's memory at vaddr",
-			     req->iova, source);
+static int check_source(const struct vfio_type1 *type1, const struct map_request *req,
+			uint64_t bytes)
+{
+	return vfio_check_source(type1->iommu.vfio, req->iova, req->vaddr, bytes, req->prot);
 }
 
 /*
  * Charge the pages and see that they are there. The kernel does both page by page, so which of
  * -EFAULT and -ENOMEM it is depends on whether the limit or the hole comes first.
  */
-static int pin(struct vfio_type1 *type1, const struct request *req)
+static int pin(struct vfio_type1 *type1, const struct map_request *req)
 {
-	struct uiommu_vfio *vfio = type1->vfio;
+	struct uiommu_vfio *vfio = type1->iommu.vfio;
 	uint64_t bytes = range_length(req->iova), pages = bytes / VFIO_PAGE, before, limit;
 	struct rlimit rlimit;
 	int ret;
@@ -359,28 +368,7 @@ static int pin(struct vfio_type1 *type1, const struct request *req)
 	return ret;
 }
 
-static void raise_to(_Atomic uint64_t *most, uint64_t value)
-{
-	uint64_t now = atomic_load_explicit(most, memory_order_relaxed);
-
-	while (now < value &&
-	       !atomic_compare_exchange_weak_explicit(most, &now, value, memory_order_relaxed,
-						      memory_order_relaxed))
-		;
-}
-
-static void area_added(struct vfio_type1 *type1, uint64_t bytes)
-{
-	struct vfio_counters *c = &type1->vfio->counters;
-
-	type1->avail--;
-	atomic_fetch_add_explicit(&c->maps, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&c->live_bytes, bytes, memory_order_relaxed);
-	raise_to(&c->most, atomic_fetch_add_explicit(&c->live, 1, memory_order_relaxed) + 1);
-	raise_to(&c->largest, bytes);
-}
-
-static int map(struct vfio_type1 *type1, const struct request *req)
+static int map(struct vfio_type1 *type1, const struct map_request *req)
 {
 	uint64_t bytes = range_length(req->iova);
 	int ret;
@@ -397,12 +385,14 @@ static int map(struct vfio_type1 *type1, const struct request *req)
 		ret = refuse_range(UIOMMU_RULE_LIMIT, -EINVAL, "too large to track its dirty pages",
 				   req->iova);
 	if (!ret)
-		ret = uiommu_ioas_map(type1->ioas, req->iova, req->vaddr, req->prot, NULL);
-	if (!ret)
-		area_added(type1, bytes);
-	else if (type1->vfio->memlock)
-		atomic_fetch_sub_explicit(&type1->vfio->locked_pages, bytes / VFIO_PAGE,
+		ret = uiommu_ioas_map(type1->iommu.ioas, req->iova, req->vaddr, req->prot, NULL);
+	if (!ret) {
+		type1->avail--;
+		vfio_count_map(type1->iommu.vfio, bytes);
+	} else if (type1->iommu.vfio->memlock) {
+		atomic_fetch_sub_explicit(&type1->iommu.vfio->locked_pages, bytes / VFIO_PAGE,
 					  memory_order_relaxed);
+	}
 	return ret;
 }
 
@@ -411,17 +401,20 @@ static long map_dma(struct vfio_type1 *type1, uint64_t arg)
 	const uint32_t known =
 		VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE | VFIO_DMA_MAP_FLAG_VADDR;
 	struct vfio_iommu_type1_dma_map request;
-	struct request req;
+	struct map_request req = {0};
 	struct uiommu_area area;
 	uint64_t page;
 	bool there;
 	int ret;
 
-	ret = vfio_copy_sized(type1->vfio, &request, arg, sizeof(request));
+	ret = vfio_copy_sized(type1->iommu.vfio, &request, arg, sizeof(request));
 	if (ret)
 		return ret;
 	if (request.flags & ~known)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "flags: an unknown one");
+	/* That interface's flag has VADDR's number. */
+	if (type1->iommu.vfio->facts->program_msi && (request.flags & VFIO_DMA_MAP_FLAG_VADDR))
+		return vfio_type1_msi_map(type1, &request);
 	ret = check_map_arguments(&request, &req);
 	if (ret)
 		return ret;
@@ -429,7 +422,7 @@ static long map_dma(struct vfio_type1 *type1, uint64_t arg)
 	if ((request.size | request.iova | request.vaddr) & (page - 1))
 		return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EINVAL, "iova, vaddr or size",
 				     req.iova, (struct uiommu_range){0, page - 1});
-	there = !uiommu_ioas_find(type1->ioas, req.iova.first, &area) &&
+	there = !uiommu_ioas_find(type1->iommu.ioas, req.iova.first, &area) &&
 		area.range.first <= req.iova.last;
 	if (request.flags & VFIO_DMA_MAP_FLAG_VADDR)
 		return set_vaddr(type1, &req, there ? &area : NULL);
@@ -443,9 +436,10 @@ static long map_dma(struct vfio_type1 *type1, uint64_t arg)
 
 bool vfio_type1_cuts(struct vfio_type1 *type1, struct uiommu_range range, struct uiommu_area *area)
 {
-	if (!uiommu_ioas_find(type1->ioas, range.first, area) && area->range.first < range.first)
+	if (!uiommu_ioas_find(type1->iommu.ioas, range.first, area) &&
+	    area->range.first < range.first)
 		return true;
-	return !uiommu_ioas_find(type1->ioas, range.last, area) &&
+	return !uiommu_ioas_find(type1->iommu.ioas, range.last, area) &&
 	       area->range.first <= range.last && area->range.last > range.last;
 }
 
@@ -457,9 +451,11 @@ static bool widen_v1(struct vfio_type1 *type1, struct uiommu_range *range)
 {
 	struct uiommu_area area;
 
-	if (!uiommu_ioas_find(type1->ioas, range->first, &area) && area.range.first < range->first)
+	if (!uiommu_ioas_find(type1->iommu.ioas, range->first, &area) &&
+	    area.range.first < range->first)
 		return false;
-	if (!uiommu_ioas_find(type1->ioas, range->last, &area) && area.range.first <= range->last)
+	if (!uiommu_ioas_find(type1->iommu.ioas, range->last, &area) &&
+	    area.range.first <= range->last)
 		range->last = area.range.last;
 	return true;
 }
@@ -493,7 +489,8 @@ static int invalidate_vaddr(struct vfio_type1 *type1, struct uiommu_range range,
 	int ret = 0;
 
 	*bytes = 0;
-	while (!uiommu_ioas_find(type1->ioas, iova, &area) && area.range.first <= range.last) {
+	while (!uiommu_ioas_find(type1->iommu.ioas, iova, &area) &&
+	       area.range.first <= range.last) {
 		if (vaddr_is_invalid(type1, before, area.range.first, &index))
 			ret = uiommu_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 					    "its vaddr is invalid already", range, area.range);
@@ -521,11 +518,11 @@ static int unmap_with_bitmap(struct vfio_type1 *type1, struct uiommu_range range
 
 	ret = vfio_dirty_report(type1, bitmap, range, &done, &any);
 	if (!ret)
-		return uiommu_ioas_unmap(type1->ioas, range, bytes, area_removed, type1);
+		return uiommu_ioas_unmap(type1->iommu.ioas, range, bytes, area_removed, type1);
 	/* The kernel has removed those that it could report. */
 	if (any)
-		uiommu_ioas_unmap(type1->ioas, (struct uiommu_range){range.first, done}, &removed,
-				  area_removed, type1);
+		uiommu_ioas_unmap(type1->iommu.ioas, (struct uiommu_range){range.first, done},
+				  &removed, area_removed, type1);
 	return ret;
 }
 
@@ -563,6 +560,7 @@ static int unmap(struct vfio_type1 *type1, const struct vfio_iommu_type1_dma_unm
 	bool dirty = request->flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP;
 	struct uiommu_range range;
 	struct uiommu_area area;
+	uint64_t msi = 0;
 	int ret = unmap_range(type1, request, &range);
 
 	*bytes = 0;
@@ -583,7 +581,11 @@ static int unmap(struct vfio_type1 *type1, const struct vfio_iommu_type1_dma_unm
 		return invalidate_vaddr(type1, range, bytes);
 	if (dirty)
 		return unmap_with_bitmap(type1, range, bitmap, bytes);
-	return uiommu_ioas_unmap(type1->ioas, range, bytes, area_removed, type1);
+	ret = vfio_type1_msi_unmap(type1, range, &msi);
+	if (!ret)
+		ret = uiommu_ioas_unmap(type1->iommu.ioas, range, bytes, area_removed, type1);
+	*bytes += msi;
+	return ret;
 }
 
 /* The arguments that need no look at the address space. */
@@ -592,7 +594,7 @@ static int copy_unmap(struct vfio_type1 *type1, uint64_t arg,
 {
 	const uint32_t exclusive = VFIO_DMA_UNMAP_FLAG_ALL | VFIO_DMA_UNMAP_FLAG_VADDR;
 	const uint32_t dirty = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP;
-	int ret = vfio_copy_sized(type1->vfio, request, arg, sizeof(*request));
+	int ret = vfio_copy_sized(type1->iommu.vfio, request, arg, sizeof(*request));
 
 	if (ret)
 		return ret;
@@ -605,7 +607,7 @@ static int copy_unmap(struct vfio_type1 *type1, uint64_t arg,
 				   "flags: GET_DIRTY_BITMAP goes with no other");
 	if (request->argsz < sizeof(*request) + sizeof(*bitmap))
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "argsz: no room for a bitmap");
-	ret = vfio_copy_in(type1->vfio, bitmap, arg + sizeof(*request), sizeof(*bitmap));
+	ret = vfio_copy_in(type1->iommu.vfio, bitmap, arg + sizeof(*request), sizeof(*bitmap));
 	return ret ? ret : vfio_dirty_check_bitmap(bitmap, request->size);
 }
 
@@ -621,14 +623,16 @@ static long unmap_dma(struct vfio_type1 *type1, uint64_t arg)
 		ret = unmap(type1, &request, &bitmap, &bytes);
 	if (ret)
 		return ret;
-	atomic_fetch_add_explicit(&type1->vfio->counters.unmaps, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&type1->iommu.vfio->counters.unmaps, 1, memory_order_relaxed);
 	request.size = bytes;
-	return vfio_copy_out(type1->vfio, arg, &request, sizeof(request));
+	return vfio_copy_out(type1->iommu.vfio, arg, &request, sizeof(request));
 }
 
-long vfio_type1_ioctl(struct vfio_type1 *type1, uint32_t request, uint64_t arg)
+static long request(struct vfio_iommu *iommu, uint32_t number, uint64_t arg)
 {
-	switch (request) {
+	struct vfio_type1 *type1 = type1_of(iommu);
+
+	switch (number) {
 	case VFIO_IOMMU_GET_INFO:
 		return get_info(type1, arg);
 	case VFIO_IOMMU_MAP_DMA:
@@ -641,3 +645,14 @@ long vfio_type1_ioctl(struct vfio_type1 *type1, uint32_t request, uint64_t arg)
 		return -ENOTTY;
 	}
 }
+
+const struct vfio_iommu_ops vfio_type1_ops = {
+	.machines = UIOMMU_VFIO_TYPE1,
+	.has_type = has_type,
+	.create = create,
+	.destroy = destroy,
+	.attach = attach,
+	.detach = vfio_iommu_detach,
+	.ioctl = request,
+	.extension = extension,
+};

@@ -74,7 +74,7 @@ static long query_capabilities(struct uiommu_xen_domain *domain,
 			       struct uiommu_xen_capabilities *cap)
 {
 	*cap = (struct uiommu_xen_capabilities){
-		.max_iova_addr = table_last(&domain->zero->domain->table),
+		.max_iova_addr = domain->zero->domain->table.aperture.last,
 		.cap_flags = domain->identity ? UIOMMU_XEN_CAP_DEFAULT_IDENTITY : 0,
 		.pgsize_mask = XEN_PAGE_SIZE,
 	};

@@ -88,7 +88,11 @@ static int help(void)
 	fputs(usage, stdout);
 	puts("Platforms:");
 	for (size_t i = 0; (name = uiommu_platform_name(i)); i++)
-		printf("  %-12s %s\n", name, uiommu_platform_summary(name));
+		if (uiommu_platform_options(name))
+			printf("  %-12s %s\n    %s\n", name, uiommu_platform_summary(name),
+			       uiommu_platform_options(name));
+		else
+			printf("  %-12s %s\n", name, uiommu_platform_summary(name));
 	puts("Models:");
 	for (size_t i = 0; (model = uiommu_model_at(i)); i++) {
 		printf("  %-12s %s\n", model->name, model->summary);
@@ -146,12 +150,61 @@ static int take_memlock(struct settings *s, const char *text)
 	return 0;
 }
 
+/* Does the model that @spec begins with take a file's name by the key that @option begins with? */
+static bool is_path(const char *spec, const char *option)
+{
+	size_t name = strcspn(spec, "@,"), key = strcspn(option, "=,");
+	const struct uiommu_model *model;
+
+	for (size_t i = 0; (model = uiommu_model_at(i)); i++) {
+		if (strncmp(model->name, spec, name) || model->name[name])
+			continue;
+		for (const struct uiommu_model_option *o = model->options; o && o->key; o++)
+			if (!strncmp(o->key, option, key) && !o->key[key])
+				return (o->flags & UIOMMU_OPTION_PATH) && option[key] == '=' &&
+				       option[key + 1] != '/';
+	}
+	return false;
+}
+
+/* The machine is made by programs that may run elsewhere: make names of files absolute. NULL: no
+ * memory. The result lives as long as the process. */
+static const char *absolute(const char *spec)
+{
+	char *here = getcwd(NULL, 0), *out = NULL;
+	const char *option = strchr(spec, ',');
+	size_t len;
+	FILE *f = here ? open_memstream(&out, &len) : NULL;
+
+	if (f) {
+		fprintf(f, "%.*s", (int)strcspn(spec, ","), spec);
+		for (; option; option = strchr(option + 1, ',')) {
+			const char *value = strchr(option, '=');
+			size_t whole = 1 + strcspn(option + 1, ",");
+
+			if (is_path(spec, option + 1))
+				fprintf(f, "%.*s=%s/%.*s", (int)(value - option), option, here,
+					(int)(whole - (size_t)(value + 1 - option)), value + 1);
+			else
+				fprintf(f, "%.*s", (int)whole, option);
+		}
+		if (fclose(f))
+			out = NULL;
+	}
+	free(here);
+	return out;
+}
+
 static int take_device(struct settings *s, const char *text)
 {
+	const char *spec = absolute(text);
+
+	if (!spec)
+		return usage_error("device", text, "its file's name can't be made absolute");
 	if (s->config.device_count == RUN_CONFIG_DEVICES)
 		return usage_error("device", text, "there are too many devices");
-	s->config.devices[s->config.device_count++] = text;
-	return take_text("device", text);
+	s->config.devices[s->config.device_count++] = spec;
+	return take_text("device", spec);
 }
 
 static int take_iotlb(struct settings *s, const char *text)

@@ -247,10 +247,11 @@ bool config_decodes_memory(const struct uiommu_function *fn)
 	return (fn->config[PCI_COMMAND] & PCI_COMMAND_MEMORY) && !power_state(fn);
 }
 
-void config_apply_master(struct uiommu_function *fn)
+void config_apply_command(struct uiommu_function *fn)
 {
 	bool master = (fn->config[PCI_COMMAND] & PCI_COMMAND_MASTER) && !power_state(fn);
 
+	__atomic_store_n(&fn->decodes, config_decodes_memory(fn), __ATOMIC_RELAXED);
 	if (master == fn->master)
 		return;
 	fn->master = master;
@@ -318,7 +319,7 @@ void uiommu_function_config_write(struct uiommu_function *fn, unsigned offset, u
 	if (starts_flr(fn, offset, len, value)) {
 		function_reset(fn);
 	} else {
-		config_apply_master(fn);
+		config_apply_command(fn);
 		msi_config_changed(fn);
 	}
 	function_unlock(fn);

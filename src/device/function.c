@@ -9,6 +9,7 @@
  * the model forgets what it was doing.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -59,11 +60,15 @@ fail:
 	return NULL;
 }
 
-int function_power_on(struct uiommu_function *fn)
+int function_power_on(struct uiommu_function *fn, char *why, size_t why_len)
 {
 	if (fn->model->init) {
-		int error = fn->model->init(fn);
+		int error;
 
+		fn->why = why;
+		fn->why_len = why_len;
+		error = fn->model->init(fn);
+		fn->why = NULL;
 		if (error)
 			return error;
 	}
@@ -91,7 +96,7 @@ void function_destroy(struct uiommu_function *fn)
 void function_reset(struct uiommu_function *fn)
 {
 	memcpy(fn->config, fn->power_on, sizeof(fn->config));
-	config_apply_master(fn);
+	config_apply_command(fn);
 	worker_cancel(fn);
 	msi_reset(fn);
 	fn->model->reset(fn);
@@ -112,6 +117,17 @@ const struct uiommu_function_info *uiommu_function_info(const struct uiommu_func
 struct uiommu_machine *uiommu_function_machine(struct uiommu_function *fn)
 {
 	return fn->machine;
+}
+
+void uiommu_function_explain(struct uiommu_function *fn, const char *format, ...)
+{
+	va_list args;
+
+	if (!fn->why)
+		return;
+	va_start(args, format);
+	vsnprintf(fn->why, fn->why_len, format, args);
+	va_end(args);
 }
 
 void *uiommu_function_state(struct uiommu_function *fn)

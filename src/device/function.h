@@ -53,6 +53,8 @@ struct uiommu_function {
 	pthread_t thread;
 	bool worker; /* the thread is there */
 	bool stop;
+	uint64_t alarm;		    /* CLOCK_MONOTONIC in ns: work() is to be called; 0: none */
+	bool yield;		    /* work() is only looking */
 	bool kicked;		    /* work() is to be called */
 	struct timespec not_before; /* and not earlier than that, by CLOCK_MONOTONIC */
 	bool master;		    /* what the port was told */
@@ -67,6 +69,13 @@ struct uiommu_function {
 	void (*intx)(void *ctx, bool level);
 	void *intx_ctx;
 
+	/* Atomic, for bar_post(): work() is to be called; the worker sleeps, or is about to, with
+	 * the lock held until it does; memory decoding is on (written under the lock). */
+	bool posted, asleep, decodes;
+
+	char *why; /* where init() explains itself, while it runs */
+	size_t why_len;
+
 	uint64_t interrupts; /* written under the lock, read by anyone: atomic */
 };
 
@@ -78,6 +87,8 @@ void function_unlock(struct uiommu_function *fn);
 /* Start the worker if the model has work and there is none. Without the lock. */
 int worker_start(struct uiommu_function *fn);
 void worker_stop(struct uiommu_function *fn);
+/* Have work() called. Without the lock, any thread. */
+void worker_post(struct uiommu_function *fn);
 /* Forget work that was asked for. Under the lock. */
 void worker_cancel(struct uiommu_function *fn);
 void worker_fork_prepare(struct uiommu_function *fn);
@@ -88,8 +99,8 @@ void worker_fork_child(struct uiommu_function *fn);
 struct uiommu_function *function_create(struct uiommu_machine *machine,
 					const struct uiommu_model *model, uiommu_rid rid,
 					unsigned group, const char *driver, int *error);
-/* Init, reset and worker, once the options are taken. */
-int function_power_on(struct uiommu_function *fn);
+/* Init, reset and worker, once the options are taken. @why is written if init() explains itself. */
+int function_power_on(struct uiommu_function *fn, char *why, size_t why_len);
 void function_destroy(struct uiommu_function *fn);
 /* Under the lock. */
 void function_reset(struct uiommu_function *fn);
@@ -101,8 +112,8 @@ uint16_t config_get16(const struct uiommu_function *fn, unsigned offset);
 uint32_t config_get32(const struct uiommu_function *fn, unsigned offset);
 void config_put32(struct uiommu_function *fn, unsigned offset, uint32_t value);
 bool config_decodes_memory(const struct uiommu_function *fn);
-/* Make the port's bus-master enable follow configuration space. */
-void config_apply_master(struct uiommu_function *fn);
+/* Make the port's bus-master enable, and decodes, follow configuration space. */
+void config_apply_command(struct uiommu_function *fn);
 
 /* msi.c; all under the lock */
 void msi_reset(struct uiommu_function *fn);

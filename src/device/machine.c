@@ -17,6 +17,7 @@
 #include "platform/platform.h"
 #include "space/space.h"
 #include "util/alloc.h"
+#include "util/options.h"
 
 #define DEVICES_PER_BUS 32
 
@@ -32,6 +33,7 @@ struct uiommu_machine {
 static const struct uiommu_model *const models[] = {
 	&uiommu_model_edu,
 	&uiommu_model_ioat,
+	&uiommu_model_nvme,
 };
 
 const struct uiommu_model *uiommu_model_at(size_t index)
@@ -47,20 +49,14 @@ const struct uiommu_model *uiommu_model_at(size_t index)
 static int take_options(struct uiommu_machine *machine,
 			const struct uiommu_machine_options *options, char *why, size_t why_len)
 {
-	const unsigned char *bytes = (const unsigned char *)options;
-	size_t known = sizeof(machine->options), i;
+	int ret = options ? options_take(&machine->options, sizeof(machine->options),
+					 sizeof(options->size), options)
+			  : 0;
 
-	if (!options)
-		return 0;
-	if (options->size < sizeof(options->size))
-		return spec_refuse(why, why_len, UIOMMU_RULE_ARGUMENT, -EINVAL,
-				   "the options' size is not set");
-	for (i = known; i < options->size; i++) {
-		if (bytes[i])
-			return spec_refuse(why, why_len, UIOMMU_RULE_ARGUMENT, -E2BIG,
-					   "options that this library doesn't know");
-	}
-	memcpy(&machine->options, options, options->size < known ? options->size : known);
+	if (ret)
+		return spec_refuse(why, why_len, UIOMMU_RULE_ARGUMENT, ret,
+				   ret == -E2BIG ? "options that this library doesn't know"
+						 : "the options' size is not set");
 	return 0;
 }
 
@@ -73,6 +69,7 @@ static int make_unit(struct uiommu_machine *machine, char *why, size_t why_len)
 		.iotlb_entries = machine->options.iotlb_entries,
 		.windows = facts->windows,
 		.window_count = facts->window_count,
+		.cut_off = facts->cut_off,
 		.fault = machine->options.fault,
 		.fault_ctx = machine->options.fault_ctx,
 	};
@@ -282,11 +279,14 @@ static int add(struct uiommu_machine *machine, const struct uiommu_model *model,
 				   strerror(-error));
 	error = model_take_options(fn, spec, why, why_len);
 	if (!error) {
-		error = function_power_on(fn);
+		char reason[SPEC_WHY_MAX - 64];
+
+		snprintf(reason, sizeof(reason), "%s", "");
+		error = function_power_on(fn, reason, sizeof(reason));
 		if (error)
 			spec_refuse(why, why_len, rule_of(error), error,
 				    "device %s could not be started: %s", model->name,
-				    strerror(-error));
+				    reason[0] ? reason : strerror(-error));
 	}
 	if (error) {
 		function_destroy(fn);

@@ -78,8 +78,7 @@ static unsigned msi_count(const struct uiommu_function *fn)
 
 static int message_send(struct uiommu_function *fn, uint64_t address, uint32_t data)
 {
-	uint32_t wire = htole32(data);
-	int error = uiommu_port_write(fn->port, address, &wire, sizeof(wire));
+	int error = uiommu_port_interrupt(fn->port, address, data);
 
 	if (!error)
 		__atomic_fetch_add(&fn->interrupts, 1, __ATOMIC_RELAXED);

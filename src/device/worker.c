@@ -2,15 +2,20 @@
 /*
  * A function's lock and its worker thread.
  *
- * Invariants: work() runs on the worker alone, with the lock held; kicked is true as long as work()
- * is due or may have more to do, so !kicked under the lock means idle. The worker holds no lock
- * while it waits. After a fork the child has no worker until worker_fork_child().
+ * Invariants: work() runs on the worker alone, with the lock held; kicked or posted is true as long
+ * as work() is due or may have more to do, so neither of them under the lock means idle. The worker
+ * holds no lock while it waits. After a fork the child has no worker until worker_fork_child().
+ *
+ * Posting takes no lock unless the worker sleeps: posted is set before asleep is read, and asleep
+ * set before posted is read, so one of the two sees the other; who finds the worker asleep takes
+ * the lock, which the worker lets go of only when it waits for the signal.
  *
  * Starting a thread may fail; then the worker is missing and is tried again at the next write to
  * configuration space, never inside a register write, which may come from a signal handler.
  * Kicking and stopping cannot fail.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 
@@ -80,6 +85,48 @@ static bool too_early(const struct uiommu_function *fn)
 	       (now.tv_sec == fn->not_before.tv_sec && now.tv_nsec < fn->not_before.tv_nsec);
 }
 
+static uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static bool work_due(const struct uiommu_function *fn)
+{
+	return fn->kicked || __atomic_load_n(&fn->posted, __ATOMIC_SEQ_CST) ||
+	       (fn->alarm && fn->alarm <= clock_ns());
+}
+
+/* Until there may be work, or it is time to stop. */
+static void worker_sleep(struct uiommu_function *fn)
+{
+	struct timespec until = {(time_t)(fn->alarm / 1000000000), (long)(fn->alarm % 1000000000)};
+
+	__atomic_store_n(&fn->asleep, true, __ATOMIC_SEQ_CST);
+	if (!__atomic_load_n(&fn->posted, __ATOMIC_SEQ_CST)) {
+		pthread_cond_broadcast(&fn->idle);
+		if (fn->alarm)
+			pthread_cond_clockwait(&fn->wake, &fn->lock, CLOCK_MONOTONIC, &until);
+		else
+			pthread_cond_wait(&fn->wake, &fn->lock);
+	}
+	__atomic_store_n(&fn->asleep, false, __ATOMIC_RELAXED);
+}
+
+/* Between two steps: those who wait for the lock get it, and for the processor, too. */
+static void worker_pause(struct uiommu_function *fn)
+{
+	bool yield = fn->yield;
+
+	fn->yield = false;
+	function_unlock(fn);
+	if (yield)
+		sched_yield();
+	function_lock(fn);
+}
+
 static void *worker_main(void *arg)
 {
 	struct uiommu_function *fn = arg;
@@ -94,9 +141,8 @@ static void *worker_main(void *arg)
 
 	function_lock(fn);
 	while (!fn->stop) {
-		if (!fn->kicked) {
-			pthread_cond_broadcast(&fn->idle);
-			pthread_cond_wait(&fn->wake, &fn->lock);
+		if (!work_due(fn)) {
+			worker_sleep(fn);
 			continue;
 		}
 		if (too_early(fn)) {
@@ -106,10 +152,12 @@ static void *worker_main(void *arg)
 		}
 		fn->not_before.tv_sec = 0;
 		fn->kicked = false;
+		__atomic_store_n(&fn->posted, false, __ATOMIC_SEQ_CST);
+		if (fn->alarm && fn->alarm <= clock_ns())
+			fn->alarm = 0;
 		if (fn->model->work(fn))
 			fn->kicked = true;
-		function_unlock(fn);
-		function_lock(fn);
+		worker_pause(fn);
 	}
 	function_unlock(fn);
 	return NULL;
@@ -173,8 +221,20 @@ void worker_stop(struct uiommu_function *fn)
 void worker_cancel(struct uiommu_function *fn)
 {
 	fn->kicked = false;
+	__atomic_store_n(&fn->posted, false, __ATOMIC_SEQ_CST);
 	fn->not_before.tv_sec = 0;
+	fn->alarm = 0;
 	pthread_cond_broadcast(&fn->idle);
+}
+
+void worker_post(struct uiommu_function *fn)
+{
+	if (__atomic_exchange_n(&fn->posted, true, __ATOMIC_SEQ_CST) ||
+	    !__atomic_load_n(&fn->asleep, __ATOMIC_SEQ_CST))
+		return;
+	function_lock(fn);
+	pthread_cond_signal(&fn->wake);
+	function_unlock(fn);
 }
 
 void uiommu_function_kick(struct uiommu_function *fn)
@@ -196,13 +256,25 @@ void uiommu_function_kick_after(struct uiommu_function *fn, uint32_t ns)
 	uiommu_function_kick(fn);
 }
 
+void uiommu_function_yield(struct uiommu_function *fn)
+{
+	fn->yield = true;
+}
+
+void uiommu_function_alarm(struct uiommu_function *fn, uint64_t ns)
+{
+	fn->alarm = ns ? clock_ns() + ns : 0;
+	/* From work() or not: a worker that sleeps has to sleep shorter now. */
+	pthread_cond_signal(&fn->wake);
+}
+
 void uiommu_function_drain(struct uiommu_function *fn)
 {
 	/* Without a worker nothing would ever come to an end. */
 	if (worker_start(fn))
 		return;
 	function_lock(fn);
-	while (fn->kicked)
+	while (fn->kicked || __atomic_load_n(&fn->posted, __ATOMIC_SEQ_CST))
 		pthread_cond_wait(&fn->idle, &fn->lock);
 	function_unlock(fn);
 }
@@ -228,6 +300,7 @@ void worker_fork_child(struct uiommu_function *fn)
 	pthread_cond_init(&fn->wake, NULL);
 	pthread_cond_init(&fn->idle, NULL);
 	fn->worker = false;
+	fn->asleep = false;
 	if (had_worker)
 		worker_start(fn);
 }

@@ -1,21 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Owns the list of platforms, the parsing of "NAME,key=value…", and what leads from a doorbell
- * write to a handler. A platform doesn't change once it is made; only its interrupt table does
- * (irq.c).
+ * Owns the list of platforms, the parsing of "NAME,key=value…", the options that all platforms
+ * share, and what leads from an interrupt's message to its handler. A platform doesn't change once
+ * it is made; only its vectors do (irq.c).
  */
 #include "platform/platform.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "util/alloc.h"
 #include "util/refuse.h"
 
-static const struct platform_kind *const kinds[] = {&platform_x86_vtd};
+static const struct platform_kind *const kinds[] = {
+	&platform_x86_vtd,   &platform_x86_amd, &platform_arm_smmuv3, &platform_fsl_pamu,
+	&platform_ppc_spapr, &platform_riscv,	&platform_none,
+};
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static const char common_options[] = "name=, resv=TYPE:FIRST-LAST, p2p=FIRST-LAST, pgsizes=";
 
 UIOMMU_API const char *uiommu_platform_name(size_t index)
 {
@@ -34,7 +41,14 @@ UIOMMU_API const char *uiommu_platform_summary(const char *name)
 {
 	const struct platform_kind *kind = name ? find_kind(name, strlen(name)) : NULL;
 
-	return kind ? kind->summary : NULL;
+	return kind ? kind->facts.summary : NULL;
+}
+
+UIOMMU_API const char *uiommu_platform_options(const char *name)
+{
+	const struct platform_kind *kind = name ? find_kind(name, strlen(name)) : NULL;
+
+	return kind ? kind->options : NULL;
 }
 
 UIOMMU_API const struct uiommu_platform_facts *
@@ -43,11 +57,155 @@ uiommu_platform_facts(const struct uiommu_platform *platform)
 	return &platform->facts;
 }
 
-static int doorbell_write(void *ctx, uiommu_rid rid, uint64_t iova, uint32_t data)
-{
-	struct uiommu_platform *platform = ctx;
+/* ---- options ---- */
 
-	return irq_table_deliver(&platform->irqs, rid, platform->kind->decode(iova, data));
+int platform_word(const struct uiommu_platform *platform, const char *key, const char *value,
+		  const char *const *words, char *why, size_t why_len)
+{
+	size_t used;
+
+	for (int i = 0; words[i]; i++)
+		if (!strcmp(words[i], value))
+			return i;
+	used = snprintf(why, why_len, "platform %s: %s=%s should be", platform->kind->name, key,
+			value);
+	for (int i = 0; words[i]; i++)
+		if (used < why_len)
+			used += snprintf(why + used, why_len - used, "%s %s",
+					 !i		? ""
+					 : words[i + 1] ? ","
+							: " or",
+					 words[i]);
+	return -1;
+}
+
+int platform_unknown_option(const struct uiommu_platform *platform, const char *key, char *why,
+			    size_t why_len)
+{
+	const char *own = platform->kind->options;
+
+	snprintf(why, why_len, "platform %s has no option '%s'; it has: %s%s%s",
+		 platform->kind->name, key, own ? own : "", own ? "; and " : "", common_options);
+	return -EINVAL;
+}
+
+/* "FIRST-LAST", hexadecimal with 0x or decimal, both ends included. */
+static bool parse_range(const char *text, struct uiommu_range *range)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	range->first = strtoull(text, &end, 0);
+	if (*end != '-' || end[1] < '0' || end[1] > '9')
+		return false;
+	range->last = strtoull(end + 1, &end, 0);
+	return !*end && !errno && range_valid(*range);
+}
+
+static int bad_value(const struct uiommu_platform *platform, const char *key, const char *value,
+		     const char *right, char *why, size_t why_len)
+{
+	snprintf(why, why_len, "platform %s: %s=%s should be %s", platform->kind->name, key, value,
+		 right);
+	return -EINVAL;
+}
+
+static int add_region(struct uiommu_platform *platform, struct uiommu_range range,
+		      enum uiommu_resv_type type, char *why, size_t why_len)
+{
+	size_t at = platform->facts.region_count;
+
+	if (at == PLATFORM_REGIONS) {
+		snprintf(why, why_len, "platform %s: more than %d reserved regions",
+			 platform->kind->name, PLATFORM_REGIONS);
+		return -EINVAL;
+	}
+	if ((range.first | (range.last + 1)) & 4095) {
+		snprintf(why, why_len,
+			 "platform %s: a reserved region begins and ends with a page of 4096 bytes",
+			 platform->kind->name);
+		return -EINVAL;
+	}
+	while (at && platform->regions[at - 1].range.first > range.first) {
+		platform->regions[at] = platform->regions[at - 1];
+		at--;
+	}
+	platform->regions[at] = (struct uiommu_resv_region){
+		.range = range, .type = type, .prot = UIOMMU_READ | UIOMMU_WRITE};
+	platform->facts.region_count++;
+	return 0;
+}
+
+static int option_resv(struct uiommu_platform *platform, const char *value, char *why,
+		       size_t why_len)
+{
+	static const enum uiommu_resv_type types[] = {
+		UIOMMU_RESV_DIRECT, UIOMMU_RESV_DIRECT_RELAXABLE, UIOMMU_RESV_RESERVED};
+	const char *colon = strchr(value, ':');
+	struct uiommu_range range;
+
+	for (size_t i = 0; colon && i < 3; i++) {
+		const char *word = uiommu_resv_name(types[i]);
+
+		if (strlen(word) == (size_t)(colon - value) && !memcmp(word, value, strlen(word)) &&
+		    parse_range(colon + 1, &range))
+			return add_region(platform, range, types[i], why, why_len);
+	}
+	return bad_value(platform, "resv", value,
+			 "TYPE:FIRST-LAST, where TYPE is direct, direct-relaxable or reserved", why,
+			 why_len);
+}
+
+static int option_page_sizes(struct uiommu_platform *platform, const char *value, char *why,
+			     size_t why_len)
+{
+	char *end;
+
+	errno = 0;
+	platform->facts.page_sizes = strtoull(value, &end, 16);
+	if (*end || errno || !(platform->facts.page_sizes & ~UINT64_C(0xfff)) ||
+	    (platform->facts.page_sizes & 0xfff))
+		return bad_value(platform, "pgsizes", value,
+				 "a hexadecimal bitmap of sizes from 4096 on, e.g. 40201000", why,
+				 why_len);
+	return 0;
+}
+
+/* The options that every platform has. 1: it is none of them. */
+static int common_option(struct uiommu_platform *platform, const char *key, const char *value,
+			 char *why, size_t why_len)
+{
+	struct uiommu_range range;
+
+	if (!strcmp(key, "name")) {
+		if (!*value || strlen(value) >= sizeof(platform->name) || strpbrk(value, " \t"))
+			return bad_value(platform, key, value, "a short word", why, why_len);
+		strcpy(platform->name, value);
+		platform->facts.name = platform->name;
+		return 0;
+	}
+	if (!strcmp(key, "resv"))
+		return option_resv(platform, value, why, why_len);
+	if (!strcmp(key, "pgsizes"))
+		return option_page_sizes(platform, value, why, why_len);
+	if (strcmp(key, "p2p"))
+		return 1;
+	if (!parse_range(value, &range))
+		return bad_value(platform, key, value, "FIRST-LAST", why, why_len);
+	return add_region(platform, range, UIOMMU_RESV_RESERVED, why, why_len);
+}
+
+static int take_option(struct uiommu_platform *platform, const char *key, const char *value,
+		       char *why, size_t why_len)
+{
+	int ret = common_option(platform, key, value, why, why_len);
+
+	if (ret <= 0)
+		return ret;
+	return platform->kind->option ? platform->kind->option(platform, key, value, why, why_len)
+				      : platform_unknown_option(platform, key, why, why_len);
 }
 
 /* Hand over the options one by one. */
@@ -74,16 +232,96 @@ static int parse_options(struct uiommu_platform *platform, const char *options, 
 			return -EINVAL;
 		}
 		*value++ = 0;
-		ret = platform->kind->option(platform, pair, value, why, why_len);
+		ret = take_option(platform, pair, value, why, why_len);
 		if (ret)
 			return ret;
 	}
 	return 0;
 }
 
+/* ---- life ---- */
+
+static int doorbell_write(void *ctx, uiommu_rid rid, uint64_t address, uint32_t data)
+{
+	const struct platform_window *window = ctx;
+	struct uiommu_platform *platform = window->platform;
+	const struct uiommu_doorbell *doorbell = &platform->doorbells[window->doorbell];
+
+	return irq_table_deliver(
+		&platform->irqs, window->doorbell, doorbell->per_device ? rid : 0,
+		platform->controller->checks_requester, rid,
+		platform->controller->decode(address - doorbell->range.first, data));
+}
+
+void platform_set_doorbells(struct uiommu_platform *platform, const struct uiommu_doorbell *list,
+			    size_t count)
+{
+	memcpy(platform->doorbells, list, count * sizeof(*list));
+	platform->facts.doorbells = platform->doorbells;
+	platform->facts.doorbell_count = count;
+}
+
+void platform_drop_region(struct uiommu_platform *platform, enum uiommu_resv_type type)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < platform->facts.region_count; i++)
+		if (platform->regions[i].type != type)
+			platform->regions[n++] = platform->regions[i];
+	platform->facts.region_count = n;
+}
+
+static void set_facts(struct uiommu_platform *platform, const struct platform_kind *kind)
+{
+	platform->kind = kind;
+	platform->controller = kind->controller;
+	platform->facts = kind->facts;
+	if (kind->facts.region_count)
+		memcpy(platform->regions, kind->facts.regions,
+		       kind->facts.region_count * sizeof(platform->regions[0]));
+	platform->facts.regions = platform->regions;
+	if (kind->facts.doorbell_count)
+		platform_set_doorbells(platform, kind->facts.doorbells, kind->facts.doorbell_count);
+}
+
+/* As the kernel reports them: regions of one type that overlap or adjoin are one. */
+static void merge_regions(struct uiommu_platform *platform)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < platform->facts.region_count; i++) {
+		struct uiommu_resv_region *region = &platform->regions[i], *last;
+
+		last = n ? &platform->regions[n - 1] : NULL;
+		if (last && last->type == region->type &&
+		    region->range.first <= add_sat(last->range.last, 1)) {
+			if (region->range.last > last->range.last)
+				last->range.last = region->range.last;
+		} else {
+			platform->regions[n++] = *region;
+		}
+	}
+	platform->facts.region_count = n;
+}
+
+static void set_windows(struct uiommu_platform *platform)
+{
+	for (size_t i = 0; i < platform->facts.doorbell_count; i++) {
+		platform->window_ctx[i] = (struct platform_window){platform, i};
+		platform->windows[i] = (struct uiommu_doorbell_window){
+			.range = platform->doorbells[i].range,
+			.write = doorbell_write,
+			.ctx = &platform->window_ctx[i],
+			.translated = platform->doorbells[i].translated,
+		};
+	}
+	platform->facts.windows = platform->windows;
+	platform->facts.window_count = platform->facts.doorbell_count;
+}
+
 static int refuse_name(const char *spec, size_t len, char *why, size_t why_len)
 {
-	size_t used = snprintf(why, why_len, "no platform '%.*s'; there is:", (int)len, spec);
+	size_t used = snprintf(why, why_len, "no platform '%.*s'; there are:", (int)len, spec);
 
 	for (size_t i = 0; i < KINDS; i++)
 		if (used < why_len)
@@ -114,8 +352,7 @@ UIOMMU_API int uiommu_platform_create(const char *spec, struct uiommu_platform *
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "platform", UIOMMU_RANGE_NONE,
 				     UIOMMU_RANGE_NONE);
 	}
-	platform->kind = kind;
-	platform->facts = kind->facts;
+	set_facts(platform, kind);
 	ret = parse_options(platform, spec + name_len, why, why_len);
 	if (ret) {
 		uiommu_free(platform, sizeof(*platform));
@@ -123,13 +360,8 @@ UIOMMU_API int uiommu_platform_create(const char *spec, struct uiommu_platform *
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	}
 	irq_table_init(&platform->irqs);
-	platform->window = (struct uiommu_doorbell_window){
-		.range = kind->doorbell,
-		.write = doorbell_write,
-		.ctx = platform,
-	};
-	platform->facts.windows = &platform->window;
-	platform->facts.window_count = 1;
+	merge_regions(platform);
+	set_windows(platform);
 	*out = platform;
 	return 0;
 }
@@ -142,27 +374,92 @@ UIOMMU_API void uiommu_platform_destroy(struct uiommu_platform *platform)
 	uiommu_free(platform, sizeof(*platform));
 }
 
-UIOMMU_API int uiommu_platform_irq_alloc(struct uiommu_platform *platform, uiommu_rid rid,
-					 unsigned count, bool consecutive, uiommu_irq_fn fn,
-					 void *ctx, struct uiommu_msi_message *messages,
-					 uint32_t *handle)
+/* ---- interrupts ---- */
+
+/* Make the doorbell reachable: where a device has to write. */
+static int reach(const struct uiommu_doorbell *doorbell, struct uiommu_irq *irq, uint64_t *address)
 {
-	uint32_t first;
+	int ret;
+
+	*address = doorbell->range.first;
+	if (!doorbell->translated || !irq->ioas)
+		return 0;
+	ret = uiommu_ioas_map_doorbell(irq->ioas, doorbell->range.first, doorbell->name, address);
+	if (ret == 1)
+		irq->doorbell = doorbell->range.first;
+	else
+		irq->ioas = NULL; /* nothing to give back */
+	return ret < 0 ? ret : 0;
+}
+
+static int alloc_vectors(struct uiommu_platform *platform, const struct uiommu_irq *block,
+			 struct uiommu_irq **irq, unsigned *number)
+{
+	int ret = -ENOSPC;
+
+	for (*number = 0; *number < platform->facts.doorbell_count; ++*number) {
+		const struct uiommu_doorbell *doorbell = &platform->doorbells[*number];
+
+		ret = irq_table_alloc(&platform->irqs, *number,
+				      doorbell->per_device ? block->rid : 0, doorbell->vectors,
+				      block, irq);
+		if (ret != -ENOSPC)
+			return ret;
+	}
+	return ret;
+}
+
+UIOMMU_API int uiommu_platform_irq_alloc(struct uiommu_platform *platform, struct uiommu_ioas *ioas,
+					 uiommu_rid rid, unsigned count, bool consecutive,
+					 uiommu_irq_fn fn, void *ctx,
+					 struct uiommu_msi_message *messages,
+					 struct uiommu_irq **out)
+{
+	const struct uiommu_irq block = {
+		.fn = fn, .ctx = ctx, .count = count, .rid = rid, .ioas = ioas};
+	struct uiommu_irq *irq;
+	uint64_t address;
+	unsigned number;
 	int ret;
 
 	if (consecutive && !is_pow2(count))
 		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "interrupt block",
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
-	ret = irq_table_alloc(&platform->irqs, rid, count, fn, ctx, &first);
+	ret = alloc_vectors(platform, &block, &irq, &number);
 	if (ret)
 		return ret;
+	ret = reach(&platform->doorbells[number], irq, &address);
+	if (ret) {
+		irq_table_free(&platform->irqs, irq);
+		return ret;
+	}
+	irq_table_set_address(&platform->irqs, irq, address);
 	for (unsigned i = 0; i < count; i++)
-		messages[i] = platform->kind->compose(first, i, consecutive);
-	*handle = first;
+		messages[i].address =
+			address + platform->controller->compose(irq->first, i, consecutive,
+								&messages[i].data);
+	*out = irq;
 	return 0;
 }
 
-UIOMMU_API void uiommu_platform_irq_free(struct uiommu_platform *platform, uint32_t handle)
+UIOMMU_API void uiommu_platform_irq_free(struct uiommu_platform *platform, struct uiommu_irq *irq)
 {
-	irq_table_free(&platform->irqs, handle);
+	struct uiommu_ioas *ioas;
+	uint64_t doorbell;
+
+	if (!irq)
+		return;
+	ioas = irq->ioas;
+	doorbell = irq->doorbell;
+	irq_table_free(&platform->irqs, irq);
+	if (ioas && doorbell)
+		uiommu_ioas_unmap_doorbell(ioas, doorbell);
+}
+
+UIOMMU_API const struct uiommu_doorbell *
+uiommu_platform_doorbell_at(struct uiommu_platform *platform, uiommu_rid rid, uint64_t iova)
+{
+	int number = irq_table_doorbell(&platform->irqs, rid, iova);
+
+	return number < 0 ? NULL : &platform->doorbells[number];
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A platform is facts and a few hooks. What platforms share, options and the table of interrupts,
- * is in platform.c and irq.c; a platform's own file holds its struct platform_kind.
+ * A platform is facts and a few hooks. What platforms share, options, reserved regions and what
+ * leads from a message to a handler, is in platform.c and irq.c; a platform's own file holds its
+ * struct platform_kind.
  */
 #ifndef PLATFORM_PLATFORM_H
 #define PLATFORM_PLATFORM_H
@@ -10,29 +11,68 @@
 
 #include "platform/irq.h"
 
+#define PLATFORM_REGIONS   16
+#define PLATFORM_DOORBELLS 4
+
+/* How an interrupt controller reads what is written to its doorbells. */
+struct irq_controller {
+	/* Offset in the doorbell and data that raise vector first + sub, where first is the one its
+	 * block begins with. */
+	uint64_t (*compose)(uint32_t first, unsigned sub, bool consecutive, uint32_t *data);
+	/* The vector that a write means; negative: it is malformed. */
+	int64_t (*decode)(uint64_t offset, uint32_t data);
+	/* It looks at who writes: a vector of another requester's is refused. */
+	bool checks_requester;
+};
+
 struct platform_kind {
 	const char *name;
-	const char *summary; /* options included */
-	/* Defaults of the facts, before options. */
+	const char *options; /* for people: "aw=39|48|57: address width (48)" */
+	/* Defaults of the facts, before options. Regions and doorbells are copied. */
 	struct uiommu_platform_facts facts;
-	/* Take one option, changing platform->facts: 0, or -EINVAL with a reason in why. */
+	const struct irq_controller *controller;
+	/* Take one option, changing platform->facts: 0, or -EINVAL with a reason in why. May be
+	 * NULL. */
 	int (*option)(struct uiommu_platform *platform, const char *key, const char *value,
 		      char *why, size_t why_len);
-	/* What a function writes to raise interrupt table entry first + sub, where first is the
-	 * entry its block of count begins with. */
-	struct uiommu_msi_message (*compose)(uint32_t first, unsigned sub, bool consecutive);
-	/* The entry that a doorbell write means; negative: it is malformed. */
-	int64_t (*decode)(uint64_t address, uint32_t data);
-	struct uiommu_range doorbell; /* IOVAs that decode() understands */
 };
 
 struct uiommu_platform {
 	const struct platform_kind *kind;
+	const struct irq_controller *controller;
 	struct uiommu_platform_facts facts;
-	struct uiommu_doorbell_window window;
+	struct uiommu_resv_region regions[PLATFORM_REGIONS];
+	struct uiommu_doorbell doorbells[PLATFORM_DOORBELLS];
+	struct platform_window {
+		struct uiommu_platform *platform;
+		unsigned doorbell;
+	} window_ctx[PLATFORM_DOORBELLS];
+	struct uiommu_doorbell_window windows[PLATFORM_DOORBELLS];
+	char name[32];
 	struct irq_table irqs;
 };
 
+/* An option's value among words: its index, or -1 with a reason. */
+int platform_word(const struct uiommu_platform *platform, const char *key, const char *value,
+		  const char *const *words, char *why, size_t why_len);
+/* Replace the doorbells, after an option chose others. */
+void platform_set_doorbells(struct uiommu_platform *platform, const struct uiommu_doorbell *list,
+			    size_t count);
+/* Forget the regions of this type. */
+void platform_drop_region(struct uiommu_platform *platform, enum uiommu_resv_type type);
+int platform_unknown_option(const struct uiommu_platform *platform, const char *key, char *why,
+			    size_t why_len);
+
+/* x86 without interrupt remapping: MSIs in the local APIC's format (x86_apic.c). */
+extern const struct irq_controller x86_apic;
+#define X86_APIC_VECTORS (224 * 256)
+
 extern const struct platform_kind platform_x86_vtd;
+extern const struct platform_kind platform_x86_amd;
+extern const struct platform_kind platform_arm_smmuv3;
+extern const struct platform_kind platform_fsl_pamu;
+extern const struct platform_kind platform_ppc_spapr;
+extern const struct platform_kind platform_riscv;
+extern const struct platform_kind platform_none;
 
 #endif

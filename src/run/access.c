@@ -37,6 +37,8 @@ static int find(uint64_t addr, unsigned len, int prot, struct run_bar *bar)
 {
 	if (!bars_find((uintptr_t)addr, bar))
 		return 0;
+	if (bar->doorbell)
+		return -EFAULT;
 	/* Write permission implies read permission on x86. */
 	if (!(bar->prot & (prot == PROT_READ ? PROT_READ | PROT_WRITE : prot)) ||
 	    addr + len - 1 > bar->last)
@@ -143,7 +145,7 @@ bool access_fault(const siginfo_t *info, ucontext_t *uc, int *as)
 	unsigned len;
 	int ret;
 
-	if (!bars_find((uintptr_t)info->si_addr, &bar))
+	if (!bars_find((uintptr_t)info->si_addr, &bar) || bar.doorbell)
 		return false;
 	insn.uc = uc;
 	len = fetch(rip, bytes);

@@ -196,6 +196,26 @@ bool bars_touch(const void *addr, size_t len)
 	       bar.first <= last_of(addr, len);
 }
 
+int bars_doorbell(uintptr_t addr, size_t len, uint64_t *doorbell)
+{
+	uintptr_t last = addr + len - 1, at = addr;
+	struct run_bar bar;
+
+	if (!len || last < addr)
+		return 0;
+	while (first_above(at, &bar) && bar.first <= last) {
+		if (bar.doorbell && (bar.first > addr || bar.last < last))
+			return -EINVAL;
+		*doorbell = bar.doorbell + (addr - bar.first);
+		if (bar.doorbell)
+			return 1;
+		if (bar.last >= last)
+			break;
+		at = bar.last + 1;
+	}
+	return 0;
+}
+
 /* ---- changing the table -------------------------------------------------------------------- */
 
 static int grow(void)
@@ -272,6 +292,8 @@ static void split(uintptr_t addr)
 		return;
 	upper = the_table->entries[at];
 	upper.offset += addr - upper.first;
+	if (upper.doorbell)
+		upper.doorbell += addr - upper.first;
 	upper.first = addr;
 	files_hold(upper.file);
 	the_table->entries[at].last = addr - 1;
@@ -297,7 +319,7 @@ static void cut(struct change *change, uintptr_t first, uintptr_t last)
 
 static int reachable(const struct run_bar *bar)
 {
-	return bar->trap_reads || !(bar->prot & (PROT_READ | PROT_WRITE)) ? PROT_NONE : PROT_READ;
+	return bar->doorbell || bar->trap_reads || !(bar->prot & (PROT_READ | PROT_WRITE)) ? PROT_NONE : PROT_READ;
 }
 
 /* Enter the new mapping at @at, whose table space is reserved. @bar: NULL for ordinary memory. */
@@ -371,6 +393,7 @@ void *bars_mmap(struct run_file *file, void *addr, size_t len, int prot, int fla
 		return MAP_FAILED;
 	}
 	bar = (struct run_bar){
+		.doorbell = where.doorbell,
 		.function = where.function,
 		.bar = where.bar,
 		.offset = where.offset,
@@ -378,6 +401,10 @@ void *bars_mmap(struct run_file *file, void *addr, size_t len, int prot, int fla
 		.trap_reads = where.trap_reads,
 		.file = file,
 	};
+	if (bar.doorbell) {
+		flags |= MAP_ANONYMOUS;
+		where.fd = -1;
+	}
 	return (flags & MAP_FIXED ? map_fixed : map_free)(&bar, addr, len, reachable(&bar), flags,
 							  where.fd, (off_t)where.fd_offset);
 }
@@ -480,6 +507,8 @@ static int check_remap(uintptr_t first, uintptr_t last, size_t len, size_t new_l
 	if (!len || bar->last < last || round_up(new_len) > round_up(len))
 		return EFAULT;
 	bar->offset += first - bar->first;
+	if (bar->doorbell)
+		bar->doorbell += first - bar->first;
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where in this process the BARs of simulated functions are mapped.
+ * Where in this process the BARs of simulated functions are mapped, and the doorbells that a program
+ * may map only to give them to MAP_DMA.
  */
 #ifndef RUN_BARS_H
 #define RUN_BARS_H
@@ -14,6 +15,7 @@ struct run_file;
 /* One mapping, or what is left of it after partial unmaps. */
 struct run_bar {
 	uintptr_t first, last; /* bytes, closed */
+	uint64_t doorbell; /* at @first, if it is one: then no function; else 0 */
 	struct uiommu_function *function;
 	unsigned bar;
 	uint64_t offset; /* of @first in the BAR */
@@ -29,7 +31,11 @@ bool bars_touch(const void *addr, size_t len);
 /* The mapping at @addr; any thread, signal handlers included. */
 bool bars_find(uintptr_t addr, struct run_bar *out);
 
-/* mmap(2) of a device file. MAP_FAILED with errno. */
+/* Is [addr, addr + len) a mapped doorbell? 1, and where that is behind the translation; 0: no;
+ * -EINVAL: some of it is. */
+int bars_doorbell(uintptr_t addr, size_t len, uint64_t *doorbell);
+
+/* mmap(2) of a device's or a bank's file. MAP_FAILED with errno. */
 void *bars_mmap(struct run_file *file, void *addr, size_t len, int prot, int flags,
 		uint64_t offset);
 /* The system calls, for ranges (those that the call replaces included) that bars_touch() said yes

@@ -337,14 +337,18 @@ fail:
 	return -1;
 }
 
-/* A fresh open file description of the function's memory file; where /proc can't give one, of an
- * empty memory file: then only calls that pass through libc reach the device. */
+/* A fresh open file description of the function's memory file; where /proc can't give one, or there
+ * is no function, of an empty memory file: then only calls that pass through libc reach it. */
 static int device_descriptor(struct uiommu_vfio_file *vfio)
 {
 	struct uiommu_function *fn = uiommu_vfio_file_function(vfio);
 	char path[64];
 	int fd;
 
+	if (!fn) {
+		fd = (int)syscall(SYS_memfd_create, "vfio-msi-bank", 1U /* MFD_CLOEXEC */);
+		return fd < 0 ? -errno : fd;
+	}
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", uiommu_function_fd(fn));
 	fd = real_open(path, O_RDWR | O_CLOEXEC, 0);
 	if (fd < 0 && errno != EMFILE && errno != ENFILE)
@@ -535,6 +539,8 @@ int files_name(const struct run_file *file, char *buf, size_t len)
 {
 	if (file->which == FILES_CONTAINER)
 		return snprintf(buf, len, "/dev/vfio/vfio");
+	if (uiommu_vfio_file_kind(file->vfio) == UIOMMU_VFIO_MSI_BANK)
+		return snprintf(buf, len, "anon_inode:[vfio-msi-bank]");
 	if (file->which == FILES_NONE)
 		return snprintf(buf, len, "anon_inode:[vfio-device]");
 	return snprintf(buf, len, "/dev/vfio/%d", file->which);

@@ -40,11 +40,14 @@ static int write_pieces(uint64_t addr, const void *buf, size_t len)
 
 	while (len) {
 		size_t piece = PAGE - (addr & (PAGE - 1));
+		bool found = bars_find((uintptr_t)addr, &bar);
 		int ret;
 
 		if (piece > len)
 			piece = len;
-		if (bars_find((uintptr_t)addr, &bar))
+		if (found && bar.doorbell)
+			ret = -EFAULT;
+		else if (found)
 			ret = peer_write(bar.function, bar.bar, bar.offset + (addr - bar.first),
 					 from, piece);
 		else
@@ -71,7 +74,7 @@ static int check_page(uint64_t addr, int prot)
 	struct run_bar bar;
 
 	if (bars_find((uintptr_t)addr, &bar))
-		return 0;
+		return bar.doorbell ? -EFAULT : 0;
 	return prot & UIOMMU_WRITE ? copy_touch_write(at) : copy_touch_read(at);
 }
 
@@ -95,11 +98,21 @@ static int memory_check(void *ctx, uint64_t addr, uint64_t len, int prot)
 	return 0;
 }
 
+/* The program's pointers are good for the kernel as they are. Of a BAR's bytes the kernel could
+ * read, but not write. */
+static void *memory_lend(void *ctx, uint64_t addr, uint64_t len)
+{
+	void *at = (void *)(uintptr_t)addr;
+
+	return bars_near(at, len) ? NULL : at;
+}
+
 static const struct uiommu_memory_ops program_ops = {
 	.size = sizeof(struct uiommu_memory_ops),
 	.read = memory_read,
 	.write = memory_write,
 	.check = memory_check,
+	.lend = memory_lend,
 };
 
 const struct uiommu_memory memory_program = {&program_ops, NULL};
@@ -114,8 +127,14 @@ static int copy_out(void *ctx, void *to, const void *from, size_t len)
 	return copy_safely(to, from, len);
 }
 
+static int doorbell_at(void *ctx, uint64_t vaddr, uint64_t len, uint64_t *doorbell)
+{
+	return bars_doorbell((uintptr_t)vaddr, len, doorbell);
+}
+
 void memory_host(struct uiommu_vfio_host *host)
 {
+	host->doorbell_at = doorbell_at;
 	host->copy_in = copy_in;
 	host->copy_out = copy_out;
 }

@@ -124,20 +124,50 @@ static bool fault_due(uint64_t *hidden)
 	return due;
 }
 
+/* What the IOMMU does about it. */
+static const char *consequence(const struct uiommu_fault *fault)
+{
+	return fault->cut_off
+		       ? "; the IOMMU cuts it off until the next MAP_DMA of its container, or "
+			 "until its group joins one"
+		       : "";
+}
+
+/* An MSI that did not arrive: say at which doorbell. */
+static void report_interrupt(const struct uiommu_fault *fault, const char *who)
+{
+	struct run_state *state = state_peek();
+	const struct uiommu_doorbell *doorbell =
+		state ? uiommu_platform_doorbell_at(uiommu_machine_platform(state->machine),
+						    fault->rid, fault->iova)
+		      : NULL;
+
+	report_line("interrupt lost: %s writes %#llx to IOVA %#llx%s%s: %s%s", who,
+		    (unsigned long long)fault->data, (unsigned long long)fault->iova,
+		    doorbell ? ", meant for the " : "", doorbell ? doorbell->name : "",
+		    uiommu_fault_reason_name(fault->reason), consequence(fault));
+}
+
 void report_fault(void *ctx, const struct uiommu_fault *fault)
 {
 	struct uiommu_function *fn = function_of(fault->rid);
 	const struct uiommu_function_info *info = fn ? uiommu_function_info(fn) : NULL;
 	uint64_t hidden;
+	char who[96];
 
 	if (!fault_due(&hidden))
 		return;
 	if (hidden)
 		report_line("%llu more DMA faults were not shown", (unsigned long long)hidden);
-	report_line("DMA fault: %s %s (rid %#x) %s IOVA %#llx: %s", info ? info->model->name : "?",
-		    info ? info->name : "?", fault->rid,
-		    fault->access & UIOMMU_WRITE ? "writes" : "reads",
-		    (unsigned long long)fault->iova, uiommu_fault_reason_name(fault->reason));
+	snprintf(who, sizeof(who), "%s %s (rid %#x)", info ? info->model->name : "?",
+		 info ? info->name : "?", fault->rid);
+	if (fault->interrupt)
+		report_interrupt(fault, who);
+	else
+		report_line("DMA fault: %s %s IOVA %#llx: %s%s", who,
+			    fault->access & UIOMMU_WRITE ? "writes" : "reads",
+			    (unsigned long long)fault->iova,
+			    uiommu_fault_reason_name(fault->reason), consequence(fault));
 }
 
 static void refused(void *ctx, const char *what, const struct uiommu_refusal *refusal)

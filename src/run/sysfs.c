@@ -14,8 +14,7 @@
 #include "run/tree.h"
 #include "run/tree_private.h"
 
-#define IOMMU_DEVICE "/sys/devices/virtual/iommu/dmar0"
-#define DRIVERS	     "/sys/bus/pci/drivers"
+#define DRIVERS "/sys/bus/pci/drivers"
 /* Where firmware places small BARs, and wide ones. */
 #define FIRST_BAR      UINT64_C(0xc0000000)
 #define FIRST_WIDE_BAR UINT64_C(0x4000000000)
@@ -32,6 +31,7 @@ struct builder {
 	struct run_tree *tree;
 	const struct run_config *config;
 	const struct uiommu_platform_facts *facts;
+	char iommu[RUN_PATH / 2];     /* directory of the IOMMU's device; empty: there is none */
 	uint64_t next_bar, next_wide; /* where the next BAR is placed */
 	unsigned next_irq;
 };
@@ -178,8 +178,6 @@ static void function_links(struct builder *b, const struct uiommu_function_info 
 	tree_link(b->tree, from, to);
 	snprintf(from, sizeof(from), "%s/subsystem", dir);
 	tree_link(b->tree, from, "/sys/bus/pci");
-	snprintf(from, sizeof(from), "%s/iommu", dir);
-	tree_link(b->tree, from, IOMMU_DEVICE);
 	snprintf(from, sizeof(from), "/sys/bus/pci/devices/%s", info->name);
 	tree_link(b->tree, from, dir);
 	snprintf(from, sizeof(from), DRIVERS "/%.64s/%s", info->driver, info->name);
@@ -187,7 +185,11 @@ static void function_links(struct builder *b, const struct uiommu_function_info 
 	snprintf(from, sizeof(from), "/sys/kernel/iommu_groups/%u/devices/%s", info->group,
 		 info->name);
 	tree_link(b->tree, from, dir);
-	snprintf(from, sizeof(from), IOMMU_DEVICE "/devices/%s", info->name);
+	if (!b->iommu[0])
+		return;
+	snprintf(from, sizeof(from), "%s/iommu", dir);
+	tree_link(b->tree, from, b->iommu);
+	snprintf(from, sizeof(from), "%s/devices/%s", b->iommu, info->name);
 	tree_link(b->tree, from, dir);
 }
 
@@ -319,16 +321,11 @@ static uint64_t vtd_capability(unsigned width)
 	       widths << 8;
 }
 
-static void add_iommu(struct builder *b)
+static void add_vtd(struct builder *b)
 {
-	const char *dir = IOMMU_DEVICE "/intel-iommu";
+	char dir[RUN_PATH];
 
-	tree_directory(b->tree, IOMMU_DEVICE "/devices");
-	tree_file(b->tree, IOMMU_DEVICE, "uevent", 0644, "%s", "");
-	tree_link(b->tree, "/sys/class/iommu/dmar0", IOMMU_DEVICE);
-	tree_link(b->tree, IOMMU_DEVICE "/subsystem", "/sys/class/iommu");
-	if (strcmp(b->facts->name, "x86-vtd"))
-		return;
+	snprintf(dir, sizeof(dir), "%s/intel-iommu", b->iommu);
 	tree_file(b->tree, dir, "address", 0444, "fed90000\n");
 	tree_file(b->tree, dir, "cap", 0444, "%llx\n",
 		  (unsigned long long)vtd_capability(b->facts->width));
@@ -336,6 +333,39 @@ static void add_iommu(struct builder *b)
 	tree_file(b->tree, dir, "version", 0444, "1:0\n");
 	tree_file(b->tree, dir, "domains_supported", 0444, "65536\n");
 	tree_file(b->tree, dir, "domains_used", 0444, "1\n");
+}
+
+/* The device of the machine's IOMMU, by the format it translates with. PAMU's driver and POWER's
+ * had none in the kernels that uiommu follows. */
+static void add_iommu(struct builder *b)
+{
+	static const struct {
+		const char *format, *name;
+	} devices[] = {
+		{"vtd-ss", "dmar0"},
+		{"amd-v1", "ivhd0"},
+		{"arm-s1", "smmu3.0x0000000009050000"},
+		{"arm-s2", "smmu3.0x0000000009050000"},
+		{"riscv", "riscv-iommu@3010000.iommu"},
+	};
+	const char *name = NULL;
+	char path[RUN_PATH];
+
+	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++)
+		if (b->facts->format && !strcmp(b->facts->format, devices[i].format))
+			name = devices[i].name;
+	if (!name)
+		return;
+	snprintf(b->iommu, sizeof(b->iommu), "/sys/devices/virtual/iommu/%s", name);
+	snprintf(path, sizeof(path), "%s/devices", b->iommu);
+	tree_directory(b->tree, path);
+	tree_file(b->tree, b->iommu, "uevent", 0644, "%s", "");
+	snprintf(path, sizeof(path), "/sys/class/iommu/%s", name);
+	tree_link(b->tree, path, b->iommu);
+	snprintf(path, sizeof(path), "%s/subsystem", b->iommu);
+	tree_link(b->tree, path, "/sys/class/iommu");
+	if (!strcmp(b->facts->format, "vtd-ss"))
+		add_vtd(b);
 }
 
 static void add_fixed(struct builder *b)

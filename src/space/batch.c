@@ -183,6 +183,14 @@ static inline int do_unmap(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 
 /* ---- mapping ---- */
 
+/* Reserved regions, and what each domain's format has to say. */
+static int check_place(struct uiommu_ioas *ioas, const struct imap_entry *entry)
+{
+	int ret = ioas_check_blocked(ioas, -EINVAL, entry->range);
+
+	return ret ? ret : ioas_check_domains(ioas, entry->range, entry->value, (int)entry->info);
+}
+
 /* Enter an area into the map of areas. */
 static int place(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 		 const struct imap_entry *entry)
@@ -190,13 +198,16 @@ static int place(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 	struct imap_entry blocking;
 	int ret = imap_insert(&ioas->areas, entry, &blocking);
 
-	if (ret == -EEXIST)
-		ret = leaves_by(batch, &blocking) ? batch_replace(batch, ioas, entry)
-						  : ioas_refuse_area(entry->range, &blocking);
+	if (ret == -EEXIST && !leaves_by(batch, &blocking))
+		ret = ioas_refuse_area(entry->range, &blocking);
+	else if (ret == -EEXIST)
+		ret = (ret = ioas_check_domains(ioas, entry->range, entry->value, (int)entry->info))
+			      ? ret
+			      : batch_replace(batch, ioas, entry);
 	else if (ret)
 		ret = uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, entry->range,
 				    UIOMMU_RANGE_NONE);
-	else if ((ret = ioas_check_blocked(ioas, -EINVAL, entry->range)))
+	else if ((ret = check_place(ioas, entry)))
 		imap_erase(&ioas->areas, entry->range.first);
 	if (!ret)
 		ioas->stats.bytes = add_sat(ioas->stats.bytes, range_length(entry->range));
@@ -249,8 +260,9 @@ static int enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas, const str
 	return 0;
 }
 
-static void count_map(struct uiommu_ioas *ioas, uint64_t largest)
+static void count_map(struct uiommu_ioas *ioas, uint64_t largest, int prot)
 {
+	ioas->mmio |= prot & UIOMMU_MMIO;
 	ioas->stats.maps++;
 	if (largest > ioas->stats.largest)
 		ioas->stats.largest = largest;
@@ -268,7 +280,7 @@ static inline int do_map(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 	if (!ret)
 		ret = enter(batch, ioas, op, entry);
 	if (!ret)
-		count_map(ioas, range_length(entry->range));
+		count_map(ioas, range_length(entry->range), prot);
 	return ret;
 }
 
@@ -280,6 +292,7 @@ static int copy_piece(const struct uiommu_batch *batch, const struct uiommu_op *
 	uint64_t from_last = op->addr + (op->range.last - op->range.first);
 	const struct imap_entry *area = imap_find(&op->source->areas, from, NULL);
 	uint64_t last;
+	int ret;
 
 	if (!area || area->range.first > from || leaves_by(batch, area))
 		return uiommu_refuse(UIOMMU_RULE_NOT_MAPPED, -ENOENT, "the source of the copy",
@@ -294,9 +307,12 @@ static int copy_piece(const struct uiommu_batch *batch, const struct uiommu_op *
 		.range = {iova, iova + (last - from)},
 		.value = area->value + (from - area->range.first),
 		.tag = op->tag,
-		.info = (unsigned)op->prot,
+		/* What is a register stays one. */
+		.info = (unsigned)op->prot | (area->info & UIOMMU_MMIO),
 	};
-	return ioas_check_map(op->ioas, piece->range, piece->value, op->prot);
+	ret = ioas_check_map(op->ioas, piece->range, piece->value, (int)piece->info);
+	return ret ? ret
+		   : ioas_check_domains(op->ioas, piece->range, piece->value, (int)piece->info);
 }
 
 /* Look at all of it before anything is changed. */
@@ -338,7 +354,7 @@ static int do_copy(struct uiommu_batch *batch, struct uiommu_op *op)
 		if (range_length(piece.range) > largest)
 			largest = range_length(piece.range);
 		if (piece.range.last == op->range.last) {
-			count_map(op->ioas, largest);
+			count_map(op->ioas, largest, op->prot);
 			return 0;
 		}
 	}
@@ -521,6 +537,18 @@ UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range r
 	start_one(&batch, ioas, each, ctx);
 	ret = do_unmap(&batch, ioas, range, unmapped ? unmapped : &bytes);
 	finish(&batch);
+	return ret;
+}
+
+int ioas_unmap_all(struct uiommu_ioas *ioas, uiommu_area_fn each, void *ctx)
+{
+	struct uiommu_batch batch = {.locked = {ioas}, .release = each, .ctx = ctx};
+	uint64_t bytes;
+	int ret = do_unmap(&batch, ioas, UIOMMU_RANGE_ALL, &bytes);
+
+	/* A batch of one has one record. */
+	if (batch.last)
+		finish_record(&batch, &batch.first);
 	return ret;
 }
 

@@ -17,6 +17,7 @@
 
 #include "space/space.h"
 #include "util/alloc.h"
+#include "util/options.h"
 #include "util/refuse.h"
 
 static void ring_put(struct uiommu_domain *domain, struct uiommu_range range)
@@ -54,11 +55,9 @@ static void common_limits(struct uiommu_ioas *ioas)
 	ioas->page_sizes = UINT64_MAX;
 	ioas->max_addr = UINT64_MAX;
 	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
-		uint64_t sizes = d->table.ops->page_sizes;
-
-		ioas->page_sizes &= sizes;
-		if ((sizes & -sizes) > ioas->alignment)
-			ioas->alignment = sizes & -sizes;
+		ioas->page_sizes &= d->table.page_sizes;
+		if (table_page(&d->table) > ioas->alignment)
+			ioas->alignment = table_page(&d->table);
 		if (d->table.ops->max_addr < ioas->max_addr)
 			ioas->max_addr = d->table.ops->max_addr;
 	}
@@ -67,12 +66,13 @@ static void common_limits(struct uiommu_ioas *ioas)
 /* Enter all areas of the IOAS, or none. */
 static int fill(struct uiommu_domain *domain)
 {
-	uint64_t sizes = domain->table.ops->page_sizes, mask = (sizes & -sizes) - 1;
+	uint64_t mask = table_page(&domain->table) - 1;
 	struct imap_pos pos;
 
 	for (struct imap_entry *e = imap_find(&domain->ioas->areas, 0, &pos); e;
 	     e = imap_next(&pos)) {
 		uint64_t max = domain->table.ops->max_addr;
+		struct table_why why;
 		int ret;
 
 		if (e->info & AREA_LEAVING)
@@ -83,6 +83,8 @@ static int fill(struct uiommu_domain *domain)
 		if (e->value > max || e->range.last - e->range.first > max - e->value)
 			return uiommu_refuse(UIOMMU_RULE_WRAP, -EADDRINUSE, domain->name, e->range,
 					     (struct uiommu_range){e->value, max});
+		if (table_check(&domain->table, e->range, e->value, (int)e->info, &why))
+			return uiommu_refuse(why.rule, -EADDRINUSE, why.what, e->range, why.range);
 		ret = table_map(&domain->table, e->range, e->value, (int)e->info, &domain->pending);
 		if (ret)
 			return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, domain->name, e->range,
@@ -91,44 +93,145 @@ static int fill(struct uiommu_domain *domain)
 	return 0;
 }
 
+/* Most gaps there can be: around and between windows. */
+#define MAX_GAPS (TABLE_MAX_WINDOWS + 1)
+
+static struct uiommu_range *add_gap(struct uiommu_range *gap, uint64_t first, uint64_t last)
+{
+	*gap = (struct uiommu_range){first, last};
+	return gap + 1;
+}
+
+/* What the domain can't translate: outside of its aperture, or of its windows where those come and
+ * go, leaving out the window at *without (NULL: none). Returns how many gaps there are. */
+static size_t find_gaps(const struct uiommu_domain *domain, const uint64_t *without,
+			struct uiommu_range gaps[MAX_GAPS])
+{
+	const struct table *table = &domain->table;
+	struct table_window window = {.range = table->aperture};
+	struct uiommu_range *end = gaps;
+	uint64_t next = 0; /* where the next gap may start */
+	bool windows = table->ops->window_create;
+
+	while (!windows || table->ops->window_find(table, next, &window)) {
+		bool skip = windows && without && window.range.first == *without;
+
+		if (skip) {
+			uint64_t after = window.range.last + 1;
+
+			if (!after || !table->ops->window_find(table, after, &window))
+				break;
+		}
+		if (window.range.first > next)
+			end = add_gap(end, next, window.range.first - 1);
+		next = window.range.last + 1;
+		if (!next)
+			return end - gaps;
+		if (!windows)
+			break;
+	}
+	end = add_gap(end, next, UINT64_MAX);
+	return end - gaps;
+}
+
+/* Reserve what it can't translate. ioas->lock held. */
+static int reserve_gaps(struct uiommu_domain *domain, const uint64_t *without)
+{
+	struct uiommu_range gaps[MAX_GAPS];
+	size_t count = find_gaps(domain, without, gaps);
+
+	return ioas_reserve_list(domain->ioas, gaps, count, UIOMMU_RESV_APERTURE, domain,
+				 domain->name);
+}
+
 /* Tie a new domain, whose table is empty, to its IOAS. The table is destroyed by the caller if this
  * fails, so what was filled in need not be undone. */
 static int join(struct uiommu_domain *domain)
 {
 	struct uiommu_ioas *ioas = domain->ioas;
-	uint64_t last = table_last(&domain->table);
 	int ret;
 
-	if (last != UINT64_MAX) {
-		ret = uiommu_ioas_reserve(ioas, (struct uiommu_range){last + 1, UINT64_MAX},
-					  UIOMMU_RESV_APERTURE, domain, domain->name);
-		if (ret)
-			return ret;
-	}
 	pthread_mutex_lock(&ioas->lock);
-	ret = fill(domain);
+	ret = reserve_gaps(domain, NULL);
+	if (!ret) {
+		ret = fill(domain);
+		if (!ret)
+			ret = placed_fill(domain);
+		if (ret)
+			ioas_reserve_list(ioas, NULL, 0, UIOMMU_RESV_APERTURE, domain, NULL);
+	}
 	if (!ret) {
 		domain->next = ioas->domains;
 		ioas->domains = domain;
 		common_limits(ioas);
 	}
 	pthread_mutex_unlock(&ioas->lock);
-	if (ret)
-		uiommu_ioas_unreserve(ioas, domain);
 	return ret;
+}
+
+/* What the first version of the options had. */
+#define FIRST_OPTIONS offsetof(struct uiommu_domain_options, aperture)
+
+static int take_options(struct uiommu_domain_options *known,
+			const struct uiommu_domain_options *options)
+{
+	int ret = options ? options_take(known, sizeof(*known), FIRST_OPTIONS, options) : -EINVAL;
+
+	if (!ret && known->format)
+		return 0;
+	return uiommu_refuse(UIOMMU_RULE_ARGUMENT, ret ? ret : -EINVAL, "domain options",
+			     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+}
+
+/* The table that the options ask for, and a number for it that no other had. */
+static int make_table(struct uiommu_unit *unit, const struct uiommu_domain_options *options,
+		      struct table *table, uint64_t *uid)
+{
+	const struct table_config config = {
+		.format = options->format,
+		.width = options->width,
+		.aperture = options->aperture,
+		.windows = options->windows,
+		.page_sizes = options->page_sizes,
+		.shared = &unit->shared,
+	};
+	int ret;
+
+	pthread_mutex_lock(&unit->lock);
+	*uid = ++unit->next_uid;
+	ret = table_init(table, &config);
+	pthread_mutex_unlock(&unit->lock);
+	if (ret == -ENOMEM)
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, "table", UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	if (ret == -ENOSPC)
+		return uiommu_refuse(UIOMMU_RULE_LIMIT, ret,
+				     "entries that the unit's domains share: ask for fewer windows",
+				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	if (ret)
+		return uiommu_refuse(UIOMMU_RULE_UNSUPPORTED, ret,
+				     "table format, width, aperture, windows or page sizes",
+				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	return 0;
+}
+
+static void unmake_table(struct uiommu_unit *unit, struct table *table)
+{
+	pthread_mutex_lock(&unit->lock);
+	table_destroy(table);
+	pthread_mutex_unlock(&unit->lock);
 }
 
 UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
 				    const struct uiommu_domain_options *options,
 				    struct uiommu_domain **out)
 {
+	struct uiommu_domain_options known = {.size = sizeof(known)};
 	struct uiommu_domain *domain;
-	int ret;
+	int ret = take_options(&known, options);
 
-	if (!options || options->size != sizeof(*options) || !options->format)
-		return uiommu_refuse(UIOMMU_RULE_ARGUMENT,
-				     options && options->size > sizeof(*options) ? -E2BIG : -EINVAL,
-				     "domain options", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	if (ret)
+		return ret;
 	domain = uiommu_alloc(sizeof(*domain));
 	if (!domain)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "domain", UIOMMU_RANGE_NONE,
@@ -136,17 +239,10 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 	domain->unit = unit;
 	domain->ioas = ioas;
 	domain->pending = GATHER_INIT;
-	snprintf(domain->name, sizeof(domain->name), "%s",
-		 options->name ? options->name : options->format);
-	ret = table_init(&domain->table, options->format, options->width);
-	if (ret) {
-		uiommu_refuse(ret == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_UNSUPPORTED, ret,
-			      "table format and width", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	snprintf(domain->name, sizeof(domain->name), "%s", known.name ? known.name : known.format);
+	ret = make_table(unit, &known, &domain->table, &domain->uid);
+	if (ret)
 		goto free_domain;
-	}
-	pthread_mutex_lock(&unit->lock);
-	domain->uid = ++unit->next_uid;
-	pthread_mutex_unlock(&unit->lock);
 	ret = join(domain);
 	if (ret)
 		goto free_table;
@@ -154,9 +250,75 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 	return 0;
 
 free_table:
-	table_destroy(&domain->table);
+	unmake_table(unit, &domain->table);
 free_domain:
 	uiommu_free(domain, sizeof(*domain));
+	return ret;
+}
+
+/* ---- another shape ---- */
+
+/* Nothing can fail any more: there is room for its two gaps. The old table comes back in *@table.
+ * ioas->lock held. */
+static void take_shape(struct uiommu_domain *domain, struct table *table, uint64_t uid)
+{
+	struct uiommu_ioas *ioas = domain->ioas;
+	struct table old = domain->table;
+
+	domain->table = *table;
+	domain->uid = uid; /* so that ports forget what they hold of the old one */
+	*table = old;
+	reserve_gaps(domain, NULL);
+	common_limits(ioas);
+}
+
+static int reshape_locked(struct uiommu_domain *domain, struct table *table, uint64_t uid,
+			  uiommu_area_fn each, void *ctx)
+{
+	struct uiommu_ioas *ioas = domain->ioas;
+	bool disabled;
+	int ret;
+
+	pthread_mutex_lock(&domain->unit->lock);
+	disabled = domain->disabled;
+	pthread_mutex_unlock(&domain->unit->lock);
+	if (!disabled || ioas->placed || ioas->allowed_count)
+		return uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, domain->name, UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	if (ioas_reserve_room(ioas, 2))
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, domain->name,
+				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	ret = ioas_unmap_all(ioas, each, ctx);
+	if (!ret)
+		take_shape(domain, table, uid);
+	return ret;
+}
+
+UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
+				     const struct uiommu_domain_options *options,
+				     uiommu_area_fn each, void *ctx)
+{
+	struct uiommu_domain_options known = {.size = sizeof(known)};
+	struct uiommu_ioas *ioas = domain->ioas;
+	struct table table;
+	uint64_t uid;
+	int ret = take_options(&known, options);
+
+	if (!ret && strcmp(known.format, domain->table.ops->name))
+		ret = uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "another table format",
+				    UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	if (!ret && domain->table.ops->window_create)
+		ret = uiommu_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP, domain->name,
+				    UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	if (!ret)
+		ret = make_table(domain->unit, &known, &table, &uid);
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&ioas->lock);
+	ret = reshape_locked(domain, &table, uid, each, ctx);
+	pthread_mutex_unlock(&ioas->lock);
+	/* The one that is not in use. */
+	unmake_table(domain->unit, &table);
 	return ret;
 }
 
@@ -175,8 +337,111 @@ UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain)
 	common_limits(ioas);
 	pthread_mutex_unlock(&ioas->lock);
 	uiommu_ioas_unreserve(ioas, domain);
-	table_destroy(&domain->table);
+	unmake_table(domain->unit, &domain->table);
 	uiommu_free(domain, sizeof(*domain));
+}
+
+UIOMMU_API uint64_t uiommu_domain_page_sizes(struct uiommu_domain *domain)
+{
+	return domain->table.page_sizes;
+}
+
+/* ---- windows ---- */
+
+#define WINDOW_SIZE                                      \
+	(offsetof(struct uiommu_domain_window, levels) + \
+	 sizeof(((struct uiommu_domain_window *)0)->levels))
+
+static int refuse_windows(struct uiommu_domain *domain)
+{
+	return uiommu_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP, domain->name, UIOMMU_RANGE_NONE,
+			     UIOMMU_RANGE_NONE);
+}
+
+static void drop_window(struct uiommu_domain *domain, uint64_t first)
+{
+	domain->table.ops->window_remove(&domain->table, first, &domain->pending);
+	domain_flush(domain);
+}
+
+UIOMMU_API int uiommu_domain_window_create(struct uiommu_domain *domain,
+					   const struct uiommu_domain_window *window)
+{
+	struct uiommu_domain_window known = {.size = sizeof(known)};
+	int ret = options_take(&known, sizeof(known), WINDOW_SIZE, window);
+	const struct table_window asked = {
+		.range = known.range, .page_shift = known.page_shift, .levels = known.levels};
+	struct table_why why;
+
+	if (ret)
+		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, ret, "window", UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	if (!domain->table.ops->window_create)
+		return refuse_windows(domain);
+	pthread_mutex_lock(&domain->ioas->lock);
+	ret = domain->table.ops->window_create(&domain->table, &asked, &why);
+	if (ret) {
+		uiommu_refuse(why.rule, ret, why.what, known.range, why.range);
+	} else {
+		ret = reserve_gaps(domain, NULL);
+		if (ret)
+			drop_window(domain, known.range.first);
+	}
+	pthread_mutex_unlock(&domain->ioas->lock);
+	return ret;
+}
+
+static int remove_locked(struct uiommu_domain *domain, uint64_t first)
+{
+	struct table *table = &domain->table;
+	struct table_window window;
+	struct imap_entry *area;
+	int ret;
+
+	if (!table->ops->window_find(table, first, &window) || window.range.first != first)
+		return uiommu_refuse(UIOMMU_RULE_NOT_MAPPED, -ENOENT, "window",
+				     (struct uiommu_range){first, first}, UIOMMU_RANGE_NONE);
+	area = imap_find(&domain->ioas->areas, first, NULL);
+	if (area && area->range.first <= window.range.last)
+		return uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, "a mapping in the window",
+				     window.range, area->range);
+	ret = reserve_gaps(domain, &first);
+	if (!ret)
+		drop_window(domain, first);
+	return ret;
+}
+
+UIOMMU_API int uiommu_domain_window_remove(struct uiommu_domain *domain, uint64_t first)
+{
+	int ret;
+
+	if (!domain->table.ops->window_create)
+		return refuse_windows(domain);
+	pthread_mutex_lock(&domain->ioas->lock);
+	ret = remove_locked(domain, first);
+	pthread_mutex_unlock(&domain->ioas->lock);
+	return ret;
+}
+
+UIOMMU_API int uiommu_domain_window_find(struct uiommu_domain *domain, uint64_t iova,
+					 struct uiommu_domain_window *window)
+{
+	const struct table_ops *ops = domain->table.ops;
+	struct table_window found;
+	bool there;
+
+	if (window->size < WINDOW_SIZE)
+		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "window", UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	pthread_mutex_lock(&domain->ioas->lock);
+	there = ops->window_find && ops->window_find(&domain->table, iova, &found);
+	pthread_mutex_unlock(&domain->ioas->lock);
+	if (!there)
+		return -ENOENT;
+	window->range = found.range;
+	window->page_shift = found.page_shift;
+	window->levels = found.levels;
+	return 0;
 }
 
 UIOMMU_API int uiommu_domain_lookup(struct uiommu_domain *domain, uint64_t iova, uint64_t *addr,
@@ -186,7 +451,7 @@ UIOMMU_API int uiommu_domain_lookup(struct uiommu_domain *domain, uint64_t iova,
 	bool found;
 
 	pthread_mutex_lock(&domain->ioas->lock);
-	found = iova <= table_last(&domain->table) && table_walk(&domain->table, iova, &leaf);
+	found = table_covers(&domain->table, iova) && table_lookup(&domain->table, iova, &leaf);
 	pthread_mutex_unlock(&domain->ioas->lock);
 	if (!found)
 		return -ENOENT;

@@ -50,6 +50,7 @@ UIOMMU_API void uiommu_ioas_destroy(struct uiommu_ioas *ioas)
 	if (!ioas)
 		return;
 	imap_clear(&ioas->areas);
+	placed_destroy(ioas);
 	free_reserved(ioas);
 	uiommu_free(ioas->allowed, ioas->allowed_count * sizeof(*ioas->allowed));
 	pthread_mutex_destroy(&ioas->lock);
@@ -58,15 +59,17 @@ UIOMMU_API void uiommu_ioas_destroy(struct uiommu_ioas *ioas)
 
 /* ---- reserved ranges ---- */
 
-/* Room for one more reservation. */
-static int reserve_room(struct uiommu_ioas *ioas)
+/* Room for some more reservations. */
+int ioas_reserve_room(struct uiommu_ioas *ioas, size_t more)
 {
 	size_t room = ioas->reserved_room ? ioas->reserved_room * 2 : 16;
 	struct reservation *reserved;
 	struct uiommu_range *blocked;
 
-	if (ioas->reserved_count < ioas->reserved_room)
+	if (ioas->reserved_count + more <= ioas->reserved_room)
 		return 0;
+	if (room < ioas->reserved_count + more)
+		room = ioas->reserved_count + more;
 	reserved = uiommu_alloc_array(room, sizeof(*reserved));
 	blocked = uiommu_alloc_array(room, sizeof(*blocked));
 	if (!reserved || !blocked) {
@@ -133,13 +136,10 @@ static int refuse_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_ran
 	return error;
 }
 
-static int reserve_locked(struct uiommu_ioas *ioas, struct uiommu_range range,
-			  enum uiommu_resv_type type, const void *owner, const char *name)
+static int check_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, const char *name)
 {
 	const struct uiommu_range *allowed;
 	struct imap_entry *area;
-	struct reservation *resv;
-	size_t at = 0;
 
 	if (!range_valid(range))
 		return uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, name, range, UIOMMU_RANGE_NONE);
@@ -151,9 +151,16 @@ static int reserve_locked(struct uiommu_ioas *ioas, struct uiommu_range range,
 	if (allowed)
 		return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EADDRINUSE, "an allowed range", range,
 				     *allowed);
-	if (reserve_room(ioas))
-		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, range,
-				     UIOMMU_RANGE_NONE);
+	return 0;
+}
+
+/* There is room. The union is rebuilt by the caller. */
+static void insert_reserved(struct uiommu_ioas *ioas, struct uiommu_range range,
+			    enum uiommu_resv_type type, const void *owner, const char *name)
+{
+	struct reservation *resv;
+	size_t at = 0;
+
 	while (at < ioas->reserved_count && ioas->reserved[at].range.first <= range.first)
 		at++;
 	resv = &ioas->reserved[at];
@@ -161,8 +168,73 @@ static int reserve_locked(struct uiommu_ioas *ioas, struct uiommu_range range,
 	ioas->reserved_count++;
 	*resv = (struct reservation){.range = range, .type = type, .owner = owner};
 	snprintf(resv->name, sizeof(resv->name), "%s", name ? name : "");
+}
+
+static void remove_reserved(struct uiommu_ioas *ioas, const void *owner)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < ioas->reserved_count; i++) {
+		if (ioas->reserved[i].owner != owner)
+			ioas->reserved[n++] = ioas->reserved[i];
+		else if (ioas->reserved[i].mapped)
+			placed_direct_drop(ioas, ioas->reserved[i].range);
+	}
+	ioas->reserved_count = n;
+}
+
+int ioas_reserve_list(struct uiommu_ioas *ioas, const struct uiommu_range *ranges, size_t count,
+		      enum uiommu_resv_type type, const void *owner, const char *name)
+{
+	for (size_t i = 0; i < count; i++) {
+		int ret = check_reserve(ioas, ranges[i], name);
+
+		if (ret)
+			return ret;
+	}
+	if (ioas_reserve_room(ioas, count))
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	remove_reserved(ioas, owner);
+	for (size_t i = 0; i < count; i++)
+		insert_reserved(ioas, ranges[i], type, owner, name);
 	rebuild_blocked(ioas);
 	return 0;
+}
+
+int ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, enum uiommu_resv_type type,
+		 const void *owner, const char *name)
+{
+	int ret = check_reserve(ioas, range, name);
+
+	if (ret)
+		return ret;
+	if (ioas_reserve_room(ioas, 1))
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, range,
+				     UIOMMU_RANGE_NONE);
+	insert_reserved(ioas, range, type, owner, name);
+	rebuild_blocked(ioas);
+	return 0;
+}
+
+int ioas_reserve_region(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
+			const void *owner, const char *name)
+{
+	bool direct = region->type == UIOMMU_RESV_DIRECT;
+	int ret;
+
+	pthread_mutex_lock(&ioas->lock);
+	ret = ioas_reserve(ioas, region->range, region->type, owner, name);
+	if (!ret && direct)
+		ret = placed_direct(ioas, region, name);
+	for (size_t i = 0; i < ioas->reserved_count && !ret && direct; i++) {
+		struct reservation *resv = &ioas->reserved[i];
+
+		if (resv->owner == owner && resv->range.first == region->range.first)
+			resv->mapped = true;
+	}
+	pthread_mutex_unlock(&ioas->lock);
+	return ret;
 }
 
 UIOMMU_API int uiommu_ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range,
@@ -171,21 +243,22 @@ UIOMMU_API int uiommu_ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range
 	int ret;
 
 	pthread_mutex_lock(&ioas->lock);
-	ret = reserve_locked(ioas, range, type, owner, name);
+	ret = ioas_reserve(ioas, range, type, owner, name);
 	pthread_mutex_unlock(&ioas->lock);
 	return ret;
 }
 
+void ioas_unreserve(struct uiommu_ioas *ioas, const void *owner)
+{
+	remove_reserved(ioas, owner);
+	rebuild_blocked(ioas);
+}
+
 UIOMMU_API void uiommu_ioas_unreserve(struct uiommu_ioas *ioas, const void *owner)
 {
-	size_t n = 0;
-
 	pthread_mutex_lock(&ioas->lock);
-	for (size_t i = 0; i < ioas->reserved_count; i++)
-		if (ioas->reserved[i].owner != owner)
-			ioas->reserved[n++] = ioas->reserved[i];
-	ioas->reserved_count = n;
-	rebuild_blocked(ioas);
+	ioas_unreserve(ioas, owner);
+	placed_sweep(ioas);
 	pthread_mutex_unlock(&ioas->lock);
 }
 
@@ -351,7 +424,9 @@ UIOMMU_API void uiommu_ioas_stats(struct uiommu_ioas *ioas, struct uiommu_ioas_s
 /* What can be said of a request before looking at the space. */
 int ioas_check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
 {
-	if (!(prot & (UIOMMU_READ | UIOMMU_WRITE)) || (prot & ~(UIOMMU_READ | UIOMMU_WRITE)))
+	const int known = UIOMMU_READ | UIOMMU_WRITE | UIOMMU_MMIO;
+
+	if (!(prot & (UIOMMU_READ | UIOMMU_WRITE)) || (prot & ~known))
 		return uiommu_refuse(UIOMMU_RULE_PERMISSION, -EINVAL, NULL, range,
 				     UIOMMU_RANGE_NONE);
 	if (!range_valid(range))
@@ -362,6 +437,18 @@ int ioas_check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t
 	if (addr > ioas->max_addr || range.last - range.first > ioas->max_addr - addr)
 		return uiommu_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "the memory's address", range,
 				     (struct uiommu_range){addr, ioas->max_addr});
+	return 0;
+}
+
+int ioas_check_domains(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
+{
+	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
+		struct table_why why;
+		int ret = table_check(&d->table, range, addr, prot, &why);
+
+		if (ret)
+			return uiommu_refuse(why.rule, ret, why.what, range, why.range);
+	}
 	return 0;
 }
 
@@ -411,6 +498,8 @@ static int move_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint
 	if (area->info & AREA_LEAVING)
 		return ioas_refuse_area(range, area);
 	ret = ioas_check_map(ioas, range, addr, (int)area->info);
+	if (!ret)
+		ret = ioas_check_domains(ioas, range, addr, (int)area->info);
 	if (ret)
 		return ret;
 	for (struct uiommu_domain *d = ioas->domains; d && !failed; d = d->next) {

@@ -13,6 +13,7 @@
  * Doorbell writes are delivered outside of sections, with nothing held. So are faults reported, but
  * for those of uiommu_port_translate(), whose caller is inside one.
  */
+#include <endian.h>
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <string.h>
@@ -23,9 +24,7 @@
 #include "util/alloc.h"
 #include "util/refuse.h"
 
-/* Longest copy within one section: unmap may have to wait for it. */
-#define SECTION_BYTES 65536
-#define PAGE	      UINT64_C(4096)
+#define PAGE UINT64_C(4096)
 
 /* ---- barrier ---- */
 
@@ -166,8 +165,10 @@ static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iov
 	if (!atomic_load_explicit(&port->master, memory_order_relaxed))
 		return UIOMMU_FAULT_BUS_MASTER;
 	if (!domain)
-		return UIOMMU_FAULT_NO_DOMAIN;
-	if (iova > table_last(&domain->table))
+		return atomic_load_explicit(&port->slot->cut, memory_order_relaxed)
+			       ? UIOMMU_FAULT_CUT_OFF
+			       : UIOMMU_FAULT_NO_DOMAIN;
+	if (!table_covers(&domain->table, iova))
 		return UIOMMU_FAULT_BEYOND;
 	iotlb_catch_up(port, domain);
 	if (port->iotlb) {
@@ -187,17 +188,41 @@ static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iov
 	return check_prot(leaf->prot, access);
 }
 
-static int fault(struct uiommu_port *port, uint64_t iova, int access,
-		 enum uiommu_fault_reason reason, uint64_t data)
+/* The requester reaches nothing from now on. Whoever attaches it anew meanwhile wins. */
+static void cut_off(struct uiommu_port *port)
+{
+	struct uiommu_domain *domain =
+		atomic_load_explicit(&port->slot->domain, memory_order_relaxed);
+
+	atomic_store_explicit(&port->slot->cut, true, memory_order_relaxed);
+	if (!domain || !atomic_compare_exchange_strong(&port->slot->domain, &domain, NULL))
+		atomic_store_explicit(&port->slot->cut, false, memory_order_relaxed);
+}
+
+/* Did the table refuse, rather than what is before or behind it? */
+static bool is_violation(enum uiommu_fault_reason reason)
+{
+	return reason == UIOMMU_FAULT_BEYOND || reason == UIOMMU_FAULT_NOT_PRESENT ||
+	       reason == UIOMMU_FAULT_READ_DENIED || reason == UIOMMU_FAULT_WRITE_DENIED;
+}
+
+int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_fault_reason reason,
+	       uint64_t data)
 {
 	struct uiommu_unit *unit = port->unit;
 
-	port->last_fault = (struct uiommu_fault){.rid = port->slot->rid,
-						 .access = access,
-						 .reason = reason,
-						 .iova = iova,
-						 .data = data};
+	port->last_fault = (struct uiommu_fault){
+		.rid = port->slot->rid,
+		.access = access,
+		.reason = reason,
+		.iova = iova,
+		.data = port->interrupt ? port->interrupt_data : data,
+		.interrupt = port->interrupt,
+		.cut_off = unit->cut_off && is_violation(reason),
+	};
 	counter_add(&port->counters.faults, 1);
+	if (port->last_fault.cut_off)
+		cut_off(port);
 	if (unit->fault)
 		unit->fault(unit->fault_ctx, &port->last_fault);
 	return -EFAULT;
@@ -212,17 +237,15 @@ static const struct uiommu_doorbell_window *window_at(const struct uiommu_unit *
 	for (size_t i = 0; i < unit->window_count; i++) {
 		const struct uiommu_doorbell_window *window = &unit->windows[i];
 
-		if (range_overlaps(window->range, r) &&
+		if (!window->translated && range_overlaps(window->range, r) &&
 		    (!lowest || window->range.first < lowest->range.first))
 			lowest = window;
 	}
 	return lowest;
 }
 
-/* What stands at iova for an access that wants memory: a doorbell is none, whatever is mapped
- * there, and past the end of the space is nothing. Inside a section; *piece is how much follows. */
-static enum uiommu_fault_reason translate_piece(struct uiommu_port *port, uint64_t iova, int access,
-						uint64_t *addr, uint64_t *piece)
+enum uiommu_fault_reason port_translate_piece(struct uiommu_port *port, uint64_t iova, int access,
+					      uint64_t *addr, uint64_t *piece)
 {
 	const struct uiommu_doorbell_window *window =
 		window_at(port->unit, (struct uiommu_range){iova, add_sat(iova, *piece - 1)});
@@ -236,6 +259,8 @@ static enum uiommu_fault_reason translate_piece(struct uiommu_port *port, uint64
 	reason = translate(port, iova, access, &leaf);
 	if (reason)
 		return reason;
+	if (leaf.prot & UIOMMU_MMIO)
+		return access == UIOMMU_READ ? UIOMMU_FAULT_DOORBELL_READ : UIOMMU_FAULT_INTERRUPT;
 	*addr = leaf.addr + (iova - leaf.range.first);
 	if (*piece - 1 > leaf.range.last - iova)
 		*piece = leaf.range.last - iova + 1;
@@ -257,9 +282,9 @@ UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova
 
 		reason = iova + done < iova
 				 ? UIOMMU_FAULT_BEYOND
-				 : translate_piece(port, iova + done, access, &addr, &piece);
+				 : port_translate_piece(port, iova + done, access, &addr, &piece);
 		if (reason)
-			return fault(port, iova + done, access, reason, 0);
+			return port_fault(port, iova + done, access, reason, 0);
 		if (n && segments[n - 1].addr + segments[n - 1].len == addr) {
 			segments[n - 1].len += piece;
 		} else {
@@ -275,28 +300,44 @@ UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova
 
 /* ---- access ---- */
 
-/* A doorbell takes aligned 32-bit writes and nothing else. */
+/* A doorbell takes aligned 32-bit writes and nothing else. No window: nothing answers at that
+ * address. */
 static int ring_doorbell(struct uiommu_port *port, const struct uiommu_doorbell_window *window,
-			 uint64_t iova, const void *buf, size_t len, int access)
+			 uint64_t iova, uint64_t address, const void *buf, size_t len, int access)
 {
 	uint32_t data = 0;
 
 	if (access == UIOMMU_READ)
-		return fault(port, iova, access, UIOMMU_FAULT_DOORBELL_READ, 0);
+		return port_fault(port, iova, access, UIOMMU_FAULT_DOORBELL_READ, 0);
 	if (!atomic_load_explicit(&port->master, memory_order_relaxed))
-		return fault(port, iova, access, UIOMMU_FAULT_BUS_MASTER, 0);
+		return port_fault(port, iova, access, UIOMMU_FAULT_BUS_MASTER, 0);
 	memcpy(&data, buf, len < sizeof(data) ? len : sizeof(data));
-	if (len != sizeof(data) || (iova & 3) ||
-	    window->write(window->ctx, port->slot->rid, iova, data))
-		return fault(port, iova, access, UIOMMU_FAULT_INTERRUPT, data);
+	data = le32toh(data);
+	if (!window || len != sizeof(data) || (address & 3) ||
+	    window->write(window->ctx, port->slot->rid, address, data))
+		return port_fault(port, iova, access, UIOMMU_FAULT_INTERRUPT, data);
 	counter_add(&port->counters.doorbells, 1);
 	return 0;
 }
 
+/* The doorbell behind the translation at this address, or NULL. */
+static const struct uiommu_doorbell_window *doorbell_at(const struct uiommu_unit *unit,
+							uint64_t address)
+{
+	for (size_t i = 0; i < unit->window_count; i++) {
+		const struct uiommu_doorbell_window *window = &unit->windows[i];
+
+		if (window->translated && window->range.first <= address &&
+		    address <= window->range.last)
+			return window;
+	}
+	return NULL;
+}
+
 /* Copy what one leaf translates, at most *piece bytes from iova on; *piece becomes what was copied.
- */
+ * True in *mmio: nothing was, for *target is no memory. */
 static enum uiommu_fault_reason copy_piece(struct uiommu_port *port, uint64_t iova, void *buf,
-					   size_t *piece, int access)
+					   size_t *piece, int access, bool *mmio, uint64_t *target)
 {
 	const struct uiommu_memory *memory = &port->unit->memory;
 	enum uiommu_fault_reason reason;
@@ -310,6 +351,10 @@ static enum uiommu_fault_reason copy_piece(struct uiommu_port *port, uint64_t io
 		if (leaf.range.last - iova < *piece - 1)
 			*piece = leaf.range.last - iova + 1;
 		addr = leaf.addr + (iova - leaf.range.first);
+		*mmio = leaf.prot & UIOMMU_MMIO;
+		*target = addr;
+	}
+	if (!reason && !*mmio) {
 		ret = access == UIOMMU_READ ? memory->ops->read(memory->ctx, addr, buf, *piece)
 					    : memory->ops->write(memory->ctx, addr, buf, *piece);
 		if (ret)
@@ -319,7 +364,7 @@ static enum uiommu_fault_reason copy_piece(struct uiommu_port *port, uint64_t io
 	return reason;
 }
 
-static int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_t len, int access)
+int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_t len, int access)
 {
 	uint64_t most = SECTION_BYTES;
 	size_t done = 0;
@@ -329,24 +374,29 @@ static int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_
 		size_t piece = len - done < most ? len - done : most;
 		const struct uiommu_doorbell_window *window;
 		enum uiommu_fault_reason reason;
+		uint64_t target = 0;
+		bool mmio = false;
 
 		if (at < iova)
-			return fault(port, at, access, UIOMMU_FAULT_BEYOND, 0);
+			return port_fault(port, at, access, UIOMMU_FAULT_BEYOND, 0);
 		if (piece - 1 > UINT64_MAX - at)
 			piece = UINT64_MAX - at + 1;
 		window = window_at(port->unit, (struct uiommu_range){at, at + (piece - 1)});
 		if (window && window->range.first <= at)
-			return ring_doorbell(port, window, at, buf + done, len - done, access);
+			return ring_doorbell(port, window, at, at, buf + done, len - done, access);
 		if (window)
 			piece = window->range.first - at;
-		reason = copy_piece(port, at, buf + done, &piece, access);
+		reason = copy_piece(port, at, buf + done, &piece, access, &mmio, &target);
+		if (!reason && mmio)
+			return ring_doorbell(port, doorbell_at(port->unit, target), at, target,
+					     buf + done, len - done, access);
 		if (reason == UIOMMU_FAULT_MEMORY_GONE && piece > PAGE - at % PAGE) {
 			/* Some page of many is gone: go on page by page to find it. */
 			most = PAGE - at % PAGE;
 			continue;
 		}
 		if (reason)
-			return fault(port, at, access, reason, 0);
+			return port_fault(port, at, access, reason, 0);
 		if (most != SECTION_BYTES)
 			most = PAGE;
 		counter_add(access == UIOMMU_READ ? &port->counters.bytes_read
@@ -368,6 +418,18 @@ UIOMMU_API int uiommu_port_write(struct uiommu_port *port, uint64_t iova, const 
 {
 	counter_add(&port->counters.writes, 1);
 	return port_access(port, iova, (char *)(uintptr_t)buf, len, UIOMMU_WRITE);
+}
+
+UIOMMU_API int uiommu_port_interrupt(struct uiommu_port *port, uint64_t iova, uint32_t data)
+{
+	uint32_t wire = htole32(data);
+	int ret;
+
+	port->interrupt = true;
+	port->interrupt_data = data;
+	ret = uiommu_port_write(port, iova, &wire, sizeof(wire));
+	port->interrupt = false;
+	return ret;
 }
 
 static int port_vector(struct uiommu_port *port, const struct uiommu_sg *sg, size_t count,

@@ -23,16 +23,19 @@ struct reservation {
 	struct uiommu_range range;
 	enum uiommu_resv_type type;
 	const void *owner;
+	bool mapped; /* a direct region that is identity mapped for its owner */
 	char name[UIOMMU_OWNER_MAX];
 };
 
 /* An area's info is its permissions and, from its unmapping to the flush, that it is leaving and
  * which batch takes it away. A silent one only keeps IOVAs from being used: nobody is told of it.
  */
-#define AREA_PROT	 UINT64_C(3)
-#define AREA_LEAVING	 UINT64_C(4)
-#define AREA_SILENT	 UINT64_C(8)
-#define AREA_BATCH_SHIFT 4
+#define AREA_PROT	 UINT64_C(7)
+#define AREA_LEAVING	 UINT64_C(8)
+#define AREA_SILENT	 UINT64_C(16)
+#define AREA_BATCH_SHIFT 5
+
+struct placed;
 
 struct uiommu_ioas {
 	pthread_mutex_t lock; /* guards all below, and the tables of the domains */
@@ -50,7 +53,38 @@ struct uiommu_ioas {
 	struct uiommu_domain *domains;
 	uint64_t alignment, page_sizes, max_addr;
 	struct uiommu_ioas_stats stats;
+
+	struct placed *placed; /* ascending by IOVA; placed.c */
+	struct uiommu_doorbell_place place;
+	bool mmio; /* there was an area with UIOMMU_MMIO */
 };
+
+/* As the public calls, with ioas->lock held. */
+int ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, enum uiommu_resv_type type,
+		 const void *owner, const char *name);
+void ioas_unreserve(struct uiommu_ioas *ioas, const void *owner);
+
+/* Make sure that so many more reservations need no memory. */
+int ioas_reserve_room(struct uiommu_ioas *ioas, size_t more);
+/* Unmap everything, at once and with the lock held. -EBUSY: an open batch takes some of it away. */
+int ioas_unmap_all(struct uiommu_ioas *ioas, uiommu_area_fn each, void *ctx);
+
+/* Reserve a device's region, and identity map it if it is a direct one. Takes ioas->lock; what a
+ * failure leaves behind goes with uiommu_ioas_unreserve(). */
+int ioas_reserve_region(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
+			const void *owner, const char *name);
+
+/* ---- what the system has placed: placed.c. ioas->lock held in all ---- */
+
+/* Enter what the system has placed in this space into a new domain's table. */
+int placed_fill(struct uiommu_domain *domain);
+/* Reservations have gone: so do unused doorbells that stood in them. */
+void placed_sweep(struct uiommu_ioas *ioas);
+/* Identity map a direct region for one more device, and for one less. */
+int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
+		  const char *name);
+void placed_direct_drop(struct uiommu_ioas *ioas, struct uiommu_range range);
+void placed_destroy(struct uiommu_ioas *ioas);
 
 void area_of(const struct imap_entry *entry, struct uiommu_area *area);
 
@@ -63,6 +97,15 @@ int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range 
 
 /* Refuse a range for the area that is in its way: -EEXIST, or -EBUSY if the area is leaving. */
 int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area);
+
+/* Replace what @owner reserved by a list of ranges, or change nothing: errors as of
+ * uiommu_ioas_reserve(). ioas->lock held. */
+int ioas_reserve_list(struct uiommu_ioas *ioas, const struct uiommu_range *ranges, size_t count,
+		      enum uiommu_resv_type type, const void *owner, const char *name);
+
+/* What each domain's format has to say. ioas->lock held. */
+int ioas_check_domains(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
+		       int prot);
 
 /* ---- domain ---- */
 
@@ -81,6 +124,7 @@ struct uiommu_domain {
 	struct gather pending; /* taken away, but not flushed yet; ioas->lock */
 	uint64_t uid;	       /* never used twice, so that ports can tell domains apart */
 	unsigned attached;     /* requester IDs; unit->lock */
+	bool disabled;	       /* unit->lock */
 	char name[UIOMMU_OWNER_MAX];
 
 	_Atomic uint64_t inval_claim; /* sequence numbers that may be in the making */
@@ -109,18 +153,22 @@ struct attachment {
 
 /* What is known of one requester ID. Made once, kept for the unit's life. */
 struct slot {
-	_Atomic(struct uiommu_domain *) domain; /* written under unit->lock */
-	struct attachment *attachment;		/* unit->lock */
+	/* What ports go through: the attachment's domain, or NULL while that is disabled or the
+	 * requester is cut off. Written under unit->lock, but for a port's change to NULL. */
+	_Atomic(struct uiommu_domain *) domain;
+	_Atomic bool cut;
+	struct attachment *attachment; /* unit->lock */
 	uiommu_rid rid;
 };
 
 struct uiommu_unit {
 	pthread_mutex_t attach_lock;	  /* one attach or detach at a time */
-	pthread_mutex_t lock;		  /* guards slots, ports, domains' attached, retired */
+	pthread_mutex_t lock;		  /* slots, ports, domains' attached, retired, shared */
 	struct slot **buses[256];	  /* [bus][device and function] */
 	struct uiommu_port *ports;	  /* linked */
 	struct uiommu_unit_stats retired; /* of destroyed ports, and the unit's own flushes */
 	uint64_t next_uid;
+	struct table_shared shared; /* by the domains' tables */
 
 	/* Constant from creation on. */
 	struct uiommu_memory memory;
@@ -129,6 +177,7 @@ struct uiommu_unit {
 	size_t window_count;
 	void (*fault)(void *ctx, const struct uiommu_fault *fault);
 	void *fault_ctx;
+	bool cut_off;
 };
 
 /* The slot of a requester ID, made if need be; NULL: no memory. unit->lock held. */
@@ -183,6 +232,8 @@ struct uiommu_port {
 	struct iotlb_entry *iotlb;
 	uint64_t iotlb_mask;
 	struct uiommu_fault last_fault;
+	bool interrupt; /* an MSI is being written, with this data */
+	uint32_t interrupt_data;
 
 	struct port_counters counters;
 	struct uiommu_port *next, **link; /* unit->lock */
@@ -193,6 +244,19 @@ void port_barrier_init(void);
 
 /* The writer's half of the barrier pairing with uiommu_port_enter(). */
 void port_barrier(void);
+
+/* Longest access within one section: unmap may have to wait for it. */
+#define SECTION_BYTES 65536
+
+/* What stands at iova for an access that wants memory: a doorbell is none, whatever is mapped
+ * there, and past the end of the space is nothing. Inside a section; *piece is how much follows. */
+enum uiommu_fault_reason port_translate_piece(struct uiommu_port *port, uint64_t iova, int access,
+					      uint64_t *addr, uint64_t *piece);
+/* Record a fault: -EFAULT. */
+int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_fault_reason reason,
+	       uint64_t data);
+/* Copy between IOVAs and a buffer: 0, or -EFAULT with a fault recorded. Outside of sections. */
+int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_t len, int access);
 
 /* Add a port's counters to *sum. */
 void port_counters_add(struct uiommu_port *port, struct uiommu_unit_stats *sum);

@@ -17,6 +17,7 @@
 
 #include "space/space.h"
 #include "util/alloc.h"
+#include "util/options.h"
 #include "util/refuse.h"
 
 #define DEFAULT_IOTLB 256
@@ -37,6 +38,7 @@ static const char *const reasons[] = {
 	[UIOMMU_FAULT_MEMORY_GONE] = "mapped, but the memory behind it is gone",
 	[UIOMMU_FAULT_INTERRUPT] = "interrupt request blocked",
 	[UIOMMU_FAULT_DOORBELL_READ] = "read from an interrupt doorbell",
+	[UIOMMU_FAULT_CUT_OFF] = "cut off after an earlier violation",
 };
 
 UIOMMU_API const char *uiommu_fault_reason_name(enum uiommu_fault_reason reason)
@@ -82,25 +84,28 @@ static int set_options(struct uiommu_unit *unit, const struct uiommu_unit_option
 	}
 	unit->fault = o->fault;
 	unit->fault_ctx = o->fault_ctx;
+	unit->cut_off = o->cut_off;
 	return 0;
 }
 
 UIOMMU_API int uiommu_unit_create(const struct uiommu_unit_options *options,
 				  struct uiommu_unit **out)
 {
-	static const struct uiommu_unit_options defaults = {.size = sizeof(defaults)};
+	struct uiommu_unit_options known = {.size = sizeof(known)};
 	struct uiommu_unit *unit;
-	int ret;
+	int ret =
+		options ? options_take(&known, sizeof(known),
+				       offsetof(typeof(known), fault_ctx) + sizeof(known.fault_ctx),
+				       options)
+			: 0;
 
-	if (!options)
-		options = &defaults;
-	if (options->size != sizeof(*options))
-		return refuse_options(options->size > sizeof(*options) ? -E2BIG : -EINVAL);
+	if (ret)
+		return refuse_options(ret);
 	unit = uiommu_alloc(sizeof(*unit));
 	if (!unit)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "unit", UIOMMU_RANGE_NONE,
 				     UIOMMU_RANGE_NONE);
-	ret = set_options(unit, options);
+	ret = set_options(unit, &known);
 	if (ret) {
 		uiommu_free(unit, sizeof(*unit));
 		return ret;
@@ -123,6 +128,7 @@ UIOMMU_API void uiommu_unit_destroy(struct uiommu_unit *unit)
 			uiommu_free(unit->buses[bus][i], sizeof(struct slot));
 		uiommu_free(unit->buses[bus], 256 * sizeof(struct slot *));
 	}
+	table_shared_destroy(&unit->shared);
 	uiommu_free(unit->windows, unit->window_count * sizeof(*unit->windows));
 	pthread_mutex_destroy(&unit->lock);
 	pthread_mutex_destroy(&unit->attach_lock);
@@ -177,7 +183,7 @@ static bool port_matches(const struct uiommu_port *port, const struct slot *slot
 {
 	if (slot)
 		return port->slot == slot;
-	return atomic_load_explicit(&port->slot->domain, memory_order_relaxed) == domain;
+	return port->slot->attachment && port->slot->attachment->domain == domain;
 }
 
 static void wait_port(struct uiommu_port *port)
@@ -239,7 +245,7 @@ static int reserve_regions(struct uiommu_ioas *ioas, const struct uiommu_resv_re
 
 		if (regions[i].type == UIOMMU_RESV_DIRECT_RELAXABLE)
 			continue;
-		ret = uiommu_ioas_reserve(ioas, regions[i].range, regions[i].type, owner, name);
+		ret = ioas_reserve_region(ioas, &regions[i], owner, name);
 		if (ret) {
 			uiommu_ioas_unreserve(ioas, owner);
 			return ret;
@@ -256,6 +262,17 @@ static void let_go(struct attachment *attachment)
 	uiommu_free(attachment, sizeof(*attachment));
 }
 
+/* Show ports what the slot is attached to, unless that is disabled; a cut is lifted. unit->lock
+ * held. */
+static void slot_open(struct slot *slot)
+{
+	struct uiommu_domain *domain = slot->attachment ? slot->attachment->domain : NULL;
+
+	atomic_store_explicit(&slot->cut, false, memory_order_relaxed);
+	atomic_store_explicit(&slot->domain, domain && !domain->disabled ? domain : NULL,
+			      memory_order_release);
+}
+
 /* Point the slot to attachment (NULL: to nothing), wait for its ports, return the old one.
  * unit->lock held. */
 static struct attachment *slot_switch(struct uiommu_unit *unit, struct slot *slot,
@@ -264,8 +281,7 @@ static struct attachment *slot_switch(struct uiommu_unit *unit, struct slot *slo
 	struct attachment *old = slot->attachment;
 
 	slot->attachment = attachment;
-	atomic_store_explicit(&slot->domain, attachment ? attachment->domain : NULL,
-			      memory_order_release);
+	slot_open(slot);
 	if (attachment)
 		attachment->domain->attached++;
 	if (old)
@@ -336,6 +352,24 @@ UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid ri
 	pthread_mutex_unlock(&unit->lock);
 	let_go(old);
 	pthread_mutex_unlock(&unit->attach_lock);
+}
+
+UIOMMU_API void uiommu_domain_enable(struct uiommu_domain *domain, bool enabled)
+{
+	struct uiommu_unit *unit = domain->unit;
+
+	pthread_mutex_lock(&unit->lock);
+	domain->disabled = !enabled;
+	for (unsigned bus = 0; bus < 256; bus++)
+		for (unsigned i = 0; unit->buses[bus] && i < 256; i++) {
+			struct slot *slot = unit->buses[bus][i];
+
+			if (slot && slot->attachment && slot->attachment->domain == domain)
+				slot_open(slot);
+		}
+	if (!enabled)
+		unit_wait(unit, NULL, domain);
+	pthread_mutex_unlock(&unit->lock);
 }
 
 UIOMMU_API void uiommu_unit_stats(struct uiommu_unit *unit, struct uiommu_unit_stats *stats)

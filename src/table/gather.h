@@ -10,16 +10,23 @@
 #include "table/pool.h"
 #include "util/range.h"
 
+/* Memory that a format keeps outside of the pool and that walkers may be inside. */
+struct retired {
+	struct retired *next;
+	void (*free)(struct retired *retired);
+};
+
 struct gather {
 	struct uiommu_range range; /* covers all that was taken away; NONE: nothing was */
 	struct pool_page *freed;   /* table pages, linked */
+	struct retired *retired;   /* other memory, linked */
 };
 
 #define GATHER_INIT ((struct gather){.range = {1, 0}})
 
 static inline bool gather_empty(const struct gather *g)
 {
-	return !range_valid(g->range) && !g->freed;
+	return !range_valid(g->range) && !g->freed && !g->retired;
 }
 
 static inline void gather_add(struct gather *g, struct uiommu_range range)
@@ -43,9 +50,22 @@ static inline void gather_page(struct gather *g, void *memory)
 	g->freed = page;
 }
 
-/* After the flush: the pages can be used again. */
+/* Keep other memory, not reachable from the table any more, until the flush. */
+static inline void gather_retire(struct gather *g, struct retired *retired)
+{
+	retired->next = g->retired;
+	g->retired = retired;
+}
+
+/* After the flush: the pages can be used again, the rest goes. */
 static inline void gather_release(struct gather *g, struct pool *pool)
 {
+	while (g->retired) {
+		struct retired *retired = g->retired;
+
+		g->retired = retired->next;
+		retired->free(retired);
+	}
 	while (g->freed) {
 		struct pool_page *page = g->freed;
 

@@ -12,28 +12,49 @@
 _Static_assert(sizeof(struct pool_chunk) + PAGES_IN_CHUNK * sizeof(struct pool_page) <= TABLE_PAGE,
 	       "the counts of a chunk fit its first page");
 
+/* A new chunk, whose pages from the first to the last one given are free; the first page holds the
+ * counts. */
+static struct pool_chunk *add_chunk(struct pool *pool, unsigned first)
+{
+	struct pool_chunk *chunk = uiommu_alloc_aligned(POOL_CHUNK, POOL_CHUNK);
+
+	if (!chunk)
+		return NULL;
+	chunk->next = pool->chunks;
+	pool->chunks = chunk;
+	for (unsigned i = PAGES_IN_CHUNK - 1; i >= first; i--) {
+		chunk->page[i].next = pool->free;
+		pool->free = &chunk->page[i];
+	}
+	return chunk;
+}
+
 void *pool_take(struct pool *pool)
 {
-	struct pool_page *page = pool->free;
+	struct pool_page *page;
 
-	if (!page) {
-		struct pool_chunk *chunk = uiommu_alloc_aligned(POOL_CHUNK, POOL_CHUNK);
-
-		if (!chunk)
-			return NULL;
-		chunk->next = pool->chunks;
-		pool->chunks = chunk;
-		for (unsigned i = PAGES_IN_CHUNK - 1; i >= 1; i--) {
-			chunk->page[i].next = pool->free;
-			pool->free = &chunk->page[i];
-		}
-		page = pool->free;
-	}
+	if (!pool->free && !add_chunk(pool, 1))
+		return NULL;
+	page = pool->free;
 	pool->free = page->next;
 	page->next = NULL;
 	page->live = 0;
 	pool->pages++;
 	return pool_page_memory(page);
+}
+
+void *pool_take_run(struct pool *pool, unsigned count)
+{
+	struct pool_chunk *chunk;
+
+	if (count == 1)
+		return pool_take(pool);
+	/* Pages count to 2 * count - 1 of a new chunk; those below stay unused. */
+	chunk = add_chunk(pool, 2 * count);
+	if (!chunk)
+		return NULL;
+	pool->pages += count;
+	return pool_page_memory(&chunk->page[count]);
 }
 
 void pool_give(struct pool *pool, struct pool_page *page)

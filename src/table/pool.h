@@ -35,6 +35,10 @@ struct pool_chunk {
 /* A zeroed page, or NULL. */
 void *pool_take(struct pool *pool);
 
+/* count (a power of two, at most 16) adjoining pages, aligned to their size, which are given back
+ * with the pool only; the first one's count is for all of them. NULL: no memory. */
+void *pool_take_run(struct pool *pool, unsigned count);
+
 /* Give back a page, which must be all zero again. */
 void pool_give(struct pool *pool, struct pool_page *page);
 

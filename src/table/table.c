@@ -9,22 +9,83 @@
 
 static const struct table_ops *const formats[] = {&table_vtdss};
 
-int table_init(struct table *table, const char *format, unsigned width)
+static const struct table_ops *find_format(const char *name)
 {
-	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
-		const struct table_ops *ops = formats[i];
+	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)
+		if (!strcmp(formats[i]->name, name))
+			return formats[i];
+	return NULL;
+}
 
-		if (strcmp(ops->name, format) || !ops->levels(width))
-			continue;
-		*table = (struct table){.ops = ops, .levels = ops->levels(width), .width = width};
-		table->root = pool_take(&table->pool);
-		return table->root ? 0 : -ENOMEM;
+int table_init(struct table *table, const struct table_config *config)
+{
+	const struct table_ops *ops = find_format(config->format);
+	uint64_t sizes = config->page_sizes ? config->page_sizes : UINT64_MAX;
+	int ret;
+
+	if (!ops)
+		return -EINVAL;
+	if (config->dirty && !ops->dirty)
+		return -EOPNOTSUPP;
+	*table = (struct table){.ops = ops,
+				.width = config->width,
+				.shared = config->shared,
+				.dirty = config->dirty};
+	/* A hint that is asked for by its size is told of as well. */
+	table->leaf_sizes = sizes & (ops->page_sizes | ops->hint_sizes);
+	table->page_sizes = config->page_sizes ? table->leaf_sizes : ops->page_sizes;
+	ret = ops->init(table, config);
+	if (!ret && !table->page_sizes) {
+		table_destroy(table);
+		return -EINVAL;
 	}
-	return -EINVAL;
+	return ret;
 }
 
 void table_destroy(struct table *table)
 {
+	if (table->ops->destroy)
+		table->ops->destroy(table);
 	pool_destroy(&table->pool);
 	table->root = NULL;
+}
+
+void table_shared_destroy(struct table_shared *shared)
+{
+}
+
+void table_set_aperture(struct table *table, struct uiommu_range aperture)
+{
+	uint64_t largest = UINT64_MAX >> __builtin_clzll(range_length(aperture));
+
+	table->aperture = aperture;
+	table->page_sizes &= largest;
+	table->leaf_sizes &= largest;
+}
+
+bool table_choose_aperture(struct table *table, unsigned bits, const struct table_config *config)
+{
+	struct uiommu_range all = {0, UINT64_MAX >> (64 - bits)}, asked = config->aperture;
+
+	if (!asked.first && !asked.last)
+		asked = all;
+	if (!range_valid(asked) || !range_contains(all, asked) ||
+	    ((asked.first | (asked.last + 1)) & (TABLE_PAGE - 1)))
+		return false;
+	table_set_aperture(table, asked);
+	return true;
+}
+
+int table_check(const struct table *table, struct uiommu_range range, uint64_t addr, int prot,
+		struct table_why *why)
+{
+	const struct table_ops *ops = table->ops;
+
+	if (prot & ~ops->prots) {
+		*why = (struct table_why){.rule = UIOMMU_RULE_UNSUPPORTED,
+					  .what = "the table format cannot mark device registers",
+					  .range = UIOMMU_RANGE_NONE};
+		return -EOPNOTSUPP;
+	}
+	return ops->check ? ops->check(table, range, addr, why) : 0;
 }

@@ -4,14 +4,30 @@
  * and then this file, which makes the format's struct table_ops out of them; the compiler sees
  * both, so no call is made per entry.
  *
- * What a format gives: FMT_NAME, FMT_OPS (name of the table_ops), FMT_MAX_LEVELS, FMT_LEVEL_BITS,
- * FMT_PAGE_SIZES, FMT_MAX_ADDR, fmt_levels(), fmt_present(), fmt_is_leaf(), fmt_make_leaf(),
- * fmt_make_table(), fmt_addr(), fmt_prot(). Entries are 64 bits, tables one page.
+ * What a format gives:
+ *   FMT_NAME, FMT_OPS        its name, and that of the table_ops
+ *   FMT_LEVEL_BITS           of IOVA, by each level
+ *   FMT_PAGE_SIZES           leaf sizes that it tells of; those between two levels' sizes are runs
+ *   FMT_HINT_SIZES           leaf sizes that it makes beside them, unasked (0: none)
+ *   FMT_RUNS                 1 if some leaf size is a run: a leaf of several entries of one level
+ *   FMT_MAX_ADDR, FMT_PROTS  highest address, and permissions it can express
+ *   FMT_DIRTY                1 if entries have a dirty bit (fmt_dirty, fmt_make_dirty,
+ *                            fmt_make_clean, on an entry that permits writes)
+ *   fmt_levels(width)        number of levels, 0: no such width
+ *   fmt_root_pages(width)    start tables that lie beside each other
+ *   fmt_aperture_bits(width) bits of IOVA that can be used
+ *   fmt_present, fmt_is_leaf, fmt_leaf_shift (log2 of a leaf's size), fmt_make_leaf,
+ *   fmt_make_table, fmt_addr, fmt_prot, fmt_table_prot (what a table entry permits below it)
+ * Entries are 64 bits, tables one page.
  *
  * Invariants: a table page that is linked holds at least one present entry, except the root; the
  * count beside a page is the number of its present entries; a page is zero when it is unlinked.
  * Entries are written whole, with release order after what they point to; walkers read with
- * acquire. Unlinked pages go through the gather, for a walker may still be inside.
+ * acquire. Unlinked pages go through the gather, for a walker may still be inside. A walker may
+ * set an entry's dirty bit, and nothing else, so that bit is changed by compare and swap. A run is
+ * made and cleared within one mapping: mappings that adjoin are never joined, and unmap cuts none.
+ * A walker that meets a run half made or half cleared takes it for whole, which is right: it will
+ * be, or a flush follows.
  */
 #ifndef FMT_NAME
 #error "include a format before table_impl.h"
@@ -32,14 +48,24 @@ static inline unsigned level_shift(unsigned level)
 	return PAGE_SHIFT + level * FMT_LEVEL_BITS;
 }
 
-static inline unsigned level_index(uint64_t iova, unsigned level)
+/* The entry for iova. Start tables may be several pages, so there no bit is masked away. */
+static inline unsigned level_index(const struct table *t, uint64_t iova, unsigned level)
 {
-	return (iova >> level_shift(level)) & (LEVEL_ENTRIES - 1);
+	uint64_t index = iova >> level_shift(level);
+
+	return level == t->levels - 1 ? index : index & (LEVEL_ENTRIES - 1);
 }
 
+/* For walkers. */
 static inline uint64_t entry_read(const uint64_t *entry)
 {
 	return __atomic_load_n(entry, __ATOMIC_ACQUIRE);
+}
+
+/* For the table's owner, who wrote it, but for the dirty bit. */
+static inline uint64_t entry_peek(const uint64_t *entry)
+{
+	return __atomic_load_n(entry, __ATOMIC_RELAXED);
 }
 
 static inline void entry_write(uint64_t *entry, uint64_t value)
@@ -52,12 +78,26 @@ static inline uint64_t *entry_table(uint64_t entry)
 	return (uint64_t *)(uintptr_t)fmt_addr(entry);
 }
 
-/* May [iova, last] -> addr start with a leaf of this level? */
-static inline bool leaf_fits(uint64_t iova, uint64_t last, uint64_t addr, unsigned level)
+/* log2 of the largest leaf of this level that [iova, last] -> addr can start with; 0: none. */
+static inline unsigned best_leaf(const struct table *t, uint64_t iova, uint64_t last, uint64_t addr,
+				 unsigned level)
 {
-	uint64_t size = UINT64_C(1) << level_shift(level);
+	unsigned shift = level_shift(level);
+	uint64_t sizes, align, count;
 
-	return (FMT_PAGE_SIZES & size) && !((iova | addr) & (size - 1)) && last - iova >= size - 1;
+	if (((iova | addr) & ((UINT64_C(1) << shift) - 1)) ||
+	    last - iova < (UINT64_C(1) << shift) - 1)
+		return 0;
+	if (!FMT_RUNS)
+		return t->leaf_sizes >> shift & 1 ? shift : 0;
+	/* Sizes from this level's up to the next one's; the length may be 2^64. */
+	sizes = t->leaf_sizes >> shift & (LEVEL_ENTRIES - 1);
+	align = (iova | addr) >> shift | LEVEL_ENTRIES / 2;
+	align = (align & -align) * 2 - 1;
+	sizes &= align;
+	count = ((last - iova) >> shift) + !(~(last - iova) & ((UINT64_C(1) << shift) - 1));
+	sizes &= UINT64_MAX >> __builtin_clzll(count);
+	return sizes ? shift + 63 - __builtin_clzll(sizes) : 0;
 }
 
 /* Unlink an empty child table. */
@@ -68,33 +108,47 @@ static void drop_table(uint64_t *table, unsigned index, uint64_t *child, struct 
 	gather_page(gather, child);
 }
 
+/* Enter a leaf, which is a run if its size is none of a level's. */
+static inline void put_leaf(const struct table *t, uint64_t *table, unsigned index, uint64_t addr,
+			    int prot, unsigned level, unsigned shift)
+{
+	unsigned count = 1u << (FMT_RUNS ? shift - level_shift(level) : 0);
+
+	for (unsigned i = 0; i < count; i++)
+		entry_write(&table[index + i],
+			    fmt_make_leaf(t, addr + ((uint64_t)i << level_shift(level)), prot,
+					  level, shift));
+	pool_page_of(table)->live += count;
+}
+
 static int map_level(struct table *t, uint64_t *table, unsigned level, struct uiommu_range r,
 		     uint64_t addr, int prot, struct gather *gather, uint64_t *done)
 {
-	uint64_t size = UINT64_C(1) << level_shift(level);
-	struct pool_page *page = pool_page_of(table);
-	uint64_t iova = r.first;
+	uint64_t size = UINT64_C(1) << level_shift(level), iova = r.first;
 
-	for (unsigned i = level_index(iova, level);; i++) {
-		uint64_t last = iova | (size - 1);
+	for (unsigned i = level_index(t, iova, level);;) {
+		unsigned shift = best_leaf(t, iova, r.last, addr, level);
+		uint64_t last;
 
-		if (last > r.last)
-			last = r.last;
-		if (leaf_fits(iova, last, addr, level)) {
-			entry_write(&table[i], fmt_make_leaf(addr, prot, level));
-			page->live++;
+		if (shift) {
+			put_leaf(t, table, i, addr, prot, level, shift);
+			last = iova | ((UINT64_C(1) << shift) - 1);
+			i += 1u << (FMT_RUNS ? shift - level_shift(level) : 0);
 		} else {
-			uint64_t entry = table[i], *child;
+			uint64_t entry = entry_peek(&table[i]), *child;
 			int ret;
 
+			last = iova | (size - 1);
+			if (last > r.last)
+				last = r.last;
 			if (fmt_present(entry)) {
 				child = entry_table(entry);
 			} else {
 				child = pool_take(&t->pool);
 				if (!child)
 					return -ENOMEM;
-				entry_write(&table[i], fmt_make_table((uintptr_t)child));
-				page->live++;
+				entry_write(&table[i], fmt_make_table((uintptr_t)child, level));
+				pool_page_of(table)->live++;
 			}
 			ret = map_level(t, child, level - 1, (struct uiommu_range){iova, last},
 					addr, prot, gather, done);
@@ -103,6 +157,7 @@ static int map_level(struct table *t, uint64_t *table, unsigned level, struct ui
 					drop_table(table, i, child, gather);
 				return ret;
 			}
+			i++;
 		}
 		*done = last;
 		if (last == r.last)
@@ -119,8 +174,8 @@ static void unmap_level(struct table *t, uint64_t *table, unsigned level, struct
 	struct pool_page *page = pool_page_of(table);
 	uint64_t iova = r.first;
 
-	for (unsigned i = level_index(iova, level); page->live; i++) {
-		uint64_t last = iova | (size - 1), entry = table[i];
+	for (unsigned i = level_index(t, iova, level); page->live; i++) {
+		uint64_t last = iova | (size - 1), entry = entry_peek(&table[i]);
 
 		if (last > r.last)
 			last = r.last;
@@ -145,8 +200,7 @@ static void unmap_level(struct table *t, uint64_t *table, unsigned level, struct
 static void fmt_unmap(struct table *t, struct uiommu_range range, struct gather *gather)
 {
 	gather_add(gather, range);
-	if (range.last > table_last(t))
-		range.last = table_last(t);
+	range = range_common(range, t->aperture);
 	if (range_valid(range))
 		unmap_level(t, t->root, t->levels - 1, range, gather);
 }
@@ -162,35 +216,164 @@ static int fmt_map(struct table *t, struct uiommu_range range, uint64_t addr, in
 	return ret;
 }
 
-static bool fmt_walk(const struct table *t, uint64_t iova, struct table_leaf *leaf)
+/* The leaf entry for iova, what was read there, its level, and what all levels permit; NULL: none.
+ */
+static inline uint64_t *find_leaf(const struct table *t, uint64_t iova, uint64_t *value,
+				  unsigned *at, int *prot)
 {
-	const uint64_t *table = t->root;
-	int prot = UIOMMU_READ | UIOMMU_WRITE;
+	uint64_t *table = t->root;
+	int permitted = ~0;
 
 	for (unsigned level = t->levels - 1;; level--) {
-		uint64_t entry = entry_read(&table[level_index(iova, level)]);
+		uint64_t *slot = &table[level_index(t, iova, level)];
+		uint64_t entry = entry_read(slot);
 
 		if (!fmt_present(entry))
-			return false;
-		prot &= fmt_prot(entry);
+			return NULL;
 		if (fmt_is_leaf(entry, level)) {
-			uint64_t mask = (UINT64_C(1) << level_shift(level)) - 1;
-
-			leaf->range = (struct uiommu_range){iova & ~mask, iova | mask};
-			leaf->addr = fmt_addr(entry) & ~mask;
-			leaf->prot = prot;
-			return true;
+			*value = entry;
+			*at = level;
+			*prot = permitted & fmt_prot(entry);
+			return slot;
 		}
+		permitted &= fmt_table_prot(entry);
 		table = entry_table(entry);
 	}
+}
+
+static bool fmt_walk(const struct table *t, uint64_t iova, struct table_leaf *leaf)
+{
+	uint64_t entry, mask;
+	unsigned level;
+	int prot;
+
+	if (!find_leaf(t, iova, &entry, &level, &prot))
+		return false;
+	mask = (UINT64_C(1) << fmt_leaf_shift(entry, level)) - 1;
+	leaf->range = (struct uiommu_range){iova & ~mask, iova | mask};
+	leaf->addr = fmt_addr(entry) & ~mask;
+	leaf->prot = prot;
+	return true;
+}
+
+#if FMT_DIRTY
+static bool fmt_mark_dirty(struct table *t, uint64_t iova)
+{
+	uint64_t entry, *slot;
+	unsigned level;
+	int prot;
+
+	slot = find_leaf(t, iova, &entry, &level, &prot);
+	if (!slot || !(prot & UIOMMU_WRITE))
+		return false;
+	/* The entry may be cleared meanwhile, and must stay so. */
+	while (fmt_present(entry)) {
+		uint64_t dirty = fmt_make_dirty(entry);
+
+		if (dirty == entry ||
+		    __atomic_compare_exchange_n(slot, &entry, dirty, false, __ATOMIC_RELEASE,
+						__ATOMIC_RELAXED))
+			return true;
+	}
+	return false;
+}
+
+struct dirty_scan {
+	struct table *table;
+	bool clear;
+	table_dirty_fn each;
+	void *ctx;
+	struct gather *gather;
+};
+
+/* One leaf, which begins with the entry given; r is what was asked for. */
+static void scan_leaf(const struct dirty_scan *s, uint64_t *slot, unsigned count,
+		      struct uiommu_range leaf, struct uiommu_range r)
+{
+	bool dirty = false;
+
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t entry = entry_peek(&slot[i]);
+
+		if (!(fmt_prot(entry) & UIOMMU_WRITE) || !fmt_dirty(entry))
+			continue;
+		dirty = true;
+		if (s->clear && range_contains(r, leaf))
+			while (!__atomic_compare_exchange_n(&slot[i], &entry, fmt_make_clean(entry),
+							    false, __ATOMIC_RELEASE,
+							    __ATOMIC_RELAXED))
+				;
+	}
+	if (!dirty)
+		return;
+	if (s->clear)
+		gather_add(s->gather, leaf);
+	s->each(s->ctx, range_common(leaf, r));
+}
+
+static void scan_level(const struct dirty_scan *s, uint64_t *table, unsigned level,
+		       struct uiommu_range r)
+{
+	uint64_t size = UINT64_C(1) << level_shift(level), iova = r.first;
+
+	for (;;) {
+		unsigned i = level_index(s->table, iova, level);
+		uint64_t entry = entry_peek(&table[i]), last = iova | (size - 1);
+
+		if (!fmt_present(entry)) {
+			/* nothing here */
+		} else if (fmt_is_leaf(entry, level)) {
+			unsigned shift = fmt_leaf_shift(entry, level);
+			uint64_t mask = (UINT64_C(1) << shift) - 1;
+			unsigned count = 1u << (shift - level_shift(level));
+
+			last = iova | mask;
+			scan_leaf(s, &table[i & ~(count - 1)], count,
+				  (struct uiommu_range){iova & ~mask, last}, r);
+		} else {
+			scan_level(s, entry_table(entry), level - 1,
+				   range_common((struct uiommu_range){iova, last}, r));
+		}
+		if (last >= r.last)
+			return;
+		iova = last + 1;
+	}
+}
+
+static void fmt_scan_dirty(struct table *t, struct uiommu_range range, bool clear,
+			   table_dirty_fn each, void *ctx, struct gather *gather)
+{
+	const struct dirty_scan scan = {t, clear, each, ctx, gather};
+
+	range = range_common(range, t->aperture);
+	if (range_valid(range))
+		scan_level(&scan, t->root, t->levels - 1, range);
+}
+#endif
+
+static int fmt_init(struct table *t, const struct table_config *config)
+{
+	t->levels = fmt_levels(config->width);
+	if (!t->levels || !table_choose_aperture(t, fmt_aperture_bits(config->width), config))
+		return -EINVAL;
+	t->root_pages = fmt_root_pages(config->width);
+	t->root = pool_take_run(&t->pool, t->root_pages);
+	return t->root ? 0 : -ENOMEM;
 }
 
 const struct table_ops FMT_OPS = {
 	.name = FMT_NAME,
 	.page_sizes = FMT_PAGE_SIZES,
+	.hint_sizes = FMT_HINT_SIZES,
 	.max_addr = FMT_MAX_ADDR,
-	.levels = fmt_levels,
+	.prots = FMT_PROTS,
+	.dirty = FMT_DIRTY,
+	.init = fmt_init,
 	.map = fmt_map,
 	.unmap = fmt_unmap,
 	.walk = fmt_walk,
+#if FMT_DIRTY
+	.mark_dirty = fmt_mark_dirty,
+	.scan_dirty = fmt_scan_dirty,
+#endif
 };

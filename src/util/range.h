@@ -27,6 +27,13 @@ static inline bool range_contains(struct uiommu_range outer, struct uiommu_range
 	return outer.first <= inner.first && inner.last <= outer.last;
 }
 
+/* What two ranges have in common; not valid if that is nothing. */
+static inline struct uiommu_range range_common(struct uiommu_range a, struct uiommu_range b)
+{
+	return (struct uiommu_range){a.first > b.first ? a.first : b.first,
+				     a.last < b.last ? a.last : b.last};
+}
+
 /* Length in bytes; the whole space saturates to UINT64_MAX. */
 static inline uint64_t range_length(struct uiommu_range r)
 {

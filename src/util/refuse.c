@@ -39,6 +39,7 @@ static const struct {
 	[UIOMMU_RULE_ISOLATION] = {"isolation", "the machine cannot isolate MSIs; "
 						"allow unsafe interrupts to go on"},
 	[UIOMMU_RULE_ADDRESS] = {"address", "a pointer argument cannot be read or written"},
+	[UIOMMU_RULE_DOORBELL] = {"doorbell", "the doorbell has no address in this space"},
 };
 
 static const char *const resv_names[] = {

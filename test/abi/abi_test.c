@@ -139,7 +139,36 @@ static const struct uiommu_memory_ops memory_ops = {
 
 static void fault(void *ctx, const struct uiommu_fault *f)
 {
-	((struct rig *)ctx)->faults++;
+	struct rig *rig = ctx;
+
+	pthread_mutex_lock(&rig->refused_lock);
+	rig->last_fault = *f;
+	pthread_mutex_unlock(&rig->refused_lock);
+	rig->faults++;
+}
+
+struct uiommu_fault rig_fault(struct rig *rig, uint64_t faults)
+{
+	struct uiommu_fault last;
+
+	for (unsigned i = 0; i < 10000 && rig->faults < faults; i++)
+		usleep(1000);
+	assert_true(rig->faults >= faults);
+	pthread_mutex_lock(&rig->refused_lock);
+	last = rig->last_fault;
+	pthread_mutex_unlock(&rig->refused_lock);
+	return last;
+}
+
+static int doorbell_at(void *ctx, uint64_t vaddr, uint64_t len, uint64_t *doorbell)
+{
+	const struct rig *rig = ctx;
+
+	if (!rig->doorbell_page || vaddr > rig->doorbell_page + (PAGE - 1) ||
+	    vaddr + (len - 1) < rig->doorbell_page)
+		return 0;
+	*doorbell = rig->doorbell;
+	return vaddr == rig->doorbell_page && len == PAGE ? 1 : -EINVAL;
 }
 
 /* ---- up and down ---- */
@@ -181,6 +210,7 @@ bool rig_up(struct rig *rig, const struct rig_options *options)
 				.install = install,
 				.eventfd_get = eventfd_get,
 				.eventfd_put = eventfd_put,
+				.doorbell_at = doorbell_at,
 				.refused = refused,
 				.thread_start = thread_start,
 				.ctx = rig,

@@ -44,6 +44,10 @@ struct rig {
 
 	_Atomic int eventfds; /* held by the front end */
 	_Atomic uint64_t faults;
+	struct uiommu_fault last_fault; /* refused_lock */
+	/* A page of the program's that is the mmap of a doorbell; 0: none. */
+	uintptr_t doorbell_page;
+	uint64_t doorbell;
 	_Atomic unsigned threads;
 };
 
@@ -55,6 +59,9 @@ struct rig_options {
 	unsigned dma_entry_limit;
 	bool memlock;
 };
+
+/* The last fault, once there are at least @faults. */
+struct uiommu_fault rig_fault(struct rig *rig, uint64_t faults);
 
 /* Make a rig; the options may be NULL: one edu in group 0 at 00:01.0, one ioat in group 1 at
  * 00:02.0. Returns false only if an allocation failed. */

@@ -121,7 +121,7 @@ static void irq_alloc(struct rig *rig, unsigned count, bool consecutive,
 		      struct uiommu_msi_message *messages)
 {
 	assert_false(rig->irqs);
-	assert_int_equal(uiommu_platform_irq_alloc(uiommu_machine_platform(rig->machine),
+	assert_int_equal(uiommu_platform_irq_alloc(uiommu_machine_platform(rig->machine), NULL,
 						   uiommu_function_info(rig->fn)->rid, count,
 						   consecutive, on_interrupt, rig, messages,
 						   &rig->irq),

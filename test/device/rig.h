@@ -30,7 +30,7 @@ struct rig {
 	unsigned faults;	       /* read after a drain */
 	struct uiommu_fault fault;     /* the last one */
 	unsigned arrived[RIG_VECTORS]; /* interrupts, by vector */
-	uint32_t irq;		       /* handle of the vectors */
+	struct uiommu_irq *irq;	       /* the vectors */
 	bool irqs;
 };
 

@@ -111,12 +111,12 @@ static void *use_machine(void *arg)
 	struct rig *rig = arg;
 	struct uiommu_msi_message message;
 	struct uiommu_unit_stats stats;
-	uint32_t handle;
+	struct uiommu_irq *handle;
 
 	while (!__atomic_load_n(&rig->arrived[0], __ATOMIC_RELAXED)) {
 		uiommu_unit_stats(uiommu_machine_unit(rig->machine), &stats);
-		if (!uiommu_platform_irq_alloc(uiommu_machine_platform(rig->machine), 8, 1, false,
-					       on_irq, NULL, &message, &handle))
+		if (!uiommu_platform_irq_alloc(uiommu_machine_platform(rig->machine), NULL, 8, 1,
+					       false, on_irq, NULL, &message, &handle))
 			uiommu_platform_irq_free(uiommu_machine_platform(rig->machine), handle);
 	}
 	return NULL;
@@ -139,13 +139,14 @@ static void test_fork_beside(void **state)
 		pid = fork();
 		if (!pid) {
 			struct uiommu_msi_message message;
-			uint32_t handle;
+			struct uiommu_irq *handle;
 
 			alarm(20); /* a lock that nobody gives back ends here */
 			uiommu_machine_fork_child(rig.machine);
 			uiommu_function_reset(rig.fn);
-			_exit(-uiommu_platform_irq_alloc(uiommu_machine_platform(rig.machine), 8, 1,
-							 false, on_irq, NULL, &message, &handle));
+			_exit(-uiommu_platform_irq_alloc(uiommu_machine_platform(rig.machine), NULL,
+							 8, 1, false, on_irq, NULL, &message,
+							 &handle));
 		}
 		uiommu_machine_fork_parent(rig.machine);
 		assert_int_equal(waitpid(pid, &status, 0), pid);

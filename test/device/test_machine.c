@@ -81,7 +81,19 @@ static void test_bad_specs(void **state)
 	} rows[] = {
 		{"", -ENOENT, "there are: edu, ioat"},
 		{NULL, -ENOENT, "there are: edu, ioat"},
-		{"nvme", -ENOENT, "no device model 'nvme'"},
+		{"floppy", -ENOENT, "no device model 'floppy'"},
+		{"nvme,file=", -EINVAL, "the name of a file"},
+		{"nvme,file=/nonexistent/x", -ENOENT, "/nonexistent/x: it isn't there; size="},
+		{"nvme,file=/dev/null", -EINVAL, "neither a file nor a block device"},
+		{"nvme,size=1Q", -EINVAL, "a size like"},
+		{"nvme,memory=-1", -EINVAL, "a size like"},
+		{"nvme,memory=16777216T", -EINVAL, "a size like"},
+		{"nvme,memory=1M,size=1M", -EINVAL, "begins another"},
+		{"nvme,memory=511", -EINVAL, "too small"},
+		{"nvme,block=1024", -EINVAL, "512 or 4096"},
+		{"nvme,readonly=yes", -EINVAL, "on or off"},
+		{"nvme,queues=65", -EINVAL, "1 to 64"},
+		{"nvme,serial=123456789012345678901", -EINVAL, "1 to 20"},
 		{"edu@", -EINVAL, "no PCI address"},
 		{"edu@1", -EINVAL, "no PCI address"},
 		{"edu@00:20.0", -EINVAL, "device up to 1f"},
@@ -260,7 +272,7 @@ static void test_models(void **state)
 		assert_true(strlen(model->summary) > 0);
 		assert_int_equal(uiommu_machine_add(machine, model->name, NULL, 0), 0);
 	}
-	assert_int_equal(i, 2);
+	assert_int_equal(i, 3);
 	uiommu_machine_destroy(machine);
 }
 

@@ -42,7 +42,15 @@ static void test_bad_options(void **state)
 	struct uiommu_memory_ops ops = {.size = sizeof(ops), .read = null_read};
 	struct uiommu_memory memory = {.ops = &ops};
 	struct uiommu_unit_options uo = {.size = sizeof(uo), .memory = &memory};
-	struct uiommu_domain_options newer = d48;
+	struct {
+		struct uiommu_unit_options known;
+		uint64_t more;
+	} newer_unit = {.known = {.size = sizeof(newer_unit)}, .more = 1};
+	struct {
+		struct uiommu_domain_options known;
+		uint64_t more;
+	} newer = {.known = d48, .more = 1};
+	struct uiommu_domain_options older = d48;
 	struct uiommu_domain *domain;
 	struct uiommu_ioas *ioas;
 	struct uiommu_unit *unit;
@@ -54,8 +62,7 @@ static void test_bad_options(void **state)
 	memory.ops = NULL;
 	assert_int_equal(uiommu_unit_create(&uo, &unit), -EINVAL);
 	assert_int_equal(uiommu_last_refusal()->rule, UIOMMU_RULE_ARGUMENT);
-	uo.size += 8;
-	assert_int_equal(uiommu_unit_create(&uo, &unit), -E2BIG);
+	assert_int_equal(uiommu_unit_create(&newer_unit.known, &unit), -E2BIG);
 	assert_int_equal(uiommu_last_refusal()->error, -E2BIG);
 	uo.size = 4;
 	assert_int_equal(uiommu_unit_create(&uo, &unit), -EINVAL);
@@ -68,9 +75,21 @@ static void test_bad_options(void **state)
 	assert_int_equal(uiommu_unit_create(&uo, &unit), 0);
 
 	assert_int_equal(uiommu_ioas_create(&ioas), 0);
-	newer.size += 8;
-	assert_int_equal(uiommu_domain_create(unit, ioas, &newer, &domain), -E2BIG);
+	newer.known.size = sizeof(newer);
+	assert_int_equal(uiommu_domain_create(unit, ioas, &newer.known, &domain), -E2BIG);
 	assert_int_equal(uiommu_last_refusal()->error, -E2BIG);
+	newer.more = 0;
+	assert_int_equal(uiommu_domain_create(unit, ioas, &newer.known, &domain), 0);
+	uiommu_domain_destroy(domain);
+	/* As before apertures: what lies behind is not looked at. */
+	older.size = offsetof(struct uiommu_domain_options, aperture);
+	older.aperture = R(1, 2);
+	older.page_sizes = 3;
+	assert_int_equal(uiommu_domain_create(unit, ioas, &older, &domain), 0);
+	assert_int_equal(uiommu_domain_page_sizes(domain), 0x40201000);
+	uiommu_domain_destroy(domain);
+	older.size--;
+	assert_int_equal(uiommu_domain_create(unit, ioas, &older, &domain), -EINVAL);
 	uiommu_ioas_destroy(ioas);
 	uiommu_unit_destroy(unit);
 }

@@ -46,7 +46,7 @@ static void test_create(void **state)
 		assert_non_null(strstr(why, bad[i].word));
 	}
 	assert_string_equal(uiommu_platform_name(0), "x86-vtd");
-	assert_non_null(strstr(uiommu_platform_summary("x86-vtd"), "aw="));
+	assert_non_null(strstr(uiommu_platform_options("x86-vtd"), "aw="));
 }
 
 static _Atomic unsigned hits[64];
@@ -69,16 +69,21 @@ static void test_interrupts(void **state)
 {
 	struct uiommu_msi_message m[32], n[32], bad;
 	struct uiommu_platform *p;
-	uint32_t a, b, c;
+	struct uiommu_irq *a, *b, *c;
 
 	assert_int_equal(uiommu_platform_create("x86-vtd", &p, NULL, 0), 0);
-	assert_int_equal(uiommu_platform_irq_alloc(p, 8, 3, false, handler, (void *)0, m, &a), 0);
-	assert_int_equal(uiommu_platform_irq_alloc(p, 16, 8, true, handler, (void *)8, n, &b), 0);
-	assert_int_equal(uiommu_platform_irq_alloc(p, 16, 3, true, handler, NULL, n, &c), -EINVAL);
+	assert_int_equal(uiommu_platform_irq_alloc(p, NULL, 8, 3, false, handler, (void *)0, m, &a),
+			 0);
+	assert_int_equal(uiommu_platform_irq_alloc(p, NULL, 16, 8, true, handler, (void *)8, n, &b),
+			 0);
+	assert_int_equal(uiommu_platform_irq_alloc(p, NULL, 16, 3, true, handler, NULL, n, &c),
+			 -EINVAL);
 	uiommu_clear_refusal();
-	assert_int_equal(uiommu_platform_irq_alloc(p, 16, 0, false, handler, NULL, n, &c), -EINVAL);
+	assert_int_equal(uiommu_platform_irq_alloc(p, NULL, 16, 0, false, handler, NULL, n, &c),
+			 -EINVAL);
 	assert_int_equal(uiommu_last_refusal()->rule, UIOMMU_RULE_ARGUMENT);
-	assert_int_equal(uiommu_platform_irq_alloc(p, 16, 1, false, NULL, NULL, n, &c), -EINVAL);
+	assert_int_equal(uiommu_platform_irq_alloc(p, NULL, 16, 1, false, NULL, NULL, n, &c),
+			 -EINVAL);
 	for (unsigned i = 0; i < 8; i++) {
 		assert_int_equal(n[i].address, n[0].address);
 		assert_int_equal(n[i].data, n[0].data + i);
@@ -103,7 +108,6 @@ static void test_interrupts(void **state)
 	assert_int_equal(deliver(p, 16, &bad), -EPERM);
 	uiommu_platform_irq_free(p, a);
 	assert_int_equal(deliver(p, 8, &m[2]), -EPERM);
-	uiommu_platform_irq_free(p, a); /* twice is nothing */
 	uiommu_platform_irq_free(p, b);
 	uiommu_platform_destroy(p);
 }
@@ -112,24 +116,26 @@ static void test_exhaustion(void **state)
 {
 	static struct uiommu_msi_message m[2048];
 	struct uiommu_platform *p;
-	uint32_t handle[32], extra, more;
+	struct uiommu_irq *handle[32], *extra, *more;
 
 	assert_int_equal(uiommu_platform_create("x86-vtd", &p, NULL, 0), 0);
 	for (unsigned i = 0; i < 32; i++)
-		assert_int_equal(
-			uiommu_platform_irq_alloc(p, i, 2048, false, handler, NULL, m, &handle[i]),
-			0);
-	assert_int_equal(uiommu_platform_irq_alloc(p, 1, 1, false, handler, NULL, m, &extra),
+		assert_int_equal(uiommu_platform_irq_alloc(p, NULL, i, 2048, false, handler, NULL,
+							   m, &handle[i]),
+				 0);
+	assert_int_equal(uiommu_platform_irq_alloc(p, NULL, 1, 1, false, handler, NULL, m, &extra),
 			 -ENOSPC);
 	assert_int_equal(uiommu_last_refusal()->rule, UIOMMU_RULE_LIMIT);
 	uiommu_platform_irq_free(p, handle[7]);
-	assert_int_equal(uiommu_platform_irq_alloc(p, 1, 1, false, handler, NULL, m, &extra), 0);
-	/* The highest handles need bit 2 of the address. */
-	assert_int_equal(uiommu_platform_irq_alloc(p, 1, 1024, true, handler, (void *)0, m, &more),
+	assert_int_equal(uiommu_platform_irq_alloc(p, NULL, 1, 1, false, handler, NULL, m, &extra),
 			 0);
+	/* The highest handles need bit 2 of the address. */
+	assert_int_equal(
+		uiommu_platform_irq_alloc(p, NULL, 1, 1024, true, handler, (void *)0, m, &more), 0);
 	assert_int_equal(deliver(p, 1, &m[1]), 0);
 	uiommu_platform_irq_free(p, extra);
 	uiommu_platform_irq_free(p, more);
+	handle[7] = NULL;
 	for (unsigned i = 0; i < 32; i++)
 		uiommu_platform_irq_free(p, handle[i]);
 	uiommu_platform_destroy(p);
@@ -166,11 +172,11 @@ static void test_free_waits(void **state)
 {
 	struct delivery d;
 	pthread_t thread;
-	uint32_t handle;
+	struct uiommu_irq *handle;
 
 	assert_int_equal(uiommu_platform_create("x86-vtd", &d.platform, NULL, 0), 0);
-	assert_int_equal(uiommu_platform_irq_alloc(d.platform, 8, 1, false, slow_handler, NULL,
-						   &d.message, &handle),
+	assert_int_equal(uiommu_platform_irq_alloc(d.platform, NULL, 8, 1, false, slow_handler,
+						   NULL, &d.message, &handle),
 			 0);
 	pthread_create(&thread, NULL, deliver_thread, &d);
 	while (!in_handler)

@@ -24,6 +24,11 @@ static const struct shape shapes[] = {
 
 #define SHAPES (sizeof(shapes) / sizeof(shapes[0]))
 
+static int make(struct table *t, const char *format, unsigned width)
+{
+	return table_init(t, &(struct table_config){.format = format, .width = width});
+}
+
 static void unmap(struct table *t, uint64_t first, uint64_t last)
 {
 	struct gather gather = GATHER_INIT;
@@ -57,10 +62,10 @@ static void test_leaves(void **state)
 	for (size_t s = 0; s < SHAPES; s++) {
 		struct table t;
 
-		assert_int_equal(table_init(&t, shapes[s].format, shapes[s].width), 0);
+		assert_int_equal(make(&t, shapes[s].format, shapes[s].width), 0);
 		for (const unsigned *shift = shapes[s].leaf_shift; *shift; shift++) {
 			uint64_t size = UINT64_C(1) << *shift;
-			uint64_t places[] = {0, size * 3, table_last(&t) - size + 1};
+			uint64_t places[] = {0, size * 3, t.aperture.last - size + 1};
 
 			for (int prot = 1; prot <= 3; prot++) {
 				for (unsigned p = 0; p < 3; p++) {
@@ -91,7 +96,7 @@ static void test_alignment_chooses_leaves(void **state)
 	for (size_t s = 0; s < SHAPES; s++) {
 		struct table t;
 
-		assert_int_equal(table_init(&t, shapes[s].format, shapes[s].width), 0);
+		assert_int_equal(make(&t, shapes[s].format, shapes[s].width), 0);
 		/* 4 KiB before a 1 GiB boundary to 2 MiB + 4 KiB behind the next. */
 		assert_int_equal(map(&t, g1 - 4096, 2 * g1 + m2 + 4095, g1 * 7 - 4096, 3), 0);
 		check_walk(&t, g1 - 1, g1 * 7 - 1, 3, 12);
@@ -112,7 +117,7 @@ static void test_alignment_chooses_leaves(void **state)
 		check_walk(&t, g1, m2, 1, 21);
 		/* One unmap over everything, holes included. */
 		assert_int_equal(map(&t, 4096, 8191, 0, 1), 0);
-		unmap(&t, 0, table_last(&t));
+		unmap(&t, 0, t.aperture.last);
 		assert_int_equal(t.pool.pages, 1);
 		table_destroy(&t);
 	}
@@ -126,7 +131,7 @@ static void test_vtd_bits(void **state)
 	uint64_t *pml4, *pdp, *pd, *pt;
 	struct table t;
 
-	assert_int_equal(table_init(&t, "vtd-ss", 48), 0);
+	assert_int_equal(make(&t, "vtd-ss", 48), 0);
 	assert_int_equal(map(&t, 0x1000, 0x1fff, 0x123456789000, UIOMMU_READ), 0);
 	assert_int_equal(map(&t, m2, 2 * m2 - 1, high, UIOMMU_WRITE), 0);
 	assert_int_equal(map(&t, g1, 2 * g1 - 1, high, UIOMMU_READ | UIOMMU_WRITE), 0);
@@ -147,10 +152,10 @@ static void test_bad_shapes(void **state)
 {
 	struct table t;
 
-	assert_int_equal(table_init(&t, "vtd-ss", 40), -EINVAL);
-	assert_int_equal(table_init(&t, "vtd-ss", 0), -EINVAL);
-	assert_int_equal(table_init(&t, "vtd-ss", 64), -EINVAL);
-	assert_int_equal(table_init(&t, "none", 48), -EINVAL);
+	assert_int_equal(make(&t, "vtd-ss", 40), -EINVAL);
+	assert_int_equal(make(&t, "vtd-ss", 0), -EINVAL);
+	assert_int_equal(make(&t, "vtd-ss", 64), -EINVAL);
+	assert_int_equal(make(&t, "none", 48), -EINVAL);
 }
 
 /* Out of memory anywhere: nothing is mapped and no table page is lost. */
@@ -165,7 +170,7 @@ static void test_no_memory(void **state)
 		struct table t;
 		struct table_leaf leaf;
 
-		assert_int_equal(table_init(&t, "vtd-ss", 48), 0);
+		assert_int_equal(make(&t, "vtd-ss", 48), 0);
 		assert_int_equal(map(&t, 0, 4095, 0, 1), 0);
 		fail_countdown = nth;
 		done = !map(&t, first, first + len - 1, 4096, 3);
@@ -196,7 +201,7 @@ static void test_random(void **state)
 		uint64_t base = (UINT64_C(1) << (shapes[s].width - 9)) - PAGES / 2 * 4096;
 		struct table t;
 
-		assert_int_equal(table_init(&t, shapes[s].format, shapes[s].width), 0);
+		assert_int_equal(make(&t, shapes[s].format, shapes[s].width), 0);
 		memset(page, 0, sizeof(page));
 		for (uint64_t step = 0; step < test_steps(20000); step++) {
 			uint64_t at = rng_below(&rng, PAGES), n = 1 + rng_below(&rng, 1200), i;

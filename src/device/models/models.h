@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The models this library has; machine.c lists them. A model includes <uiommu/device.h> alone. */
+/* The models this library has; machine.c lists them. A model includes <uiommu/device.h> and its
+ * own headers alone. */
 #ifndef DEVICE_MODELS_MODELS_H
 #define DEVICE_MODELS_MODELS_H
 
@@ -7,5 +8,6 @@
 
 extern const struct uiommu_model uiommu_model_edu;
 extern const struct uiommu_model uiommu_model_ioat;
+extern const struct uiommu_model uiommu_model_nvme;
 
 #endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the IOMMU drivers of containers share: owns the list of them, the attaching of a group's
+ * functions to a domain, and the counting of mappings. Which drivers there are is the platform's
+ * business. No state but the counters, which are atomic.
+ */
+#include <errno.h>
+
+#include "abi/vfio_private.h"
+
+static const struct vfio_iommu_ops *const drivers[] = {&vfio_type1_ops, &vfio_pamu_ops};
+
+#define DRIVERS (sizeof(drivers) / sizeof(drivers[0]))
+
+const struct vfio_iommu_ops *vfio_iommu_driver(const struct uiommu_vfio *vfio, uint64_t type)
+{
+	for (size_t i = 0; i < DRIVERS; i++)
+		if ((vfio->facts->vfio_types & drivers[i]->machines) &&
+		    drivers[i]->has_type(vfio, type))
+			return drivers[i];
+	return NULL;
+}
+
+long vfio_iommu_extension(const struct uiommu_vfio *vfio, const struct vfio_iommu *iommu,
+			  uint64_t extension)
+{
+	long ret = 0;
+
+	if (iommu)
+		return iommu->ops->extension(vfio, iommu, extension);
+	/* Without one, as the kernel: the first driver that says yes. */
+	for (size_t i = 0; i < DRIVERS && ret <= 0; i++)
+		if (vfio->facts->vfio_types & drivers[i]->machines)
+			ret = drivers[i]->extension(vfio, NULL, extension);
+	return ret;
+}
+
+const char *vfio_iommu_types(const struct uiommu_vfio *vfio)
+{
+	switch (vfio->facts->vfio_types) {
+	case UIOMMU_VFIO_TYPE1:
+		return "this machine has IOMMUs of type1 and type1v2 only";
+	case UIOMMU_VFIO_PAMU:
+		return vfio->facts->pamu.type == 2
+			       ? "this machine has an IOMMU of type VFIO_FSL_PAMU_IOMMU, 2, only"
+			       : "this machine has an IOMMU of type VFIO_FSL_PAMU_IOMMU, 7, only";
+	case UIOMMU_VFIO_SPAPR:
+		return "this machine has IOMMUs of type sPAPR TCE v1 and v2 only";
+	default:
+		return "this machine has VFIO_NOIOMMU_IOMMU only";
+	}
+}
+
+int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
+		      struct uiommu_domain **out)
+{
+	struct uiommu_domain_options options = {
+		.size = sizeof(options),
+		.format = vfio->facts->format,
+		.width = vfio->facts->width,
+		.name = vfio->facts->name,
+		.page_sizes = vfio->facts->page_sizes,
+	};
+
+	return uiommu_domain_create(uiommu_machine_unit(vfio->machine), ioas, &options, out);
+}
+
+int vfio_iommu_attach(struct vfio_iommu *iommu, const struct vfio_group *group)
+{
+	struct uiommu_vfio *vfio = iommu->vfio;
+	size_t i;
+	int ret = 0;
+
+	for (i = 0; i < vfio->device_count && !ret; i++)
+		if (vfio->devices[i].group == group)
+			ret = uiommu_domain_attach(iommu->domain, vfio->devices[i].info->rid,
+						   vfio->facts->regions, vfio->facts->region_count,
+						   vfio->devices[i].info->name);
+	if (!ret)
+		return 0;
+	/* The last one tried has not been attached. */
+	for (i--; i--;)
+		if (vfio->devices[i].group == group)
+			uiommu_domain_detach(iommu->domain, vfio->devices[i].info->rid);
+	return ret;
+}
+
+void vfio_iommu_detach(struct vfio_iommu *iommu, const struct vfio_group *group)
+{
+	struct uiommu_vfio *vfio = iommu->vfio;
+
+	for (size_t i = 0; i < vfio->device_count; i++)
+		if (vfio->devices[i].group == group)
+			uiommu_domain_detach(iommu->domain, vfio->devices[i].info->rid);
+}
+
+static void raise_to(_Atomic uint64_t *most, uint64_t value)
+{
+	uint64_t now = atomic_load_explicit(most, memory_order_relaxed);
+
+	while (now < value &&
+	       !atomic_compare_exchange_weak_explicit(most, &now, value, memory_order_relaxed,
+						      memory_order_relaxed))
+		;
+}
+
+void vfio_count_maps(struct uiommu_vfio *vfio, uint64_t mappings, uint64_t bytes)
+{
+	struct vfio_counters *c = &vfio->counters;
+
+	atomic_fetch_add_explicit(&c->maps, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->live_bytes, bytes, memory_order_relaxed);
+	raise_to(&c->most, atomic_fetch_add_explicit(&c->live, mappings, memory_order_relaxed) +
+				   mappings);
+	raise_to(&c->largest, bytes);
+}
+
+void vfio_count_map(struct uiommu_vfio *vfio, uint64_t bytes)
+{
+	vfio_count_maps(vfio, 1, bytes);
+}
+
+void vfio_count_removed(struct uiommu_vfio *vfio, uint64_t bytes)
+{
+	atomic_fetch_sub_explicit(&vfio->counters.live, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&vfio->counters.live_bytes, bytes, memory_order_relaxed);
+}
+
+int vfio_check_source(const struct uiommu_vfio *vfio, struct uiommu_range iova, uint64_t vaddr,
+		      uint64_t bytes, int prot)
+{
+	const struct uiommu_memory *memory = uiommu_unit_memory(uiommu_machine_unit(vfio->machine));
+	struct uiommu_range source = {vaddr, vaddr + (bytes - 1)};
+
+	/* An entry of an I/O page table has 52 bits; no program has memory beyond. */
+	if (!(source.last >> 52) &&
+	    (!memory->ops->check || !memory->ops->check(memory->ctx, vaddr, bytes, prot)))
+		return 0;
+	return uiommu_refuse(UIOMMU_RULE_SOURCE, -EFAULT, "the program's memory at vaddr", iova,
+			     source);
+}

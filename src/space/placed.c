@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the system, not the program, has placed in an address space: owns the doorbells (pages of
+ * interrupt controllers that devices write MSIs to) and the direct regions (memory that firmware
+ * wants identity mapped for a device).
+ *
+ * Invariants: what is placed is disjoint and in the tables of all domains of the space, those made
+ * later included. A direct region is there while a device that wants it is attached; the device's
+ * attachment reserves it. A doorbell page stands at one IOVA and keeps it while it has users.
+ * Placed inside a region that devices reserve (sw-msi), it stays after its last user, for the next
+ * one, until that region goes; placed elsewhere (the end of an aperture, a range the program gave),
+ * its own place is reserved while it is there, in its own name, so no program can map over it and
+ * every query reports it. What the program has mapped itself is an ordinary area and only found
+ * here.
+ *
+ * Lock: ioas->lock. Taking away cannot fail.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "space/space.h"
+#include "util/alloc.h"
+#include "util/refuse.h"
+
+#define DOORBELL_PAGE UINT64_C(4096)
+
+struct placed {
+	struct placed *next;
+	struct uiommu_range range; /* IOVAs */
+	uint64_t addr;
+	int prot; /* with UIOMMU_MMIO: a doorbell */
+	unsigned users;
+	bool own; /* its place is reserved by itself */
+	char name[UIOMMU_OWNER_MAX];
+};
+
+/* Take a range out of the domains before stop (NULL: all); no device reaches it any more. */
+static void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
+			  const struct uiommu_domain *stop)
+{
+	for (struct uiommu_domain *d = ioas->domains; d != stop; d = d->next)
+		table_unmap(&d->table, range, &d->pending);
+	ioas_flush(ioas);
+}
+
+/* Enter a range into every domain, or none. */
+static int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
+{
+	int ret = ioas_check_domains(ioas, range, addr, prot);
+
+	for (struct uiommu_domain *d = ioas->domains; d && !ret; d = d->next) {
+		ret = table_map(&d->table, range, addr, prot, &d->pending);
+		if (ret)
+			domains_unmap(ioas, range, d);
+	}
+	return ret;
+}
+
+static int refuse(int error, const char *name, struct uiommu_range blocking)
+{
+	return uiommu_refuse(error == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_DOORBELL, error,
+			     name, UIOMMU_RANGE_NONE, blocking);
+}
+
+static struct placed *find(struct uiommu_ioas *ioas, uint64_t addr)
+{
+	struct placed *d = ioas->placed;
+
+	while (d && !((d->prot & UIOMMU_MMIO) && d->addr == addr))
+		d = d->next;
+	return d;
+}
+
+/* Where the program has mapped the page, if it has. */
+static bool find_area(struct uiommu_ioas *ioas, uint64_t addr, uint64_t *iova)
+{
+	struct imap_pos pos;
+
+	if (!ioas->mmio)
+		return false;
+	for (struct imap_entry *e = imap_find(&ioas->areas, 0, &pos); e; e = imap_next(&pos))
+		if ((e->info & UIOMMU_MMIO) && (e->info & UIOMMU_WRITE) &&
+		    !(e->info & AREA_LEAVING) && e->value <= addr &&
+		    addr - e->value <= e->range.last - e->range.first) {
+			*iova = e->range.first + (addr - e->value);
+			return true;
+		}
+	return false;
+}
+
+/* ---- placing ---- */
+
+/* Does anything of the program's or of ours stand in the way? Outside of a region that is meant for
+ * it, anything reserved does. */
+static bool taken(struct uiommu_ioas *ioas, struct uiommu_range slot, bool region)
+{
+	struct imap_entry *area = imap_find(&ioas->areas, slot.first, NULL);
+
+	if (area && area->range.first <= slot.last)
+		return true;
+	for (size_t i = 0; i < ioas->blocked_count && !region; i++)
+		if (range_overlaps(ioas->blocked[i], slot))
+			return true;
+	for (struct placed *d = ioas->placed; d; d = d->next)
+		if (range_overlaps(d->range, slot))
+			return true;
+	return false;
+}
+
+/* A free place of step bytes. */
+static bool find_place(struct uiommu_ioas *ioas, const struct uiommu_doorbell_place *place,
+		       bool region, struct uiommu_range *slot)
+{
+	uint64_t steps = (place->range.last - place->range.first) / place->step + 1;
+
+	for (uint64_t i = 0; i < steps; i++) {
+		if (place->down)
+			slot->first = place->range.last - i * place->step - (place->step - 1);
+		else
+			slot->first = place->range.first + i * place->step;
+		slot->last = slot->first + (place->step - 1);
+		if (range_contains(place->range, *slot) && !taken(ioas, *slot, region))
+			return true;
+	}
+	return false;
+}
+
+/* The sw-msi region that the devices brought along. */
+static bool sw_msi_region(struct uiommu_ioas *ioas, struct uiommu_doorbell_place *place)
+{
+	for (size_t i = 0; i < ioas->reserved_count; i++)
+		if (ioas->reserved[i].type == UIOMMU_RESV_SW_MSI && ioas->reserved[i].owner) {
+			*place = (struct uiommu_doorbell_place){
+				.range = ioas->reserved[i].range,
+				.step = DOORBELL_PAGE,
+			};
+			return true;
+		}
+	return false;
+}
+
+static void insert(struct uiommu_ioas *ioas, struct placed *it)
+{
+	struct placed **link = &ioas->placed;
+
+	while (*link && (*link)->range.first < it->range.first)
+		link = &(*link)->next;
+	it->next = *link;
+	*link = it;
+}
+
+/* Reserve its place if need be, and enter it into all tables. */
+static int enter(struct uiommu_ioas *ioas, struct placed *it, struct uiommu_range slot)
+{
+	struct uiommu_range page = {slot.first, slot.first + (DOORBELL_PAGE - 1)};
+	int ret;
+
+	it->range = page;
+	if (it->own) {
+		ret = ioas_reserve(ioas, slot, UIOMMU_RESV_MSI, it, it->name);
+		if (ret)
+			return ret;
+	}
+	ret = domains_map(ioas, page, it->addr, it->prot);
+	if (!ret)
+		return 0;
+	if (it->own)
+		ioas_unreserve(ioas, it);
+	return ret == -ENOMEM ? refuse(ret, it->name, UIOMMU_RANGE_NONE) : ret;
+}
+
+static int place_new(struct uiommu_ioas *ioas, uint64_t addr, const char *name, uint64_t *iova)
+{
+	struct uiommu_doorbell_place place = ioas->place;
+	bool region = sw_msi_region(ioas, &place);
+	struct uiommu_range slot;
+	struct placed *it;
+	int ret;
+
+	if (!range_valid(place.range) || !place.step)
+		return refuse(-ENODEV, name, UIOMMU_RANGE_NONE);
+	if (!find_place(ioas, &place, region, &slot))
+		return refuse(-ENOSPC, name, place.range);
+	it = uiommu_alloc(sizeof(*it));
+	if (!it)
+		return refuse(-ENOMEM, name, UIOMMU_RANGE_NONE);
+	it->addr = addr;
+	it->prot = UIOMMU_WRITE | UIOMMU_MMIO;
+	it->users = 1;
+	it->own = !region;
+	snprintf(it->name, sizeof(it->name), "%s", name);
+	ret = enter(ioas, it, slot);
+	if (ret) {
+		uiommu_free(it, sizeof(*it));
+		return ret;
+	}
+	insert(ioas, it);
+	*iova = it->range.first;
+	return 0;
+}
+
+UIOMMU_API int uiommu_ioas_place_doorbells(struct uiommu_ioas *ioas,
+					   const struct uiommu_doorbell_place *place)
+{
+	if (range_valid(place->range) && (!is_pow2(place->step) || place->step < DOORBELL_PAGE))
+		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "step of doorbells",
+				     place->range, UIOMMU_RANGE_NONE);
+	pthread_mutex_lock(&ioas->lock);
+	ioas->place = *place;
+	pthread_mutex_unlock(&ioas->lock);
+	return 0;
+}
+
+UIOMMU_API int uiommu_ioas_map_doorbell(struct uiommu_ioas *ioas, uint64_t addr, const char *name,
+					uint64_t *iova)
+{
+	uint64_t offset = addr & (DOORBELL_PAGE - 1), page = 0;
+	struct placed *it;
+	int ret;
+
+	addr -= offset;
+	pthread_mutex_lock(&ioas->lock);
+	it = find(ioas, addr);
+	if (find_area(ioas, addr, &page)) {
+		ret = 0;
+	} else if (it) {
+		it->users++;
+		page = it->range.first;
+		ret = 1;
+	} else {
+		ret = place_new(ioas, addr, name, &page);
+		ret = ret ? ret : 1;
+	}
+	pthread_mutex_unlock(&ioas->lock);
+	if (ret >= 0)
+		*iova = page + offset;
+	return ret;
+}
+
+/* ---- taking away ---- */
+
+static void take_away(struct uiommu_ioas *ioas, struct placed *it)
+{
+	struct placed **link = &ioas->placed;
+
+	while (*link != it)
+		link = &(*link)->next;
+	*link = it->next;
+	domains_unmap(ioas, it->range, NULL);
+	if (it->own)
+		ioas_unreserve(ioas, it);
+	uiommu_free(it, sizeof(*it));
+}
+
+static bool still_reserved(const struct uiommu_ioas *ioas, const struct placed *it)
+{
+	for (size_t i = 0; i < ioas->reserved_count; i++)
+		if (ioas->reserved[i].owner != it &&
+		    range_contains(ioas->reserved[i].range, it->range))
+			return true;
+	return false;
+}
+
+UIOMMU_API void uiommu_ioas_unmap_doorbell(struct uiommu_ioas *ioas, uint64_t addr)
+{
+	struct placed *it;
+
+	pthread_mutex_lock(&ioas->lock);
+	it = find(ioas, addr & ~(DOORBELL_PAGE - 1));
+	if (it && it->users && !--it->users && !still_reserved(ioas, it))
+		take_away(ioas, it);
+	pthread_mutex_unlock(&ioas->lock);
+}
+
+void placed_sweep(struct uiommu_ioas *ioas)
+{
+	struct placed *it = ioas->placed, *next;
+
+	for (; it; it = next) {
+		next = it->next;
+		if (!it->users && !still_reserved(ioas, it))
+			take_away(ioas, it);
+	}
+}
+
+void placed_destroy(struct uiommu_ioas *ioas)
+{
+	while (ioas->placed) {
+		struct placed *it = ioas->placed;
+
+		ioas->placed = it->next;
+		uiommu_free(it, sizeof(*it));
+	}
+}
+
+/* ---- direct regions ---- */
+
+int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
+		  const char *name)
+{
+	struct placed *it;
+	int ret;
+
+	for (it = ioas->placed; it; it = it->next) {
+		bool same = it->range.first == region->range.first &&
+			    it->range.last == region->range.last && it->prot == region->prot;
+
+		if (same)
+			it->users++;
+		if (same)
+			return 0;
+		if (range_overlaps(it->range, region->range))
+			return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EINVAL, it->name, region->range,
+					     it->range);
+	}
+	it = uiommu_alloc(sizeof(*it));
+	if (!it)
+		return refuse(-ENOMEM, name, UIOMMU_RANGE_NONE);
+	*it = (struct placed){.range = region->range,
+			      .addr = region->range.first,
+			      .prot = region->prot,
+			      .users = 1};
+	snprintf(it->name, sizeof(it->name), "%s", name ? name : "");
+	ret = domains_map(ioas, it->range, it->addr, it->prot);
+	if (ret) {
+		uiommu_free(it, sizeof(*it));
+		return ret == -ENOMEM ? refuse(ret, name, region->range) : ret;
+	}
+	insert(ioas, it);
+	return 0;
+}
+
+void placed_direct_drop(struct uiommu_ioas *ioas, struct uiommu_range range)
+{
+	for (struct placed *it = ioas->placed; it; it = it->next)
+		if (!(it->prot & UIOMMU_MMIO) && it->range.first == range.first &&
+		    it->range.last == range.last) {
+			if (!--it->users)
+				take_away(ioas, it);
+			return;
+		}
+}
+
+/* ---- the rest ---- */
+
+int placed_fill(struct uiommu_domain *domain)
+{
+	for (struct placed *d = domain->ioas->placed; d; d = d->next) {
+		struct table_why why;
+		int ret = table_check(&domain->table, d->range, d->addr, d->prot, &why);
+
+		if (ret)
+			return uiommu_refuse(why.rule, ret, d->name, d->range, why.range);
+		ret = table_map(&domain->table, d->range, d->addr, d->prot, &domain->pending);
+		if (ret)
+			return refuse(ret, d->name, UIOMMU_RANGE_NONE);
+	}
+	return 0;
+}
+
+UIOMMU_API int uiommu_ioas_doorbells(struct uiommu_ioas *ioas, struct uiommu_doorbell_mapping *list,
+				     size_t *count)
+{
+	size_t room = *count, n = 0;
+
+	pthread_mutex_lock(&ioas->lock);
+	for (struct placed *d = ioas->placed; d; d = d->next) {
+		if (!(d->prot & UIOMMU_MMIO))
+			continue;
+		if (n < room) {
+			list[n] = (struct uiommu_doorbell_mapping){
+				.iova = d->range.first, .addr = d->addr, .users = d->users};
+			memcpy(list[n].name, d->name, sizeof(list[n].name));
+		}
+		n++;
+	}
+	pthread_mutex_unlock(&ioas->lock);
+	*count = n;
+	return n > room ? -EMSGSIZE : 0;
+}
