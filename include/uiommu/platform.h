@@ -87,7 +87,9 @@ struct uiommu_platform_facts {
 	bool unsafe_check;   /**< where it is not isolated, VFIO asks for unsafe interrupts */
 	bool cut_off;	     /**< a violation cuts the device off */
 	bool program_msi; /**< type1 programs give the IOVAs of doorbells themselves, as in 2016 */
-	unsigned vfio_types;			  /**< enum uiommu_vfio_types */
+	bool rawio;	  /**< programs have CAP_SYS_RAWIO, which VFIO's no-IOMMU mode asks for */
+	unsigned vfio_types;   /**< enum uiommu_vfio_types that SET_IOMMU can set */
+	unsigned vfio_modules; /**< those whose modules are loaded besides */
 	const struct uiommu_resv_region *regions; /**< reserved for every device */
 	size_t region_count;
 	const struct uiommu_doorbell *doorbells;

@@ -225,6 +225,24 @@ UIOMMU_API int uiommu_ioas_copy(struct uiommu_ioas *ioas, struct uiommu_range ra
  */
 UIOMMU_API int uiommu_ioas_move(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr);
 
+/**
+ * As uiommu_ioas_map(), but take the place of whatever is mapped in the range, as an entry of a
+ * table is overwritten: areas inside it go, those that reach beyond it are cut. One flush. @each
+ * (may be NULL) is called for each area, or piece of one, that is gone, as by uiommu_ioas_unmap().
+ * A DMA in between may fault. What uiommu_ioas_map() says, without RULE_OVERLAP; -EINVAL
+ * RULE_SPLIT: a border of the range lies inside a large page of a table. All or nothing.
+ */
+UIOMMU_API int uiommu_ioas_replace(struct uiommu_ioas *ioas, struct uiommu_range range,
+				   uint64_t addr, int prot, void *tag, uiommu_area_fn each,
+				   void *ctx);
+
+/**
+ * As uiommu_ioas_unmap(), but cut areas that reach beyond the range. -EINVAL RULE_EMPTY;
+ * RULE_SPLIT: a border of the range lies inside a large page of a table; -ENOMEM. All or nothing.
+ */
+UIOMMU_API int uiommu_ioas_clear(struct uiommu_ioas *ioas, struct uiommu_range range,
+				 uint64_t *unmapped, uiommu_area_fn each, void *ctx);
+
 /** The first area that ends at or above @iova: 0, or -ENOENT. What an open batch is taking away
  * still counts, until its flush. */
 UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct uiommu_area *area);
@@ -402,9 +420,9 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
  * Give a domain another shape: aperture, windows, width, page sizes; the format stays. Whoever is
  * attached stays attached. It must be disabled, and nobody may enable it meanwhile. Everything in
  * its IOAS is unmapped, with @each called as by uiommu_ioas_unmap() (may be NULL). -EBUSY: it is
- * enabled, the system has placed doorbells in its space, or that has allowed ranges; -EINVAL, -E2BIG
- * and -ENOSPC: as uiommu_domain_create() says of @options; -ENOMEM. All of them leave everything as
- * it was.
+ * enabled, the system has placed doorbells in its space, or that has allowed ranges; -EINVAL,
+ * -E2BIG and -ENOSPC: as uiommu_domain_create() says of @options; -ENOMEM. All of them leave
+ * everything as it was.
  */
 UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
 				     const struct uiommu_domain_options *options,

@@ -85,6 +85,7 @@ enum uiommu_rule {
 	UIOMMU_RULE_ISOLATION,	 /**< the machine cannot isolate MSIs */
 	UIOMMU_RULE_ADDRESS,	 /**< a pointer argument cannot be read or written */
 	UIOMMU_RULE_DOORBELL,	 /**< no IOVA can be had for a doorbell */
+	UIOMMU_RULE_CAPABILITY,	 /**< the program lacks a capability that Linux asks for */
 };
 
 /** Owner of a refusal's blocking range, in words ("platform x86-vtd", "area", …). */

@@ -33,8 +33,8 @@ struct uiommu_vfio_host {
 	int (*copy_out)(void *ctx, void *to, const void *from, size_t len);
 	/** The file behind a descriptor, or NULL if it is none of this front end's. */
 	struct uiommu_vfio_file *(*file_of)(void *ctx, int fd);
-	/** Make a descriptor for a new file of a device or an MSI bank: the descriptor, or -errno (then the front end
-	 * releases the file). */
+	/** Make a descriptor for a new file of a device or an MSI bank: the descriptor, or -errno
+	 * (then the front end releases the file). */
 	int (*install)(void *ctx, struct uiommu_vfio_file *file);
 	/** Keep an eventfd of the program's: a descriptor of our own for it, or -errno (-EBADF;
 	 * -EINVAL if it is no eventfd). NULL: dup(). */
@@ -50,6 +50,8 @@ struct uiommu_vfio_host {
 	/** Called when a request was refused and a reason is known; @what is e.g.
 	 * "VFIO_IOMMU_MAP_DMA". May be NULL. */
 	void (*refused)(void *ctx, const char *what, const struct uiommu_refusal *refusal);
+	/** A line that Linux would write into its log. May be NULL. */
+	void (*log)(void *ctx, const char *line);
 	/** Start a helper thread's life (signal mask, affinity). May be NULL. */
 	void (*thread_start)(void *ctx);
 	void *ctx;
@@ -80,8 +82,9 @@ enum uiommu_vfio_kind {
 
 /** Open /dev/vfio/vfio. -ENOMEM. */
 UIOMMU_API int uiommu_vfio_open_container(struct uiommu_vfio *vfio, struct uiommu_vfio_file **out);
-/** Open /dev/vfio/NUMBER. -ENODEV: no such group, or none of its functions is vfio-pci's; -EBUSY:
- * open already; -ENOMEM. */
+/** Open /dev/vfio/NUMBER, or /dev/vfio/noiommu-NUMBER where there is no IOMMU. -ENODEV: no such
+ * group, or none of its functions is vfio-pci's; -EPERM: no IOMMU, and the platform doesn't grant
+ * CAP_SYS_RAWIO; -EBUSY: open already; -ENOMEM. */
 UIOMMU_API int uiommu_vfio_open_group(struct uiommu_vfio *vfio, unsigned number,
 				      struct uiommu_vfio_file **out);
 /** The last descriptor (and, for a device, the last mapping) of this file is gone, and no request

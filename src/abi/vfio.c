@@ -126,7 +126,14 @@ UIOMMU_API int uiommu_vfio_create(struct uiommu_machine *machine,
 	}
 	pthread_mutex_init(&vfio->lock, NULL);
 	vfio_waiter_init(vfio);
+	vfio_memory_init(&vfio->memory);
 	assign_bars(vfio);
+	for (size_t i = 0; vfio_is_noiommu(vfio) && i < vfio->device_count; i++)
+		if (vfio->devices[i].bound)
+			vfio_log(
+				vfio,
+				"vfio-pci %s: Adding kernel taint for vfio-noiommu group on device",
+				vfio->devices[i].info->name);
 	*out = vfio;
 	return 0;
 }
@@ -138,6 +145,7 @@ UIOMMU_API void uiommu_vfio_destroy(struct uiommu_vfio *vfio)
 	while (vfio->files)
 		uiommu_vfio_release(vfio->files);
 	vfio_waiter_fini(vfio);
+	vfio_memory_fini(&vfio->memory);
 	pthread_mutex_destroy(&vfio->lock);
 	free_tables(vfio);
 	uiommu_free(vfio, sizeof(*vfio));
@@ -265,10 +273,14 @@ UIOMMU_API int uiommu_vfio_open_container(struct uiommu_vfio *vfio, struct uiomm
 static int open_group(struct uiommu_vfio *vfio, unsigned number, struct uiommu_vfio_file **out)
 {
 	struct vfio_group *group = vfio_group_find(vfio, number);
+	int ret;
 
 	if (!group || !vfio_group_has_bound(vfio, group))
 		return vfio_refuse(UIOMMU_RULE_VIABLE, -ENODEV,
 				   "no function of this group is bound to vfio-pci");
+	ret = vfio_noiommu_capable(vfio);
+	if (ret)
+		return ret;
 	if (group->refs)
 		return vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY,
 				   "the group is open, or a device of it is");

@@ -81,9 +81,13 @@ static long check_extension(struct vfio_container *container, uint64_t extension
 {
 	long ret;
 
-	pthread_mutex_lock(&container->lock);
-	ret = vfio_iommu_extension(container->vfio, container->iommu, extension);
-	pthread_mutex_unlock(&container->lock);
+	pthread_mutex_lock(&container->vfio->lock);
+	if (container->iommu)
+		ret = container->iommu->ops->extension(container->vfio, container->iommu,
+						       extension);
+	else
+		ret = vfio_iommu_extension(container->vfio, !container->groups, extension);
+	pthread_mutex_unlock(&container->vfio->lock);
 	return ret;
 }
 
@@ -120,7 +124,7 @@ static int set_iommu(struct vfio_container *container, uint64_t type)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				   "the container has an IOMMU already");
 	driver = vfio_iommu_driver(vfio, type);
-	if (!driver && vfio_iommu_extension(vfio, NULL, type) > 0)
+	if (!driver && vfio_iommu_extension(vfio, false, type) > 0)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
 				   "an extension, but no type of IOMMU");
 	if (!driver)

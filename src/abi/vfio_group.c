@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <uiommu/linux/vfio_pamu.h>
 
@@ -85,6 +86,10 @@ static int join(struct uiommu_vfio *vfio, struct vfio_group *group, struct uiomm
 	const struct vfio_device *other;
 	char why[UIOMMU_OWNER_MAX];
 
+	int ret = vfio_noiommu_capable(vfio);
+
+	if (ret)
+		return ret;
 	if (!vfio_file_known(vfio, file, UIOMMU_VFIO_CONTAINER))
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EBADF, "the container was closed");
 	other = held_by_other(vfio, group);
@@ -183,6 +188,9 @@ static int open_device(struct vfio_device *device, struct uiommu_vfio_file **out
 	if (!device->open_count && !group->container->iommu)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				   "the container has no IOMMU yet (VFIO_SET_IOMMU)");
+	ret = vfio_noiommu_capable(device->vfio);
+	if (ret)
+		return ret;
 	*out = vfio_file_create(device->vfio, UIOMMU_VFIO_DEVICE, device);
 	if (!*out)
 		return -ENOMEM;
@@ -221,8 +229,11 @@ static long get_device_fd(struct uiommu_vfio *vfio, struct vfio_group *group, ui
 	ret = vfio->host.install(vfio->host.ctx, file);
 	if (ret < 0) {
 		uiommu_vfio_release(file);
-		vfio_refuse(UIOMMU_RULE_LIMIT, ret, "no descriptor for the device");
+		return vfio_refuse(UIOMMU_RULE_LIMIT, ret, "no descriptor for the device");
 	}
+	if (vfio_is_noiommu(vfio))
+		vfio_log(vfio, "vfio-pci %s: vfio-noiommu device opened by user (%s:%d)",
+			 device->info->name, program_invocation_short_name, (int)getpid());
 	return ret;
 }
 

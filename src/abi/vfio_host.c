@@ -9,12 +9,27 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "abi/vfio_private.h"
 #include "util/alloc.h"
+
+void vfio_log(const struct uiommu_vfio *vfio, const char *format, ...)
+{
+	char line[256];
+	va_list args;
+
+	if (!vfio->host.log)
+		return;
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	vfio->host.log(vfio->host.ctx, line);
+}
 
 int vfio_refuse(enum uiommu_rule rule, int error, const char *owner)
 {

@@ -5,10 +5,12 @@
  * business. No state but the counters, which are atomic.
  */
 #include <errno.h>
+#include <sys/resource.h>
 
 #include "abi/vfio_private.h"
 
-static const struct vfio_iommu_ops *const drivers[] = {&vfio_type1_ops, &vfio_pamu_ops};
+static const struct vfio_iommu_ops *const drivers[] = {&vfio_type1_ops, &vfio_pamu_ops,
+						       &vfio_spapr_ops, &vfio_noiommu_ops};
 
 #define DRIVERS (sizeof(drivers) / sizeof(drivers[0]))
 
@@ -21,16 +23,14 @@ const struct vfio_iommu_ops *vfio_iommu_driver(const struct uiommu_vfio *vfio, u
 	return NULL;
 }
 
-long vfio_iommu_extension(const struct uiommu_vfio *vfio, const struct vfio_iommu *iommu,
-			  uint64_t extension)
+long vfio_iommu_extension(const struct uiommu_vfio *vfio, bool loaded, uint64_t extension)
 {
+	unsigned asked = vfio->facts->vfio_types | (loaded ? vfio->facts->vfio_modules : 0);
 	long ret = 0;
 
-	if (iommu)
-		return iommu->ops->extension(vfio, iommu, extension);
-	/* Without one, as the kernel: the first driver that says yes. */
+	/* As the kernel: the first driver that says yes. */
 	for (size_t i = 0; i < DRIVERS && ret <= 0; i++)
-		if (vfio->facts->vfio_types & drivers[i]->machines)
+		if (asked & drivers[i]->machines)
 			ret = drivers[i]->extension(vfio, NULL, extension);
 	return ret;
 }
@@ -104,26 +104,54 @@ static void raise_to(_Atomic uint64_t *most, uint64_t value)
 		;
 }
 
-void vfio_count_maps(struct uiommu_vfio *vfio, uint64_t mappings, uint64_t bytes)
+void vfio_count_call(struct uiommu_vfio *vfio, uint64_t bytes)
+{
+	atomic_fetch_add_explicit(&vfio->counters.maps, 1, memory_order_relaxed);
+	raise_to(&vfio->counters.largest, bytes);
+}
+
+void vfio_count_areas(struct uiommu_vfio *vfio, uint64_t areas, uint64_t bytes)
 {
 	struct vfio_counters *c = &vfio->counters;
+	uint64_t before = atomic_fetch_add_explicit(&c->live, areas, memory_order_relaxed);
 
-	atomic_fetch_add_explicit(&c->maps, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&c->live_bytes, bytes, memory_order_relaxed);
-	raise_to(&c->most, atomic_fetch_add_explicit(&c->live, mappings, memory_order_relaxed) +
-				   mappings);
-	raise_to(&c->largest, bytes);
+	raise_to(&c->most, before + areas);
 }
 
 void vfio_count_map(struct uiommu_vfio *vfio, uint64_t bytes)
 {
-	vfio_count_maps(vfio, 1, bytes);
+	vfio_count_call(vfio, bytes);
+	vfio_count_areas(vfio, 1, bytes);
 }
 
 void vfio_count_removed(struct uiommu_vfio *vfio, uint64_t bytes)
 {
 	atomic_fetch_sub_explicit(&vfio->counters.live, 1, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&vfio->counters.live_bytes, bytes, memory_order_relaxed);
+}
+
+int vfio_charge(struct uiommu_vfio *vfio, uint64_t pages)
+{
+	struct rlimit rlimit;
+	uint64_t before, limit;
+
+	if (!vfio->memlock || !pages)
+		return 0;
+	if (getrlimit(RLIMIT_MEMLOCK, &rlimit))
+		return vfio_refuse(UIOMMU_RULE_MEMLOCK, -ENOMEM, "RLIMIT_MEMLOCK is not known");
+	limit = rlimit.rlim_cur / VFIO_PAGE;
+	before = atomic_fetch_add_explicit(&vfio->locked_pages, pages, memory_order_relaxed);
+	if (before <= limit && pages <= limit - before)
+		return 0;
+	vfio_uncharge(vfio, pages);
+	return vfio_refuse(UIOMMU_RULE_MEMLOCK, -ENOMEM, "ulimit -l");
+}
+
+void vfio_uncharge(struct uiommu_vfio *vfio, uint64_t pages)
+{
+	if (vfio->memlock)
+		atomic_fetch_sub_explicit(&vfio->locked_pages, pages, memory_order_relaxed);
 }
 
 int vfio_check_source(const struct uiommu_vfio *vfio, struct uiommu_range iova, uint64_t vaddr,

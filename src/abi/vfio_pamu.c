@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * VFIO on Freescale's PAMU: owns the life of such an IOMMU, MAP_DMA and UNMAP_DMA. Attributes are in
- * vfio_pamu_attr.c, MSI banks in vfio_pamu_bank.c. Requests, layouts, the order of checks and errors
- * are those of Freescale's kernels (drivers/vfio/vfio_iommu_fsl_pamu.c over
+ * VFIO on Freescale's PAMU: owns the life of such an IOMMU, MAP_DMA and UNMAP_DMA. Attributes are
+ * in vfio_pamu_attr.c, MSI banks in vfio_pamu_bank.c. Requests, layouts, the order of checks and
+ * errors are those of Freescale's kernels (drivers/vfio/vfio_iommu_fsl_pamu.c over
  * drivers/iommu/fsl_pamu_domain.c), without the places where they dropped an error, divided by
  * zero or mapped less than was asked for (doc/differences.md).
  *
@@ -256,7 +256,10 @@ static int map_memory(struct vfio_pamu *pamu, const struct map_request *req)
 		ret = enter(pamu, window, req->vaddr + done, req->prot);
 	}
 	if (!ret) {
-		vfio_count_maps(pamu->iommu.vfio, bytes / pamu->window, bytes);
+		{
+			vfio_count_call(pamu->iommu.vfio, bytes);
+			vfio_count_areas(pamu->iommu.vfio, bytes / pamu->window, bytes);
+		}
 		return 0;
 	}
 	if (window.first > req->iova.first) {

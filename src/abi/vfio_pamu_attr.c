@@ -49,8 +49,7 @@ struct uiommu_domain_options vfio_pamu_domain_options(const struct uiommu_vfio *
 static int set_geometry(struct vfio_pamu *pamu, struct uiommu_range geometry)
 {
 	uint64_t size = geometry.last - geometry.first + 1;
-	const struct uiommu_range reach = {0,
-					   (UINT64_C(1) << pamu->iommu.vfio->facts->width) - 1};
+	const struct uiommu_range reach = {0, (UINT64_C(1) << pamu->iommu.vfio->facts->width) - 1};
 
 	if (!is_pow2(size) || size < VFIO_PAGE)
 		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
@@ -219,9 +218,8 @@ long vfio_pamu_set_attr(struct vfio_pamu *pamu, uint64_t arg)
 		return ret;
 	switch (attr.attribute) {
 	case VFIO_ATTR_GEOMETRY:
-		return set_geometry(pamu,
-				    (struct uiommu_range){attr.attr_info.attr.aperture_start,
-							  attr.attr_info.attr.aperture_end});
+		return set_geometry(pamu, (struct uiommu_range){attr.attr_info.attr.aperture_start,
+								attr.attr_info.attr.aperture_end});
 	case VFIO_ATTR_WINDOWS:
 		return set_windows(pamu, attr.attr_info.windows);
 	case VFIO_ATTR_PAMU_STASH:

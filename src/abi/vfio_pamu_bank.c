@@ -56,8 +56,7 @@ static int enable_window(struct vfio_pamu *pamu, const struct uiommu_doorbell *b
 					      asked, pamu->aperture, UIOMMU_RESV_APERTURE);
 	page.first = iova - ((iova - pamu->aperture.first) & (pamu->window - 1));
 	page.last = page.first + (pamu->window - 1);
-	if (!uiommu_ioas_find(pamu->iommu.ioas, page.first, &area) &&
-	    area.range.first <= page.last)
+	if (!uiommu_ioas_find(pamu->iommu.ioas, page.first, &area) && area.range.first <= page.last)
 		return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EBUSY, "what is mapped in this window",
 				     asked, area.range);
 	page.last = page.first + (VFIO_PAGE - 1);

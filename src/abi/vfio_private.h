@@ -137,6 +137,12 @@ struct vfio_counters {
 	_Atomic uint64_t maps, unmaps, live, live_bytes, most, largest, refused;
 };
 
+/* Memory that the program has registered for mapping (vfio_spapr_memory.c). */
+struct vfio_memory_list {
+	pthread_mutex_t lock; /* a leaf */
+	struct vfio_memory *first;
+};
+
 struct uiommu_vfio {
 	struct uiommu_machine *machine;
 	const struct uiommu_platform_facts *facts;
@@ -149,6 +155,7 @@ struct uiommu_vfio {
 	_Atomic uint64_t locked_pages; /* of all containers, as mm->locked_vm */
 	struct vfio_counters counters;
 	struct vfio_waiter waiter;
+	struct vfio_memory_list memory;
 	pthread_mutex_t lock;
 	/* vfio.lock */
 	struct vfio_container *containers;
@@ -165,6 +172,9 @@ int vfio_copy_out(const struct uiommu_vfio *vfio, uint64_t to, const void *from,
 int vfio_copy_sized(const struct uiommu_vfio *vfio, void *to, uint64_t arg, size_t min);
 /* A NUL-terminated string of less than @room bytes. */
 int vfio_copy_string(const struct uiommu_vfio *vfio, char *to, uint64_t from, size_t room);
+/* Tell what Linux would write into its log. */
+void vfio_log(const struct uiommu_vfio *vfio, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 /* Refuse without ranges. */
 int vfio_refuse(enum uiommu_rule rule, int error, const char *owner);
 
@@ -255,14 +265,16 @@ struct vfio_iommu {
 
 extern const struct vfio_iommu_ops vfio_type1_ops;
 extern const struct vfio_iommu_ops vfio_pamu_ops;
+extern const struct vfio_iommu_ops vfio_spapr_ops;
+extern const struct vfio_iommu_ops vfio_noiommu_ops;
 
 /* The driver of a type on this machine, or NULL. */
 const struct vfio_iommu_ops *vfio_iommu_driver(const struct uiommu_vfio *vfio, uint64_t type);
 /* What this machine has instead, for people. */
 const char *vfio_iommu_types(const struct uiommu_vfio *vfio);
-/* CHECK_EXTENSION. */
-long vfio_iommu_extension(const struct uiommu_vfio *vfio, const struct vfio_iommu *iommu,
-			  uint64_t extension);
+/* CHECK_EXTENSION of the drivers that this machine's groups can use; @loaded: of those too that are
+ * merely there, which is what a container without a group shows. */
+long vfio_iommu_extension(const struct uiommu_vfio *vfio, bool loaded, uint64_t extension);
 /* A domain in the platform's format, named after it. */
 int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
 		      struct uiommu_domain **out);
@@ -272,12 +284,31 @@ void vfio_iommu_detach(struct vfio_iommu *iommu, const struct vfio_group *group)
 
 /* Count a mapping that was made, or is gone, in the statistics; the first also as a request. */
 void vfio_count_map(struct uiommu_vfio *vfio, uint64_t bytes);
-/* The same of a request that made several mappings of together so many bytes. */
-void vfio_count_maps(struct uiommu_vfio *vfio, uint64_t mappings, uint64_t bytes);
 void vfio_count_removed(struct uiommu_vfio *vfio, uint64_t bytes);
+/* The same in two steps, where areas are no requests: a request that mapped so much; areas and
+ * bytes more than before it (less: wraps). */
+void vfio_count_call(struct uiommu_vfio *vfio, uint64_t bytes);
+void vfio_count_areas(struct uiommu_vfio *vfio, uint64_t areas, uint64_t bytes);
+/* Charge pages to RLIMIT_MEMLOCK, if that is asked for: -ENOMEM. */
+int vfio_charge(struct uiommu_vfio *vfio, uint64_t pages);
+void vfio_uncharge(struct uiommu_vfio *vfio, uint64_t pages);
 /* Is the memory at [vaddr, vaddr + bytes) there, for a mapping at iova? -EFAULT. */
 int vfio_check_source(const struct uiommu_vfio *vfio, struct uiommu_range iova, uint64_t vaddr,
 		      uint64_t bytes, int prot);
+
+/* ---- vfio_spapr_memory.c ----------------------------------------------------------------------
+ */
+
+void vfio_memory_init(struct vfio_memory_list *list);
+/* All containers are gone. */
+void vfio_memory_fini(struct vfio_memory_list *list);
+
+/* ---- vfio_noiommu.c ---------------------------------------------------------------------------
+ */
+
+bool vfio_is_noiommu(const struct uiommu_vfio *vfio);
+/* May the program do this to a group without an IOMMU? -EPERM. 0 for other groups. */
+int vfio_noiommu_capable(const struct uiommu_vfio *vfio);
 
 /* ---- vfio_type1.c, vfio_dirty.c ---------------------------------------------------------------
  */

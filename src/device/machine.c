@@ -184,17 +184,20 @@ static int free_address(struct uiommu_machine *machine, uiommu_rid *rid)
 	return -EEXIST;
 }
 
-static unsigned free_group(struct uiommu_machine *machine)
+static bool group_is_free(const struct uiommu_machine *machine, unsigned group)
+{
+	for (size_t i = 0; i < machine->count; i++)
+		if (machine->functions[i]->info.group == group)
+			return false;
+	return true;
+}
+
+static unsigned free_group(const struct uiommu_machine *machine)
 {
 	unsigned group = 0;
-	size_t i = 0;
 
-	while (i < machine->count) {
-		if (machine->functions[i++]->info.group == group) {
-			group++;
-			i = 0;
-		}
-	}
+	while (!group_is_free(machine, group))
+		group++;
 	return group;
 }
 
@@ -253,6 +256,14 @@ static int place(struct uiommu_machine *machine, struct device_spec *spec, char 
 				   "%s is there already: %s", there->name, there->model->name);
 	if (!spec->has_group)
 		spec->group = free_group(machine);
+	/* VFIO makes a group for each device that has no IOMMU. */
+	if (uiommu_platform_facts(machine->platform)->vfio_types == UIOMMU_VFIO_NOIOMMU &&
+	    !group_is_free(machine, spec->group))
+		return spec_refuse(
+			why, why_len, UIOMMU_RULE_ARGUMENT, -EINVAL,
+			"group=%u is taken, and without an IOMMU each device has a group "
+			"of its own; leave group= out",
+			spec->group);
 	return 0;
 }
 

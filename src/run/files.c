@@ -48,6 +48,7 @@ static unsigned table_next;
 
 static dev_t placeholder_dev;
 static char placeholder_dir[128];
+static const char *group_prefix = ""; /* of the groups' names: "" or "noiommu-" */
 static struct {
 	ino_t inode;
 	int which;
@@ -76,14 +77,19 @@ void files_unlock(void)
 static void learn_one(int dir, const char *name)
 {
 	struct stat st;
+	static const char noiommu[] = "noiommu-";
+	bool real = strncmp(name, noiommu, sizeof(noiommu) - 1);
+	const char *digits = real ? name : name + sizeof(noiommu) - 1;
 	char *end;
-	long number = strtol(name, &end, 10);
+	long number = strtol(digits, &end, 10);
 	bool container = !strcmp(name, "vfio");
 
-	if ((!container && (end == name || *end)) || placeholder_count == PLACEHOLDERS_MAX ||
+	if ((!container && (end == digits || *end)) || placeholder_count == PLACEHOLDERS_MAX ||
 	    syscall(SYS_newfstatat, dir, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
 		return;
 	placeholder_dev = st.st_dev;
+	if (!real)
+		group_prefix = noiommu;
 	placeholders[placeholder_count].inode = st.st_ino;
 	placeholders[placeholder_count++].which = container ? FILES_CONTAINER : (int)number;
 }
@@ -244,10 +250,10 @@ static struct run_file *add(struct uiommu_vfio_file *vfio, int which)
 static int lock_group(int which)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	char path[sizeof(placeholder_dir) + 16];
+	char path[sizeof(placeholder_dir) + 32];
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/%d", placeholder_dir, which);
+	snprintf(path, sizeof(path), "%s/%s%d", placeholder_dir, group_prefix, which);
 	fd = fds_keep(real_open(path, O_RDWR | O_CLOEXEC, 0));
 	if (fd < 0)
 		return -errno;
@@ -543,5 +549,5 @@ int files_name(const struct run_file *file, char *buf, size_t len)
 		return snprintf(buf, len, "anon_inode:[vfio-msi-bank]");
 	if (file->which == FILES_NONE)
 		return snprintf(buf, len, "anon_inode:[vfio-device]");
-	return snprintf(buf, len, "/dev/vfio/%d", file->which);
+	return snprintf(buf, len, "/dev/vfio/%s%d", group_prefix, file->which);
 }

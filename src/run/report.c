@@ -181,6 +181,11 @@ static void refused(void *ctx, const char *what, const struct uiommu_refusal *re
 	report_line("%s refused: %s", what, text);
 }
 
+static void kernel_log(void *ctx, const char *line)
+{
+	report_line("Linux would log: %s", line);
+}
+
 void report_host(struct uiommu_vfio_host *host)
 {
 	int copy = fds_keep(real_fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0));
@@ -188,6 +193,7 @@ void report_host(struct uiommu_vfio_host *host)
 	if (copy >= 0)
 		out = copy;
 	host->refused = refused;
+	host->log = kernel_log;
 }
 
 void report_access(int error, struct uiommu_function *fn, unsigned bar, uint64_t offset,

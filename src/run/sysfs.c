@@ -36,6 +36,17 @@ struct builder {
 	unsigned next_irq;
 };
 
+static bool has_iommu(const struct builder *b)
+{
+	return b->facts->vfio_types != UIOMMU_VFIO_NOIOMMU;
+}
+
+/* Without an IOMMU only VFIO makes groups, for what it holds. */
+static bool has_group(const struct builder *b, const struct uiommu_function_info *info)
+{
+	return has_iommu(b) || !strcmp(info->driver, "vfio-pci");
+}
+
 static void device_path(const struct uiommu_function_info *info, char *buf)
 {
 	snprintf(buf, RUN_PATH, "/sys/devices/pci%.7s/%s", info->name, info->name);
@@ -173,18 +184,19 @@ static void function_links(struct builder *b, const struct uiommu_function_info 
 	snprintf(from, sizeof(from), "%s/driver", dir);
 	snprintf(to, sizeof(to), DRIVERS "/%.64s", info->driver);
 	tree_link(b->tree, from, to);
-	snprintf(from, sizeof(from), "%s/iommu_group", dir);
-	snprintf(to, sizeof(to), "/sys/kernel/iommu_groups/%u", info->group);
-	tree_link(b->tree, from, to);
 	snprintf(from, sizeof(from), "%s/subsystem", dir);
 	tree_link(b->tree, from, "/sys/bus/pci");
 	snprintf(from, sizeof(from), "/sys/bus/pci/devices/%s", info->name);
 	tree_link(b->tree, from, dir);
 	snprintf(from, sizeof(from), DRIVERS "/%.64s/%s", info->driver, info->name);
 	tree_link(b->tree, from, dir);
-	snprintf(from, sizeof(from), "/sys/kernel/iommu_groups/%u/devices/%s", info->group,
-		 info->name);
-	tree_link(b->tree, from, dir);
+	if (has_group(b, info)) {
+		snprintf(to, sizeof(to), "/sys/kernel/iommu_groups/%u", info->group);
+		snprintf(from, sizeof(from), "%s/iommu_group", dir);
+		tree_link(b->tree, from, to);
+		snprintf(from, sizeof(from), "%s/devices/%s", to, info->name);
+		tree_link(b->tree, from, dir);
+	}
 	if (!b->iommu[0])
 		return;
 	snprintf(from, sizeof(from), "%s/iommu", dir);
@@ -236,24 +248,26 @@ static void add_group(struct builder *b, unsigned number)
 		return;
 	tree_directory(b->tree, dir);
 	reserved_regions(b, dir);
-	tree_file(b->tree, dir, "type", 0644, "DMA\n");
+	tree_file(b->tree, dir, "type", 0644, has_iommu(b) ? "DMA\n" : "unknown\n");
+	if (!has_iommu(b))
+		tree_file(b->tree, dir, "name", 0444, "vfio-noiommu\n");
 }
 
 /* A group has a node under /dev/vfio once one of its functions is vfio-pci's. */
 static void add_node(struct builder *b, unsigned number)
 {
-	char name[16], path[RUN_PATH], class[RUN_PATH];
+	char name[32], path[RUN_PATH], class[RUN_PATH];
 
-	snprintf(name, sizeof(name), "%u", number);
-	snprintf(path, sizeof(path), "/dev/vfio/%u", number);
+	snprintf(name, sizeof(name), "%s%u", has_iommu(b) ? "" : "noiommu-", number);
+	snprintf(path, sizeof(path), "/dev/vfio/%s", name);
 	if (run_tree_find(b->tree, path))
 		return;
 	tree_file(b->tree, "/dev/vfio", name, 0666, "%s", "");
-	snprintf(path, sizeof(path), "/sys/devices/virtual/vfio/%u", number);
+	snprintf(path, sizeof(path), "/sys/devices/virtual/vfio/%s", name);
 	tree_file(b->tree, path, "dev", 0444, "243:%u\n", number);
-	tree_file(b->tree, path, "uevent", 0644, "MAJOR=243\nMINOR=%u\nDEVNAME=vfio/%u\n", number,
-		  number);
-	snprintf(class, sizeof(class), "/sys/class/vfio/%u", number);
+	tree_file(b->tree, path, "uevent", 0644, "MAJOR=243\nMINOR=%u\nDEVNAME=vfio/%s\n", number,
+		  name);
+	snprintf(class, sizeof(class), "/sys/class/vfio/%s", name);
 	tree_link(b->tree, class, path);
 	strcat(path, "/subsystem");
 	tree_link(b->tree, path, "/sys/class/vfio");
@@ -299,7 +313,8 @@ static void add_modules(struct builder *b)
 {
 	char type1[128];
 
-	add_module(b, "vfio", "enable_unsafe_noiommu_mode=N");
+	add_module(b, "vfio",
+		   has_iommu(b) ? "enable_unsafe_noiommu_mode=N" : "enable_unsafe_noiommu_mode=Y");
 	add_module(b, "vfio_pci", "disable_denylist=N enable_sriov=N");
 	add_module(b, "vfio_pci_core", "disable_idle_d3=N disable_vga=N nointxmask=N");
 	snprintf(type1, sizeof(type1),
@@ -406,7 +421,8 @@ int run_tree_build(struct uiommu_machine *machine, const struct run_config *conf
 	for (size_t i = 0; (fn = uiommu_machine_function(machine, i)); i++) {
 		const struct uiommu_function_info *info = uiommu_function_info(fn);
 
-		add_group(&b, info->group);
+		if (has_group(&b, info))
+			add_group(&b, info->group);
 		add_driver(&b, info->driver);
 		if (!strcmp(info->driver, "vfio-pci"))
 			add_node(&b, info->group);

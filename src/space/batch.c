@@ -260,7 +260,7 @@ static int enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas, const str
 	return 0;
 }
 
-static void count_map(struct uiommu_ioas *ioas, uint64_t largest, int prot)
+void ioas_count_map(struct uiommu_ioas *ioas, uint64_t largest, int prot)
 {
 	ioas->mmio |= prot & UIOMMU_MMIO;
 	ioas->stats.maps++;
@@ -280,7 +280,7 @@ static inline int do_map(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 	if (!ret)
 		ret = enter(batch, ioas, op, entry);
 	if (!ret)
-		count_map(ioas, range_length(entry->range), prot);
+		ioas_count_map(ioas, range_length(entry->range), prot);
 	return ret;
 }
 
@@ -354,7 +354,7 @@ static int do_copy(struct uiommu_batch *batch, struct uiommu_op *op)
 		if (range_length(piece.range) > largest)
 			largest = range_length(piece.range);
 		if (piece.range.last == op->range.last) {
-			count_map(op->ioas, largest, op->prot);
+			ioas_count_map(op->ioas, largest, op->prot);
 			return 0;
 		}
 	}
@@ -540,11 +540,11 @@ UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range r
 	return ret;
 }
 
-int ioas_unmap_all(struct uiommu_ioas *ioas, uiommu_area_fn each, void *ctx)
+int ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *unmapped,
+	       uiommu_area_fn each, void *ctx)
 {
 	struct uiommu_batch batch = {.locked = {ioas}, .release = each, .ctx = ctx};
-	uint64_t bytes;
-	int ret = do_unmap(&batch, ioas, UIOMMU_RANGE_ALL, &bytes);
+	int ret = do_unmap(&batch, ioas, range, unmapped);
 
 	/* A batch of one has one record. */
 	if (batch.last)

@@ -276,6 +276,7 @@ static int reshape_locked(struct uiommu_domain *domain, struct table *table, uin
 			  uiommu_area_fn each, void *ctx)
 {
 	struct uiommu_ioas *ioas = domain->ioas;
+	uint64_t bytes;
 	bool disabled;
 	int ret;
 
@@ -288,7 +289,7 @@ static int reshape_locked(struct uiommu_domain *domain, struct table *table, uin
 	if (ioas_reserve_room(ioas, 2))
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, domain->name,
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
-	ret = ioas_unmap_all(ioas, each, ctx);
+	ret = ioas_unmap(ioas, UIOMMU_RANGE_ALL, &bytes, each, ctx);
 	if (!ret)
 		take_shape(domain, table, uid);
 	return ret;

@@ -66,8 +66,9 @@ void ioas_unreserve(struct uiommu_ioas *ioas, const void *owner);
 
 /* Make sure that so many more reservations need no memory. */
 int ioas_reserve_room(struct uiommu_ioas *ioas, size_t more);
-/* Unmap everything, at once and with the lock held. -EBUSY: an open batch takes some of it away. */
-int ioas_unmap_all(struct uiommu_ioas *ioas, uiommu_area_fn each, void *ctx);
+/* Unmap what lies in the range, at once and with the lock held; as uiommu_ioas_unmap(). */
+int ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *unmapped,
+	       uiommu_area_fn each, void *ctx);
 
 /* Reserve a device's region, and identity map it if it is a direct one. Takes ioas->lock; what a
  * failure leaves behind goes with uiommu_ioas_unreserve(). */
@@ -94,6 +95,9 @@ int ioas_check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t
 
 /* Does the range hit a reserved one? Then it is refused with error in its owner's words. */
 int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range range);
+
+/* Count a call that mapped, the largest of whose areas has so many bytes. */
+void ioas_count_map(struct uiommu_ioas *ioas, uint64_t largest, int prot);
 
 /* Refuse a range for the area that is in its way: -EEXIST, or -EBUSY if the area is leaving. */
 int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area);

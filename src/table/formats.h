@@ -6,6 +6,17 @@
 #include "table/table.h"
 
 extern const struct table_ops table_vtdss;
+extern const struct table_ops table_identity;
+extern const struct table_ops table_amdv1;
+extern const struct table_ops table_arms1;
+extern const struct table_ops table_arms2;
+extern const struct table_ops table_riscv;
+extern const struct table_ops table_pamu;
+extern const struct table_ops table_spapr_tce;
+extern const struct table_ops table_powernv_tce;
+
+/* Free the table of secondary entries, if there is one. */
+void pamu_shared_destroy(struct table_shared *shared);
 
 /* The aperture, and leaf sizes no larger than it. */
 void table_set_aperture(struct table *table, struct uiommu_range aperture);

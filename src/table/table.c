@@ -7,7 +7,10 @@
 
 #include "table/formats.h"
 
-static const struct table_ops *const formats[] = {&table_vtdss};
+static const struct table_ops *const formats[] = {
+	&table_vtdss, &table_amdv1,	&table_arms1,	    &table_arms2,    &table_riscv,
+	&table_pamu,  &table_spapr_tce, &table_powernv_tce, &table_identity,
+};
 
 static const struct table_ops *find_format(const char *name)
 {
@@ -52,6 +55,7 @@ void table_destroy(struct table *table)
 
 void table_shared_destroy(struct table_shared *shared)
 {
+	pamu_shared_destroy(shared);
 }
 
 void table_set_aperture(struct table *table, struct uiommu_range aperture)

@@ -353,9 +353,17 @@ static void fmt_scan_dirty(struct table *t, struct uiommu_range range, bool clea
 
 static int fmt_init(struct table *t, const struct table_config *config)
 {
+	unsigned bits;
+
 	t->levels = fmt_levels(config->width);
 	if (!t->levels || !table_choose_aperture(t, fmt_aperture_bits(config->width), config))
 		return -EINVAL;
+	/* No leaf is larger than an entry of the start table, or a run of half of them. */
+	bits = PAGE_SHIFT + t->levels * FMT_LEVEL_BITS;
+	if (bits < 64) {
+		t->page_sizes &= (UINT64_C(1) << bits) - 1;
+		t->leaf_sizes &= (UINT64_C(1) << bits) - 1;
+	}
 	t->root_pages = fmt_root_pages(config->width);
 	t->root = pool_take_run(&t->pool, t->root_pages);
 	return t->root ? 0 : -ENOMEM;

@@ -40,6 +40,7 @@ static const struct {
 						"allow unsafe interrupts to go on"},
 	[UIOMMU_RULE_ADDRESS] = {"address", "a pointer argument cannot be read or written"},
 	[UIOMMU_RULE_DOORBELL] = {"doorbell", "the doorbell has no address in this space"},
+	[UIOMMU_RULE_CAPABILITY] = {"capability", "the program needs CAP_SYS_RAWIO"},
 };
 
 static const char *const resv_names[] = {

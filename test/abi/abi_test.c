@@ -197,6 +197,21 @@ static bool make_machine(struct rig *rig, const struct rig_options *options)
 					 sizeof(why));
 }
 
+/* As some IOMMUs want it, at a multiple of its size. */
+static uint8_t *map_aligned(void)
+{
+	const size_t size = RIG_PAGES * PAGE;
+	uint8_t *memory = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			       -1, 0);
+	size_t before = -(uintptr_t)memory & (size - 1);
+
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	if (before)
+		munmap(memory, before);
+	munmap(memory + before + size, size - before);
+	return memory + before;
+}
+
 bool rig_up(struct rig *rig, const struct rig_options *options)
 {
 	struct uiommu_vfio_options vfio = {
@@ -221,9 +236,7 @@ bool rig_up(struct rig *rig, const struct rig_options *options)
 
 	memset(rig, 0, sizeof(*rig));
 	pthread_mutex_init(&rig->refused_lock, NULL);
-	rig->memory = mmap(NULL, RIG_PAGES * PAGE, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(rig->memory, MAP_FAILED);
+	rig->memory = map_aligned();
 	if (make_machine(rig, options) && !uiommu_vfio_create(rig->machine, &vfio, &rig->vfio))
 		return true;
 	rig_down(rig);

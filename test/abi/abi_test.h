@@ -29,7 +29,8 @@ struct rig {
 	struct uiommu_vfio_file *files[RIG_FILES];
 	bool no_descriptors; /* install() fails */
 
-	/* The program's memory: the first half can be written, the second only read. */
+	/* The program's memory, at a multiple of its size: the first half can be written, the
+	 * second only read. */
 	uint8_t *memory;
 
 	/* Copies that touch [bad_first, bad_last] fail; after each copy in, race() may scribble. */

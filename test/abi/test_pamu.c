@@ -299,7 +299,8 @@ static void test_map(void **state)
 		{RW, UINT64_MAX - SIZE + 1, SIZE, 0, -EINVAL},
 		{1, BASE, SIZE, 32 * PAGE, 0},
 		{2, 0x12000, SIZE, 0, 0}, /* write-only can be said */
-		{RW, 0x16000, 5 * SIZE, 1 * PAGE, 0},
+		{RW, 0x16000, 5 * SIZE, 1 * PAGE, -EINVAL}, /* not at a multiple of a window */
+		{RW, 0x16000, 5 * SIZE, 2 * PAGE, 0},
 	};
 	struct uiommu_vfio_stats stats;
 	struct rig rig;

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: MIT */
+/* The Armv8 stage 2 format: its facts, and the algorithms compiled for them. */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "table/formats.h"
+#include "table/fmt_arms2.h"
+#include "table/table_impl.h"
