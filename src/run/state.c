@@ -25,6 +25,7 @@
 #include "run/report.h"
 #include "run/state.h"
 #include "run/trap.h"
+#include "run/xen.h"
 #include "util/alloc.h"
 
 static pthread_mutex_t state_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -126,6 +127,19 @@ static int make_vfio(struct run_state *state)
 	return uiommu_vfio_create(state->machine, &options, &state->vfio);
 }
 
+/* What devices reach. What is wrong with a platform is told when the machine is made. */
+static int choose_memory(const struct uiommu_memory **memory)
+{
+	struct uiommu_platform *platform;
+	int ret;
+
+	if (!config.platform || uiommu_platform_create(config.platform, &platform, NULL, 0))
+		return 0;
+	ret = xen_memory(uiommu_platform_facts(platform), memory);
+	uiommu_platform_destroy(platform);
+	return ret;
+}
+
 static int make(struct run_state *state)
 {
 	struct uiommu_machine_options options = {
@@ -139,9 +153,19 @@ static int make(struct run_state *state)
 
 	access_init();
 	trap_install();
+	ret = choose_memory(&options.memory);
+	if (ret) {
+		report_line("cannot make the machine's memory: %s", strerror(-ret));
+		return ret;
+	}
 	ret = run_config_machine(&config, &options, &state->machine, why, sizeof(why));
 	if (ret) {
 		report_line("cannot make the machine: %s", why[0] ? why : strerror(-ret));
+		return ret;
+	}
+	ret = xen_make(state->machine);
+	if (ret) {
+		report_line("cannot make the hypervisor: %s", strerror(-ret));
 		return ret;
 	}
 	ret = make_vfio(state);
@@ -218,4 +242,6 @@ static void __attribute__((constructor)) start(void)
 	paths_init(config.root);
 	snprintf(placeholders, sizeof(placeholders), "%s/dev/vfio", config.root ? config.root : "");
 	files_learn(placeholders);
+	snprintf(placeholders, sizeof(placeholders), "%s/dev/xen", config.root ? config.root : "");
+	files_learn_xen(placeholders);
 }
