@@ -5,7 +5,7 @@
  * MMAPBATCH_V2; others are -ENOTTY, as on a kernel without them.
  *
  * A mapping is inaccessible until frames are put into it; touching it before is SIGSEGV here,
- * SIGBUS there. Locks: mappings_lock, a leaf.
+ * SIGBUS there. Locks: mappings_lock, before those of the machine's frames.
  */
 #include <errno.h>
 #include <linux/types.h>
@@ -183,6 +183,16 @@ static long mmapbatch(unsigned long arg)
 	ret = prot < 0 ? prot : put_frames(&batch, prot);
 	pthread_mutex_unlock(&mappings_lock);
 	return ret;
+}
+
+void privcmd_lock(void)
+{
+	pthread_mutex_lock(&mappings_lock);
+}
+
+void privcmd_unlock(void)
+{
+	pthread_mutex_unlock(&mappings_lock);
 }
 
 /* ---- requests ---- */

@@ -19,4 +19,8 @@ void *privcmd_mmap(void *addr, size_t len, int prot, int flags);
 /* A range was unmapped, or mapped over. */
 void privcmd_unmapped(const void *addr, size_t len);
 
+/* Around fork(). */
+void privcmd_lock(void);
+void privcmd_unlock(void);
+
 #endif

@@ -3,8 +3,8 @@
  * Owns the machine of this process: read from the environment, made at the first use of /dev/vfio,
  * copied by fork(), never destroyed (the process's end does that; the program's threads may still
  * use it while it exits). Invariant: once state_peek() returns it, it stays.
- * Locks: state_mutex guards its making only. fork() takes, in this order: the front end's locks,
- * the machine's, then the leaves (mappings, files, posted writes, reports).
+ * Locks: state_mutex guards its making only. fork() takes, in this order: Xen's locks, the front
+ * end's, the machine's, then the leaves (mappings, files, posted writes, reports).
  */
 #include <pthread.h>
 #include <sched.h>
@@ -21,6 +21,7 @@
 #include "run/memory.h"
 #include "run/paths.h"
 #include "run/peer.h"
+#include "run/privcmd.h"
 #include "run/real.h"
 #include "run/report.h"
 #include "run/state.h"
@@ -74,6 +75,8 @@ void state_thread_start(void *ctx)
 
 static void fork_prepare(void)
 {
+	privcmd_lock();
+	xen_lock();
 	uiommu_vfio_fork_prepare(the_state.vfio);
 	uiommu_machine_fork_prepare(the_state.machine);
 	fork_copy(the_state.machine);
@@ -92,6 +95,8 @@ static void fork_parent(void)
 	bars_unlock();
 	uiommu_machine_fork_parent(the_state.machine);
 	uiommu_vfio_fork_parent(the_state.vfio);
+	xen_unlock();
+	privcmd_unlock();
 }
 
 static void fork_child(void)
@@ -105,6 +110,8 @@ static void fork_child(void)
 	bars_unlock();
 	uiommu_machine_fork_child(the_state.machine);
 	uiommu_vfio_fork_child(the_state.vfio);
+	xen_unlock();
+	privcmd_unlock();
 	peer_forked();
 	report_stand_by();
 }

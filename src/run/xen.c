@@ -462,6 +462,20 @@ long xen_hypercall(uint64_t op, const uint64_t arg[5])
 	return ret;
 }
 
+/* ---- fork ---- */
+
+void xen_lock(void)
+{
+	pthread_mutex_lock(&call_lock);
+	pthread_mutex_lock(&frames_lock);
+}
+
+void xen_unlock(void)
+{
+	pthread_mutex_unlock(&frames_lock);
+	pthread_mutex_unlock(&call_lock);
+}
+
 /* ---- making it ---- */
 
 static int make_domain(unsigned domid)

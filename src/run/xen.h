@@ -22,4 +22,8 @@ long xen_hypercall(uint64_t op, const uint64_t arg[5]);
  * there is no such frame; -ESRCH: no such domain. */
 int xen_frame(uint16_t domid, uint64_t gfn, int *fd, uint64_t *offset);
 
+/* Around fork(): before the engine's locks. */
+void xen_lock(void);
+void xen_unlock(void);
+
 #endif
