@@ -2,13 +2,14 @@
 /*
  * replay - run a fuzz target without libFuzzer, so that any compiler and every test run can:
  *
- *   NAME FILE...            each file is one input
+ *   NAME FILE...            each file is one input; of a directory each file in it
  *   NAME --random N SEED    N inputs made from SEED, of many lengths and densities
  *
  * A crash of a random run has printed the seed of its input before: `--random 1 THAT_SEED`.
  */
 #include "fuzz.h"
 
+#include <dirent.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -94,6 +95,30 @@ static int run_file(const char *path)
 	return 0;
 }
 
+/* Every file of a directory that is a kept corpus; one without any is a mistake. */
+static int run_directory(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *e;
+	unsigned count = 0;
+	int status = 0;
+
+	if (!dir)
+		return run_file(path);
+	while ((e = readdir(dir))) {
+		char name[4096];
+
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(name, sizeof(name), "%s/%s", path, e->d_name);
+		status |= run_file(name);
+		count++;
+	}
+	closedir(dir);
+	printf("%u inputs from %s\n", count, path);
+	return count ? status : 1;
+}
+
 int main(int argc, char **argv)
 {
 	int status = 0;
@@ -101,6 +126,6 @@ int main(int argc, char **argv)
 	if (argc == 4 && !strcmp(argv[1], "--random"))
 		return run_random(strtoul(argv[2], NULL, 0), strtoull(argv[3], NULL, 0));
 	for (int i = 1; i < argc; i++)
-		status |= run_file(argv[i]);
+		status |= run_directory(argv[i]);
 	return status;
 }

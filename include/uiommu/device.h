@@ -52,6 +52,8 @@ enum uiommu_model_flags {
 	UIOMMU_MODEL_CONVENTIONAL = 1 << 0, /**< conventional PCI: 256 bytes of configuration space,
 					       no PCI Express capability, hence no FLR */
 	UIOMMU_MODEL_INTX = 1 << 1,	    /**< has interrupt pin A */
+	UIOMMU_MODEL_ON_REQUEST = 1 << 2, /**< changes what functions beside it can do: `uiommu run`
+					     has one only if told */
 };
 
 /** One option a model understands, for --device MODEL,key=value. */
@@ -65,6 +67,18 @@ enum uiommu_option_flags {
 	/** The value names a file. Who starts programs elsewhere makes it absolute first. */
 	UIOMMU_OPTION_PATH = 1 << 0,
 };
+
+/** A capability of a model's own, below 256. The core has its own at 0x40 (power management, or a
+ *  conventional function's MSI), 0x50 to 0x67 (MSI), 0x70 to 0x7b (MSI-X) and 0x80 to 0xbb (PCI
+ *  Express), as far as the model has them. */
+struct uiommu_model_cap {
+	uint8_t offset;	      /**< a multiple of 4 */
+	uint8_t len;	      /**< from 3; 0 ends the list */
+	const uint8_t *bytes; /**< @len of them: its ID, anything for the next pointer, and so on */
+	const uint8_t *writable; /**< bits that a driver may write; NULL: none */
+};
+
+struct uiommu_function_info;
 
 struct uiommu_model {
 	size_t size; /**< sizeof(struct uiommu_model) */
@@ -113,6 +127,16 @@ struct uiommu_model {
 	/** A step of asynchronous work after uiommu_function_kick(): return true if there is more
 	 *  to do. Keep a step short (one descriptor). May be NULL. */
 	bool (*work)(struct uiommu_function *fn);
+	const struct uiommu_model_cap *caps; /**< may be NULL */
+	/** Configuration space inside one of @caps is about to be read (the model brings it up to
+	 *  date), or was written. May be NULL. */
+	void (*config_read)(struct uiommu_function *fn, unsigned offset, unsigned len);
+	void (*config_write)(struct uiommu_function *fn, unsigned offset, unsigned len);
+	/** Another function of the machine is there: told for each that was there before, once
+	 *  this one works, and for each that is added later. -errno makes the addition fail; then
+	 *  those who were told hear that it is not @present, which cannot fail. May be NULL. */
+	int (*neighbour)(struct uiommu_function *fn, const struct uiommu_function_info *other,
+			 bool present);
 };
 
 /** The models this library has: the @index-th, or NULL past the end. */
@@ -145,8 +169,10 @@ UIOMMU_API int uiommu_function_raise(struct uiommu_function *fn, unsigned vector
 UIOMMU_API void uiommu_function_lower(struct uiommu_function *fn);
 /** Have work() called on the worker thread. */
 UIOMMU_API void uiommu_function_kick(struct uiommu_function *fn);
-/** The same, but not before @ns nanoseconds have passed; other kicks in the meantime do not hurry
- * it. For what hardware takes its time with, and drivers rely on it. */
+/** The same from any thread, with or without the function's lock, whatever other locks are held. */
+UIOMMU_API void uiommu_function_post(struct uiommu_function *fn);
+/** As uiommu_function_kick(), but not before @ns nanoseconds have passed; other kicks in the
+ * meantime do not hurry it. For what hardware takes its time with, and drivers rely on it. */
 UIOMMU_API void uiommu_function_kick_after(struct uiommu_function *fn, uint32_t ns);
 
 /** From work(), which returns true to look again soon rather than because there is more to do: let

@@ -25,6 +25,7 @@ struct uiommu_unit;
 struct uiommu_ioas;
 struct uiommu_domain;
 struct uiommu_port;
+struct uiommu_stage1;
 
 /* ---- unit ---------------------------------------------------------------------------------- */
 
@@ -57,6 +58,7 @@ struct uiommu_fault {
 	uint64_t data;	/**< for interrupts: the data */
 	bool interrupt; /**< it was the write of an MSI (uiommu_port_interrupt()) */
 	bool cut_off;	/**< it has cut the requester off (struct uiommu_unit_options) */
+	bool stage1;	/**< a stage 1 stopped it (uiommu_unit_set_stage1()) */
 };
 
 /**
@@ -392,6 +394,10 @@ struct uiommu_domain_options {
 	unsigned windows;
 	/** Bitmap of page sizes: its pages are of these only; 0: of all the format has. */
 	uint64_t page_sizes;
+	/** The domain whose IOVAs its addresses are: it is nested, and goes in front of attachments
+	 *  to the parent as a stage 1. Of the same unit and not nested itself. NULL: addresses are
+	 *  the unit's memory's, or are given a meaning by uiommu_stage1_create(). */
+	struct uiommu_domain *parent;
 };
 
 /** A window of a domain whose table covers windows: what lies outside of all of them is reserved.
@@ -409,8 +415,10 @@ struct uiommu_domain_window {
  * is new in it is zero. -EINVAL: unknown format or width, an aperture, number of windows or page
  * sizes that the format can't have; -E2BIG: options that this library does not know of;
  * -EADDRINUSE: an area or an allowed range lies outside of what it translates, or an area is not
- * aligned to its pages, breaks another rule of the format, or its memory's address does not fit it;
- * -ENOSPC RULE_LIMIT: the entries that the unit's domains share are used up (pamu); -ENOMEM.
+ * aligned to its pages, breaks another rule of the format, or its memory's address does not fit it
+ * or, nested, is more than the parent translates;
+ * -ENOSPC RULE_LIMIT: the entries that the unit's domains share are used up (pamu); -ENOMEM. A
+ * nested domain outlives its parent without harm: it is then in front of nothing.
  */
 UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
 				    const struct uiommu_domain_options *options,
@@ -428,15 +436,16 @@ UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
 				     const struct uiommu_domain_options *options,
 				     uiommu_area_fn each, void *ctx);
 
-/** Destroy it; requester IDs attached to it must be detached first. NULL is fine. */
+/** Destroy it; requester IDs attached to it must be detached first, and the stage 1 it is in
+ *  destroyed. NULL is fine. */
 UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain);
 
 /**
  * Attach a requester ID, and reserve its regions in the domain's IOAS for as long (relaxable ones
  * are dropped). Attached elsewhere: it is moved, and until this returns a transaction goes through
  * one of the two. @name names the device in refusals. -EADDRINUSE: a region hits an area or an
- * allowed range, and nothing is changed; -EINVAL: both MSI types, two sw-msi regions, or an empty
- * one; -ENOMEM.
+ * allowed range, and nothing is changed; -EINVAL: both MSI types, two sw-msi regions, an empty
+ * one, or @domain is nested (uiommu_unit_set_stage1() puts it in front of an attachment); -ENOMEM.
  */
 UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid,
 				    const struct uiommu_resv_region *regions, size_t count,
@@ -477,9 +486,55 @@ UIOMMU_API uint64_t uiommu_domain_page_sizes(struct uiommu_domain *domain);
 
 /** The translation of one IOVA as the operating system's driver tells it: 0, or -ENOENT. What a
  *  device gets is the same, but for pamu: there it repeats a mapping shorter than its window
- * through the window, while a device's access behind the mapping is refused. */
+ * through the window, while a device's access behind the mapping is refused. A nested domain's is
+ * an IOVA of its parent. */
 UIOMMU_API int uiommu_domain_lookup(struct uiommu_domain *domain, uint64_t iova, uint64_t *addr,
 				    int *prot);
+
+/* ---- stage 1 ----------------------------------------------------------------------------------
+ *
+ * What a requester ID is attached to may have a translation in front of it: a DMA passes the stage
+ * 1, and what comes out is an IOVA of the domain that the ID is attached to, stage 2. Each is set
+ * by whoever owns it, without knowing the other: a virtual IOMMU the stage 1, VFIO the attachment.
+ * The IOTLB holds the two as one; what is taken away in either is gone for every device when the
+ * call that did it returns.
+ */
+
+struct uiommu_stage1_options {
+	size_t size; /**< sizeof(struct uiommu_stage1_options) */
+	/** What translates. NULL: nothing passes; every access faults as not attached. */
+	struct uiommu_domain *domain;
+	/** It holds for requester IDs that are attached to the same domain as @governor, the
+	 *  function whose address space the addresses that come out belong to. Without it, for
+	 *  whatever an ID is attached to; a nested @domain for attachments to its parent. Where it
+	 *  does not hold, an access goes to the attachment as if there were no stage 1: nobody has
+	 *  a say over the devices of somebody else's space. */
+	bool governed;
+	uiommu_rid governor;
+	/** Called for every access that this stage 1 stops, from the port's thread, inside its
+	 *  access section: it must not wait for anyone who waits for ports, nor call back. May be
+	 *  NULL. The unit's own handler is called too. */
+	void (*fault)(void *ctx, const struct uiommu_fault *fault);
+	void *fault_ctx;
+};
+
+/** Make one. -EINVAL: bad options, or @domain is another unit's; -E2BIG: options from a newer
+ *  header; -ENOMEM. */
+UIOMMU_API int uiommu_stage1_create(struct uiommu_unit *unit,
+				    const struct uiommu_stage1_options *options,
+				    struct uiommu_stage1 **out);
+
+/** Destroy it; no requester ID may have it. NULL is fine. */
+UIOMMU_API void uiommu_stage1_destroy(struct uiommu_stage1 *stage1);
+
+/**
+ * Put @stage1 in front of what @rid is, or will be, attached to; NULL: nothing. Replaces the one
+ * before; until this returns a transaction goes through one of the two, then through the new one
+ * only. -EINVAL: another unit's; -ENOMEM, but only where the ID has had neither port, attachment
+ * nor stage 1 before.
+ */
+UIOMMU_API int uiommu_unit_set_stage1(struct uiommu_unit *unit, uiommu_rid rid,
+				      struct uiommu_stage1 *stage1);
 
 /* ---- port -------------------------------------------------------------------------------------
  */

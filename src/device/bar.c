@@ -173,6 +173,15 @@ static void bar_read_locked(struct uiommu_function *fn, unsigned bar, uint64_t o
 	}
 }
 
+int bar_read_under_lock(struct uiommu_function *fn, unsigned bar, uint64_t offset, void *buf,
+			size_t len)
+{
+	if (!bar_inside(fn, bar, offset, len))
+		return -EINVAL;
+	bar_read_locked(fn, bar, offset, buf, len);
+	return 0;
+}
+
 int uiommu_function_bar_read(struct uiommu_function *fn, unsigned bar, uint64_t offset, void *buf,
 			     size_t len)
 {
@@ -228,8 +237,17 @@ static bool bar_posted(struct uiommu_function *fn, unsigned bar, uint64_t offset
 	memcpy(&value, buf, len);
 	if (!fn->model->bar_post(fn, bar, offset, (unsigned)len, le64toh(value)))
 		return false;
-	worker_post(fn);
+	uiommu_function_post(fn);
 	return true;
+}
+
+int bar_write_under_lock(struct uiommu_function *fn, unsigned bar, uint64_t offset, const void *buf,
+			 size_t len)
+{
+	if (!bar_inside(fn, bar, offset, len))
+		return -EINVAL;
+	bar_write_locked(fn, bar, offset, buf, len);
+	return 0;
 }
 
 int uiommu_function_bar_write(struct uiommu_function *fn, unsigned bar, uint64_t offset,

@@ -3,7 +3,8 @@
  * Configuration space: its layout, its write masks and what writes do.
  *
  * A type 0 header and capabilities at fixed places: power management, MSI, MSI-X and PCI Express,
- * each as the model asks for it; a device serial number in the extended space. A conventional
+ * each as the model asks for it; a device serial number in the extended space; then capabilities of
+ * the model's own, where it wants them. A conventional
  * function has 256 bytes and neither power management nor PCI Express: there MSI comes first, where
  * QEMU's conventional devices have it.
  *
@@ -204,6 +205,63 @@ static void build_express(struct uiommu_function *fn, unsigned *link)
 	field(fn, PCI_CFG_SPACE_SIZE + 8, 4, 0x027569ffu, 0);
 }
 
+/* ---- the model's capabilities ---- */
+
+static void build_model_caps(struct uiommu_function *fn, unsigned *link)
+{
+	const struct uiommu_model_cap *cap = fn->model->caps;
+
+	for (; cap && cap->len; cap++) {
+		build_cap(fn, link, cap->offset, cap->bytes[PCI_CAP_LIST_ID]);
+		memcpy(fn->config + cap->offset + 2, cap->bytes + 2, cap->len - 2u);
+		if (cap->writable)
+			memcpy(fn->writable + cap->offset + 2, cap->writable + 2, cap->len - 2u);
+	}
+}
+
+unsigned config_model_cap(const struct uiommu_model *model, unsigned offset)
+{
+	const struct uiommu_model_cap *cap = model->caps;
+
+	for (; cap && cap->len; cap++)
+		if (offset >= cap->offset && offset - cap->offset < cap->len)
+			return cap->offset;
+	return 0;
+}
+
+/* Is the byte one of the core's capabilities? */
+static bool core_owns(const struct uiommu_model *model, unsigned offset)
+{
+	bool express = !(model->flags & UIOMMU_MODEL_CONVENTIONAL);
+	unsigned msi = express ? CAP_MSI : CAP_MSI_CONVENTIONAL;
+
+	return offset < PCI_STD_HEADER_SIZEOF ||
+	       (express && offset >= CAP_PM && offset < CAP_PM + PCI_PM_SIZEOF) ||
+	       (express && offset >= CAP_EXPRESS &&
+		offset < CAP_EXPRESS + PCI_CAP_EXP_ENDPOINT_SIZEOF_V2) ||
+	       (model->msi_vectors && offset >= msi && offset < msi + 24) ||
+	       (model->msix_vectors && offset >= CAP_MSIX &&
+		offset < CAP_MSIX + PCI_CAP_MSIX_SIZEOF);
+}
+
+const char *config_caps_fault(const struct uiommu_model *model)
+{
+	const struct uiommu_model_cap *cap = model->caps, *other;
+
+	for (; cap && cap->len; cap++) {
+		if (cap->offset % 4 || cap->len < 3 || cap->offset + cap->len > 256 || !cap->bytes)
+			return "a capability is impossible";
+		for (unsigned i = 0; i < cap->len; i++)
+			if (core_owns(model, cap->offset + i))
+				return "a capability is in the core's way";
+		for (other = model->caps; other != cap; other++)
+			if (other->offset < cap->offset + cap->len &&
+			    cap->offset < other->offset + other->len)
+				return "two capabilities overlap";
+	}
+	return NULL;
+}
+
 void config_build(struct uiommu_function *fn)
 {
 	bool express = !(fn->model->flags & UIOMMU_MODEL_CONVENTIONAL);
@@ -224,6 +282,7 @@ void config_build(struct uiommu_function *fn)
 		build_msix(fn, &link);
 	if (express)
 		build_express(fn, &link);
+	build_model_caps(fn, &link);
 	memcpy(fn->power_on, fn->config, sizeof(fn->power_on));
 }
 
@@ -271,6 +330,8 @@ uint32_t uiommu_function_config_read(struct uiommu_function *fn, unsigned offset
 	if (!access_inside(fn, offset, len))
 		return UINT32_MAX;
 	function_lock(fn);
+	if (fn->model->config_read && config_model_cap(fn->model, offset))
+		fn->model->config_read(fn, offset, len);
 	value = bytes_get(fn->config, offset, len);
 	function_unlock(fn);
 	return value;
@@ -321,6 +382,8 @@ void uiommu_function_config_write(struct uiommu_function *fn, unsigned offset, u
 	} else {
 		config_apply_command(fn);
 		msi_config_changed(fn);
+		if (fn->model->config_write && config_model_cap(fn->model, offset))
+			fn->model->config_write(fn, offset, len);
 	}
 	function_unlock(fn);
 }

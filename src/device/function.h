@@ -10,6 +10,9 @@
  * because the interrupted instruction was a store of the program's, never code that holds this
  * lock.
  *
+ * bell_lock is a leaf beside it: whoever wakes the worker takes it for a moment, with the
+ * function's lock or without.
+ *
  * Held by its caller while: model operations run, DMA is done, MSIs are written, the INTx callback
  * is called. So those who receive interrupts take leaf locks only.
  */
@@ -47,8 +50,12 @@ struct uiommu_function {
 	pthread_mutex_t gate;
 	pthread_mutex_t lock;
 
+	pthread_mutex_t bell_lock;
+	/* Under bell_lock. */
+	pthread_cond_t bell; /* rung became true */
+	bool rung;	     /* the worker is to look at what there is for it */
+
 	/* Under the lock. */
-	pthread_cond_t wake; /* kicked or stop became true */
 	pthread_cond_t idle; /* kicked became false */
 	pthread_t thread;
 	bool worker; /* the thread is there */
@@ -69,8 +76,8 @@ struct uiommu_function {
 	void (*intx)(void *ctx, bool level);
 	void *intx_ctx;
 
-	/* Atomic, for bar_post(): work() is to be called; the worker sleeps, or is about to, with
-	 * the lock held until it does; memory decoding is on (written under the lock). */
+	/* Atomic, for those without the lock: work() is to be called; the worker waits for the
+	 * bell, or is about to; memory decoding is on (written under the lock). */
 	bool posted, asleep, decodes;
 
 	char *why; /* where init() explains itself, while it runs */
@@ -87,8 +94,6 @@ void function_unlock(struct uiommu_function *fn);
 /* Start the worker if the model has work and there is none. Without the lock. */
 int worker_start(struct uiommu_function *fn);
 void worker_stop(struct uiommu_function *fn);
-/* Have work() called. Without the lock, any thread. */
-void worker_post(struct uiommu_function *fn);
 /* Forget work that was asked for. Under the lock. */
 void worker_cancel(struct uiommu_function *fn);
 void worker_fork_prepare(struct uiommu_function *fn);
@@ -112,10 +117,15 @@ uint16_t config_get16(const struct uiommu_function *fn, unsigned offset);
 uint32_t config_get32(const struct uiommu_function *fn, unsigned offset);
 void config_put32(struct uiommu_function *fn, unsigned offset, uint32_t value);
 bool config_decodes_memory(const struct uiommu_function *fn);
+/* Offset of the capability of the model's own that has the byte at @offset; 0: none. */
+unsigned config_model_cap(const struct uiommu_model *model, unsigned offset);
+/* What is wrong with a model's capabilities, or NULL. */
+const char *config_caps_fault(const struct uiommu_model *model);
 /* Make the port's bus-master enable, and decodes, follow configuration space. */
 void config_apply_command(struct uiommu_function *fn);
 
 /* msi.c; all under the lock */
+bool msix_enabled(const struct uiommu_function *fn);
 void msi_reset(struct uiommu_function *fn);
 /* Configuration space changed: the INTx line follows, vectors that became deliverable are sent. */
 void msi_config_changed(struct uiommu_function *fn);
@@ -131,6 +141,11 @@ uint32_t msix_pba_offset(const struct uiommu_model *model);
 /* bar.c */
 int bar_create(struct uiommu_function *fn);
 void bar_destroy(struct uiommu_function *fn);
+/* Accesses under the lock, whether or not the function decodes memory. -EINVAL: outside. */
+int bar_read_under_lock(struct uiommu_function *fn, unsigned bar, uint64_t offset, void *buf,
+			size_t len);
+int bar_write_under_lock(struct uiommu_function *fn, unsigned bar, uint64_t offset, const void *buf,
+			 size_t len);
 
 /* machine.c */
 const struct uiommu_machine_options *machine_options(const struct uiommu_machine *machine);

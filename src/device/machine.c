@@ -34,6 +34,7 @@ static const struct uiommu_model *const models[] = {
 	&uiommu_model_edu,
 	&uiommu_model_ioat,
 	&uiommu_model_nvme,
+	&uiommu_model_virtio_iommu,
 };
 
 const struct uiommu_model *uiommu_model_at(size_t index)
@@ -242,6 +243,37 @@ static void insert(struct uiommu_machine *machine, struct uiommu_function *fn)
 	}
 }
 
+/* Tell one function of another, if its model wants to know. */
+static int tell(struct uiommu_function *fn, const struct uiommu_function *other, bool present)
+{
+	int error = 0;
+
+	if (!fn->model->neighbour)
+		return 0;
+	function_lock(fn);
+	error = fn->model->neighbour(fn, &other->info, present);
+	function_unlock(fn);
+	return error;
+}
+
+/* Make the functions that are there and a new one known to each other, or none of them. */
+static int introduce(struct uiommu_machine *machine, struct uiommu_function *fn)
+{
+	size_t told = 0;
+	int error = 0;
+
+	for (size_t i = 0; i < machine->count && !error; i++)
+		error = tell(fn, machine->functions[i], true);
+	while (!error && told < machine->count) {
+		error = tell(machine->functions[told], fn, true);
+		told += !error;
+	}
+	/* What the new one was told it forgets as it goes. */
+	while (error && told--)
+		tell(machine->functions[told], fn, false);
+	return error;
+}
+
 static int place(struct uiommu_machine *machine, struct device_spec *spec, char *why,
 		 size_t why_len)
 {
@@ -294,6 +326,8 @@ static int add(struct uiommu_machine *machine, const struct uiommu_model *model,
 
 		snprintf(reason, sizeof(reason), "%s", "");
 		error = function_power_on(fn, reason, sizeof(reason));
+		if (!error)
+			error = introduce(machine, fn);
 		if (error)
 			spec_refuse(why, why_len, rule_of(error), error,
 				    "device %s could not be started: %s", model->name,

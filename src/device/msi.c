@@ -58,7 +58,7 @@ static uint16_t msi_control(const struct uiommu_function *fn)
 	return fn->info.msi_cap ? config_get16(fn, fn->info.msi_cap + PCI_MSI_FLAGS) : 0;
 }
 
-static bool msix_enabled(const struct uiommu_function *fn)
+bool msix_enabled(const struct uiommu_function *fn)
 {
 	return msix_control(fn) & PCI_MSIX_FLAGS_ENABLE;
 }

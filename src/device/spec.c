@@ -244,7 +244,8 @@ int model_check(const struct uiommu_model *model, char *why, size_t why_len)
 		fault = "it needs a name, reset() and bar_write()";
 	else if (model->class_code >> 24)
 		fault = "its class has more than 24 bits";
-	else if (model->flags & ~(UIOMMU_MODEL_CONVENTIONAL | UIOMMU_MODEL_INTX))
+	else if (model->flags &
+		 ~(UIOMMU_MODEL_CONVENTIONAL | UIOMMU_MODEL_INTX | UIOMMU_MODEL_ON_REQUEST))
 		fault = "unknown flag";
 	for (i = 0; i < UIOMMU_BARS && !fault; i++) {
 		fault = bar_fault(model, i);
@@ -254,6 +255,8 @@ int model_check(const struct uiommu_model *model, char *why, size_t why_len)
 	}
 	if (!fault)
 		fault = interrupt_fault(model);
+	if (!fault)
+		fault = config_caps_fault(model);
 	if (fault)
 		return spec_refuse(why, why_len, UIOMMU_RULE_ARGUMENT, -EINVAL, "model %s: %s",
 				   model->name ? model->name : "(no name)", fault);

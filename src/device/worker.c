@@ -6,9 +6,10 @@
  * as work() is due or may have more to do, so neither of them under the lock means idle. The worker
  * holds no lock while it waits. After a fork the child has no worker until worker_fork_child().
  *
- * Posting takes no lock unless the worker sleeps: posted is set before asleep is read, and asleep
- * set before posted is read, so one of the two sees the other; who finds the worker asleep takes
- * the lock, which the worker lets go of only when it waits for the signal.
+ * The worker waits for its bell, which stays rung until it has heard it. Ringing takes only the
+ * bell's lock, a leaf, so anybody may post work, whatever is held. Posting does not even take that
+ * unless the worker sleeps: posted is set before asleep is read, and asleep set before posted is
+ * read, so one of the two sees the other.
  *
  * Starting a thread may fail; then the worker is missing and is tried again at the next write to
  * configuration space, never inside a register write, which may come from a signal handler.
@@ -28,10 +29,15 @@
 
 static int worker_conds_init(struct uiommu_function *fn)
 {
-	if (pthread_cond_init(&fn->wake, NULL))
+	if (pthread_cond_init(&fn->bell, NULL))
 		return -ENOMEM;
 	if (pthread_cond_init(&fn->idle, NULL)) {
-		pthread_cond_destroy(&fn->wake);
+		pthread_cond_destroy(&fn->bell);
+		return -ENOMEM;
+	}
+	if (pthread_mutex_init(&fn->bell_lock, NULL)) {
+		pthread_cond_destroy(&fn->idle);
+		pthread_cond_destroy(&fn->bell);
 		return -ENOMEM;
 	}
 	return 0;
@@ -55,8 +61,9 @@ int function_locks_init(struct uiommu_function *fn)
 
 void function_locks_destroy(struct uiommu_function *fn)
 {
+	pthread_mutex_destroy(&fn->bell_lock);
 	pthread_cond_destroy(&fn->idle);
-	pthread_cond_destroy(&fn->wake);
+	pthread_cond_destroy(&fn->bell);
 	pthread_mutex_destroy(&fn->lock);
 	pthread_mutex_destroy(&fn->gate);
 }
@@ -99,20 +106,50 @@ static bool work_due(const struct uiommu_function *fn)
 	       (fn->alarm && fn->alarm <= clock_ns());
 }
 
-/* Until there may be work, or it is time to stop. */
-static void worker_sleep(struct uiommu_function *fn)
+static void bell_ring(struct uiommu_function *fn)
+{
+	pthread_mutex_lock(&fn->bell_lock);
+	fn->rung = true;
+	pthread_cond_signal(&fn->bell);
+	pthread_mutex_unlock(&fn->bell_lock);
+}
+
+/* Without the lock, until the bell rings, until @until (NULL: for ever) or, unless work is due
+ * later, until something is posted. */
+static void worker_sleep(struct uiommu_function *fn, const struct timespec *until, bool later)
+{
+	int error = 0;
+
+	__atomic_store_n(&fn->asleep, true, __ATOMIC_SEQ_CST);
+	if (!later && !__atomic_load_n(&fn->posted, __ATOMIC_SEQ_CST))
+		pthread_cond_broadcast(&fn->idle);
+	function_unlock(fn);
+	pthread_mutex_lock(&fn->bell_lock);
+	while (!fn->rung && !error && (later || !__atomic_load_n(&fn->posted, __ATOMIC_SEQ_CST))) {
+		if (until)
+			error = pthread_cond_clockwait(&fn->bell, &fn->bell_lock, CLOCK_MONOTONIC,
+						       until);
+		else
+			pthread_cond_wait(&fn->bell, &fn->bell_lock);
+	}
+	fn->rung = false;
+	pthread_mutex_unlock(&fn->bell_lock);
+	__atomic_store_n(&fn->asleep, false, __ATOMIC_RELAXED);
+	function_lock(fn);
+}
+
+static void worker_wait(struct uiommu_function *fn)
 {
 	struct timespec until = {(time_t)(fn->alarm / 1000000000), (long)(fn->alarm % 1000000000)};
 
-	__atomic_store_n(&fn->asleep, true, __ATOMIC_SEQ_CST);
-	if (!__atomic_load_n(&fn->posted, __ATOMIC_SEQ_CST)) {
-		pthread_cond_broadcast(&fn->idle);
-		if (fn->alarm)
-			pthread_cond_clockwait(&fn->wake, &fn->lock, CLOCK_MONOTONIC, &until);
-		else
-			pthread_cond_wait(&fn->wake, &fn->lock);
-	}
-	__atomic_store_n(&fn->asleep, false, __ATOMIC_RELAXED);
+	worker_sleep(fn, fn->alarm ? &until : NULL, false);
+}
+
+static void worker_wait_later(struct uiommu_function *fn)
+{
+	struct timespec until = fn->not_before;
+
+	worker_sleep(fn, &until, true);
 }
 
 /* Between two steps: those who wait for the lock get it, and for the processor, too. */
@@ -142,12 +179,11 @@ static void *worker_main(void *arg)
 	function_lock(fn);
 	while (!fn->stop) {
 		if (!work_due(fn)) {
-			worker_sleep(fn);
+			worker_wait(fn);
 			continue;
 		}
 		if (too_early(fn)) {
-			pthread_cond_clockwait(&fn->wake, &fn->lock, CLOCK_MONOTONIC,
-					       &fn->not_before);
+			worker_wait_later(fn);
 			continue;
 		}
 		fn->not_before.tv_sec = 0;
@@ -211,7 +247,7 @@ void worker_stop(struct uiommu_function *fn)
 	function_lock(fn);
 	running = fn->worker;
 	fn->stop = true;
-	pthread_cond_signal(&fn->wake);
+	bell_ring(fn);
 	function_unlock(fn);
 	if (running)
 		pthread_join(fn->thread, NULL);
@@ -227,14 +263,11 @@ void worker_cancel(struct uiommu_function *fn)
 	pthread_cond_broadcast(&fn->idle);
 }
 
-void worker_post(struct uiommu_function *fn)
+void uiommu_function_post(struct uiommu_function *fn)
 {
-	if (__atomic_exchange_n(&fn->posted, true, __ATOMIC_SEQ_CST) ||
-	    !__atomic_load_n(&fn->asleep, __ATOMIC_SEQ_CST))
-		return;
-	function_lock(fn);
-	pthread_cond_signal(&fn->wake);
-	function_unlock(fn);
+	if (!__atomic_exchange_n(&fn->posted, true, __ATOMIC_SEQ_CST) &&
+	    __atomic_load_n(&fn->asleep, __ATOMIC_SEQ_CST))
+		bell_ring(fn);
 }
 
 void uiommu_function_kick(struct uiommu_function *fn)
@@ -242,7 +275,7 @@ void uiommu_function_kick(struct uiommu_function *fn)
 	if (fn->kicked || !fn->model->work)
 		return;
 	fn->kicked = true;
-	pthread_cond_signal(&fn->wake);
+	bell_ring(fn);
 }
 
 void uiommu_function_kick_after(struct uiommu_function *fn, uint32_t ns)
@@ -265,7 +298,7 @@ void uiommu_function_alarm(struct uiommu_function *fn, uint64_t ns)
 {
 	fn->alarm = ns ? clock_ns() + ns : 0;
 	/* From work() or not: a worker that sleeps has to sleep shorter now. */
-	pthread_cond_signal(&fn->wake);
+	bell_ring(fn);
 }
 
 void uiommu_function_drain(struct uiommu_function *fn)
@@ -297,7 +330,8 @@ void worker_fork_child(struct uiommu_function *fn)
 
 	pthread_mutex_init(&fn->gate, NULL);
 	pthread_mutex_init(&fn->lock, NULL);
-	pthread_cond_init(&fn->wake, NULL);
+	pthread_mutex_init(&fn->bell_lock, NULL);
+	pthread_cond_init(&fn->bell, NULL);
 	pthread_cond_init(&fn->idle, NULL);
 	fn->worker = false;
 	fn->asleep = false;

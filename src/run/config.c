@@ -124,7 +124,8 @@ static int add_all(const struct run_config *config, struct uiommu_machine *machi
 	if (config->device_count)
 		return ret;
 	for (size_t i = 0; (model = uiommu_model_at(i)) && !ret; i++)
-		ret = uiommu_machine_add(machine, model->name, why, why_len);
+		if (!(model->flags & UIOMMU_MODEL_ON_REQUEST))
+			ret = uiommu_machine_add(machine, model->name, why, why_len);
 	return ret;
 }
 

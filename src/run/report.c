@@ -127,6 +127,8 @@ static bool fault_due(uint64_t *hidden)
 /* What the IOMMU does about it. */
 static const char *consequence(const struct uiommu_fault *fault)
 {
+	if (fault->stage1)
+		return " (by the virtual IOMMU)";
 	return fault->cut_off
 		       ? "; the IOMMU cuts it off until the next MAP_DMA of its container, or "
 			 "until its group joins one"

@@ -48,6 +48,14 @@ void domain_flush(struct uiommu_domain *domain)
 	gather_release(gather, &domain->table.pool);
 }
 
+/* The highest address an area can have: what an entry holds and, nested, the parent translates. */
+static uint64_t max_addr(const struct uiommu_domain *domain)
+{
+	uint64_t format = domain->table.ops->max_addr;
+
+	return format < domain->parent_last ? format : domain->parent_last;
+}
+
 /* Recompute what the domains of an IOAS have in common. */
 static void common_limits(struct uiommu_ioas *ioas)
 {
@@ -58,8 +66,8 @@ static void common_limits(struct uiommu_ioas *ioas)
 		ioas->page_sizes &= d->table.page_sizes;
 		if (table_page(&d->table) > ioas->alignment)
 			ioas->alignment = table_page(&d->table);
-		if (d->table.ops->max_addr < ioas->max_addr)
-			ioas->max_addr = d->table.ops->max_addr;
+		if (max_addr(d) < ioas->max_addr)
+			ioas->max_addr = max_addr(d);
 	}
 }
 
@@ -71,7 +79,7 @@ static int fill(struct uiommu_domain *domain)
 
 	for (struct imap_entry *e = imap_find(&domain->ioas->areas, 0, &pos); e;
 	     e = imap_next(&pos)) {
-		uint64_t max = domain->table.ops->max_addr;
+		uint64_t max = max_addr(domain);
 		struct table_why why;
 		int ret;
 
@@ -222,6 +230,21 @@ static void unmake_table(struct uiommu_unit *unit, struct table *table)
 	pthread_mutex_unlock(&unit->lock);
 }
 
+/* Remember the parent of a nested domain. */
+static int set_parent(struct uiommu_domain *domain, const struct uiommu_domain *parent)
+{
+	domain->parent_last = UINT64_MAX;
+	if (!parent)
+		return 0;
+	if (parent->unit != domain->unit || parent->parent_uid)
+		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+				     "the parent is nested itself, or another IOMMU's",
+				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	domain->parent_uid = parent->uid;
+	domain->parent_last = parent->table.aperture.last;
+	return 0;
+}
+
 UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
 				    const struct uiommu_domain_options *options,
 				    struct uiommu_domain **out)
@@ -240,6 +263,9 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 	domain->ioas = ioas;
 	domain->pending = GATHER_INIT;
 	snprintf(domain->name, sizeof(domain->name), "%s", known.name ? known.name : known.format);
+	ret = set_parent(domain, known.parent);
+	if (ret)
+		goto free_domain;
 	ret = make_table(unit, &known, &domain->table, &domain->uid);
 	if (ret)
 		goto free_domain;

@@ -7,7 +7,9 @@
 
 #include <string.h>
 
-/* Registers and completion words must not be seen half written: one access for aligned words. */
+/* Registers and completion words must not be seen half written: one access for aligned words. And
+ * a bus does not reorder a device's writes, nor its reads behind one that it waited for: what was
+ * read after an index is not older than the index, what was written before one is seen with it. */
 static inline bool copy_word(void *to, const void *from, size_t len)
 {
 	if ((((uintptr_t)to | (uintptr_t)from) & (len - 1)))
@@ -15,18 +17,18 @@ static inline bool copy_word(void *to, const void *from, size_t len)
 	switch (len) {
 	case 8:
 		__atomic_store_n((uint64_t *)to,
-				 __atomic_load_n((const uint64_t *)from, __ATOMIC_RELAXED),
-				 __ATOMIC_RELAXED);
+				 __atomic_load_n((const uint64_t *)from, __ATOMIC_ACQUIRE),
+				 __ATOMIC_RELEASE);
 		return true;
 	case 4:
 		__atomic_store_n((uint32_t *)to,
-				 __atomic_load_n((const uint32_t *)from, __ATOMIC_RELAXED),
-				 __ATOMIC_RELAXED);
+				 __atomic_load_n((const uint32_t *)from, __ATOMIC_ACQUIRE),
+				 __ATOMIC_RELEASE);
 		return true;
 	case 2:
 		__atomic_store_n((uint16_t *)to,
-				 __atomic_load_n((const uint16_t *)from, __ATOMIC_RELAXED),
-				 __ATOMIC_RELAXED);
+				 __atomic_load_n((const uint16_t *)from, __ATOMIC_ACQUIRE),
+				 __ATOMIC_RELEASE);
 		return true;
 	}
 	return false;

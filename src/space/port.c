@@ -114,20 +114,11 @@ static void iotlb_drop(struct uiommu_port *port, struct uiommu_range range)
 	}
 }
 
-/* See to the invalidations that came since the last time. */
-static void iotlb_catch_up(struct uiommu_port *port, struct uiommu_domain *domain)
+/* Drop what a domain's ring says from @seen to @head. */
+static void iotlb_replay(struct uiommu_port *port, struct uiommu_domain *domain, uint64_t seen,
+			 uint64_t head)
 {
-	uint64_t head = atomic_load_explicit(&domain->inval_head, memory_order_acquire);
-
-	if (!port->iotlb || (port->domain_uid == domain->uid && port->inval_seen == head))
-		return;
-	if (port->domain_uid != domain->uid) {
-		iotlb_drop(port, UIOMMU_RANGE_ALL);
-		port->domain_uid = domain->uid;
-		port->inval_seen = head;
-		return;
-	}
-	for (uint64_t seq = port->inval_seen; seq != head; seq++) {
+	for (uint64_t seq = seen; seq != head; seq++) {
 		struct inval_slot *slot = &domain->inval[seq % INVAL_RING];
 		struct uiommu_range range = {
 			atomic_load_explicit(&slot->first, memory_order_acquire),
@@ -142,25 +133,130 @@ static void iotlb_catch_up(struct uiommu_port *port, struct uiommu_domain *domai
 		}
 		iotlb_drop(port, range);
 	}
+}
+
+/* See to the invalidations that came since the last time: the domain's and, if there is a stage 1
+ * in front, that one's. Entries are found by the IOVA that the device uses, so behind a stage 1 an
+ * invalidation of the domain, which speaks of other addresses, takes them all. */
+static void iotlb_update(struct uiommu_port *port, struct uiommu_domain *domain, uint64_t head,
+			 struct uiommu_domain *stage1, uint64_t stage1_head)
+{
+	uint64_t uid = stage1 ? stage1->uid : 0;
+
+	if (port->domain_uid != domain->uid || port->stage1_uid != uid ||
+	    (stage1 && port->inval_seen != head)) {
+		iotlb_drop(port, UIOMMU_RANGE_ALL);
+		port->domain_uid = domain->uid;
+		port->stage1_uid = uid;
+	} else if (stage1) {
+		iotlb_replay(port, stage1, port->stage1_inval_seen, stage1_head);
+	} else {
+		iotlb_replay(port, domain, port->inval_seen, head);
+	}
 	port->inval_seen = head;
+	port->stage1_inval_seen = stage1_head;
+}
+
+static inline void iotlb_catch_up(struct uiommu_port *port, struct uiommu_domain *domain,
+				  struct uiommu_domain *stage1)
+{
+	uint64_t head = atomic_load_explicit(&domain->inval_head, memory_order_acquire);
+	uint64_t uid = 0, stage1_head = 0;
+
+	if (!port->iotlb)
+		return;
+	if (stage1) {
+		uid = stage1->uid;
+		stage1_head = atomic_load_explicit(&stage1->inval_head, memory_order_acquire);
+	}
+	if (port->domain_uid != domain->uid || port->inval_seen != head ||
+	    port->stage1_uid != uid || port->stage1_inval_seen != stage1_head)
+		iotlb_update(port, domain, head, stage1, stage1_head);
 }
 
 /* ---- translation ---- */
 
-static enum uiommu_fault_reason check_prot(int prot, int access)
+/* The leaf that translates iova, from the IOTLB or the tables. @first is the stage 1's domain, NULL
+ * without one; *stage1 becomes whether that stopped it. Inside a section. Compiled for either case:
+ * most devices have no stage 1, and this is what every access passes. */
+static inline __attribute__((always_inline)) enum uiommu_fault_reason
+find_leaf(struct uiommu_port *port, struct uiommu_domain *first, struct uiommu_domain *domain,
+	  uint64_t iova, int access, struct table_leaf *leaf, bool *stage1)
 {
-	if (prot & access)
-		return UIOMMU_FAULT_NONE;
-	return access == UIOMMU_READ ? UIOMMU_FAULT_READ_DENIED : UIOMMU_FAULT_WRITE_DENIED;
+	int first_prot = UIOMMU_READ | UIOMMU_WRITE;
+	struct iotlb_entry *entry = NULL;
+	enum uiommu_fault_reason reason;
+
+	*stage1 = first;
+	if (!table_covers(first ? &first->table : &domain->table, iova))
+		return UIOMMU_FAULT_BEYOND;
+	iotlb_catch_up(port, domain, first);
+	if (port->iotlb) {
+		entry = iotlb_slot(port, iova);
+		if (entry->range.first <= iova && iova <= entry->range.last) {
+			counter_add(&port->counters.iotlb_hits, 1);
+			*leaf = (struct table_leaf){entry->range, entry->addr, entry->prot};
+			*stage1 = first && !(entry->stage1_prot & access);
+			return check_prot(leaf->prot, access);
+		}
+		counter_add(&port->counters.iotlb_misses, 1);
+	}
+	counter_add(&port->counters.walks, 1);
+	if (first) {
+		reason = stage1_walk(first, domain, iova, access, leaf, &first_prot, stage1);
+		if (reason)
+			return reason;
+	} else if (!table_walk(&domain->table, iova, leaf)) {
+		return UIOMMU_FAULT_NOT_PRESENT;
+	}
+	if (entry)
+		*entry = (struct iotlb_entry){leaf->range, leaf->addr, leaf->prot, first_prot};
+	return check_prot(leaf->prot, access);
 }
 
-/* The leaf that translates iova, from the IOTLB or the table. Inside a section. */
+/* A stage 1 stopped an access: who set it hears of it. Inside a section, so that it is still there.
+ */
+static __attribute__((noinline)) void tell_stage1(struct uiommu_port *port,
+						  const struct uiommu_stage1 *stage1, uint64_t iova,
+						  int access, enum uiommu_fault_reason reason)
+{
+	const struct uiommu_fault fault = {.rid = port->slot->rid,
+					   .access = access,
+					   .reason = reason,
+					   .iova = iova,
+					   .stage1 = true};
+
+	if (stage1->fault)
+		stage1->fault(stage1->fault_ctx, &fault);
+}
+
+/* The leaf that translates iova through a stage 1 and the domain behind it. */
+static __attribute__((noinline)) enum uiommu_fault_reason
+translate_behind(struct uiommu_port *port, struct uiommu_stage1 *stage1,
+		 struct uiommu_domain *domain, uint64_t iova, int access, struct table_leaf *leaf)
+{
+	enum uiommu_fault_reason reason = UIOMMU_FAULT_NO_DOMAIN;
+	bool by_stage1 = true;
+
+	if (stage1->domain)
+		reason = find_leaf(port, stage1->domain, domain, iova, access, leaf, &by_stage1);
+	if (reason && by_stage1) {
+		port->stopped_by_stage1 = true;
+		tell_stage1(port, stage1, iova, access, reason);
+	}
+	return reason;
+}
+
+/* The leaf that translates iova for what the port's requester ID is attached to and what stands in
+ * front of that. Inside a section. */
 static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iova, int access,
 					  struct table_leaf *leaf)
 {
 	struct uiommu_domain *domain =
 		atomic_load_explicit(&port->slot->domain, memory_order_acquire);
-	struct iotlb_entry *entry = NULL;
+	struct uiommu_stage1 *stage1 =
+		atomic_load_explicit(&port->slot->stage1, memory_order_acquire);
+	bool by_stage1;
 
 	if (!atomic_load_explicit(&port->master, memory_order_relaxed))
 		return UIOMMU_FAULT_BUS_MASTER;
@@ -168,24 +264,9 @@ static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iov
 		return atomic_load_explicit(&port->slot->cut, memory_order_relaxed)
 			       ? UIOMMU_FAULT_CUT_OFF
 			       : UIOMMU_FAULT_NO_DOMAIN;
-	if (!table_covers(&domain->table, iova))
-		return UIOMMU_FAULT_BEYOND;
-	iotlb_catch_up(port, domain);
-	if (port->iotlb) {
-		entry = iotlb_slot(port, iova);
-		if (entry->range.first <= iova && iova <= entry->range.last) {
-			counter_add(&port->counters.iotlb_hits, 1);
-			*leaf = (struct table_leaf){entry->range, entry->addr, entry->prot};
-			return check_prot(leaf->prot, access);
-		}
-		counter_add(&port->counters.iotlb_misses, 1);
-	}
-	counter_add(&port->counters.walks, 1);
-	if (!table_walk(&domain->table, iova, leaf))
-		return UIOMMU_FAULT_NOT_PRESENT;
-	if (entry)
-		*entry = (struct iotlb_entry){leaf->range, leaf->addr, leaf->prot};
-	return check_prot(leaf->prot, access);
+	if (stage1 && stage1_holds(stage1, domain))
+		return translate_behind(port, stage1, domain, iova, access, leaf);
+	return find_leaf(port, NULL, domain, iova, access, leaf, &by_stage1);
 }
 
 /* The requester reaches nothing from now on. Whoever attaches it anew meanwhile wins. */
@@ -219,7 +300,9 @@ int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_
 		.data = port->interrupt ? port->interrupt_data : data,
 		.interrupt = port->interrupt,
 		.cut_off = unit->cut_off && is_violation(reason),
+		.stage1 = port->stopped_by_stage1,
 	};
+	port->stopped_by_stage1 = false;
 	counter_add(&port->counters.faults, 1);
 	if (port->last_fault.cut_off)
 		cut_off(port);

@@ -127,8 +127,11 @@ struct uiommu_domain {
 	struct table table;    /* written under ioas->lock, walked without */
 	struct gather pending; /* taken away, but not flushed yet; ioas->lock */
 	uint64_t uid;	       /* never used twice, so that ports can tell domains apart */
-	unsigned attached;     /* requester IDs; unit->lock */
-	bool disabled;	       /* unit->lock */
+	/* Nested: the parent, known by its uid alone so that it may go first, and the highest
+	 * address that means something. Else 0 and UINT64_MAX. */
+	uint64_t parent_uid, parent_last;
+	unsigned attached; /* requester IDs; unit->lock */
+	bool disabled;	   /* unit->lock */
 	char name[UIOMMU_OWNER_MAX];
 
 	_Atomic uint64_t inval_claim; /* sequence numbers that may be in the making */
@@ -155,13 +158,23 @@ struct attachment {
 	struct uiommu_domain *domain;
 };
 
+/* A translation in front of attachments. Constant. */
+struct uiommu_stage1 {
+	struct uiommu_unit *unit;
+	struct uiommu_domain *domain; /* NULL: a wall */
+	const struct slot *governor;  /* NULL: none */
+	void (*fault)(void *ctx, const struct uiommu_fault *fault);
+	void *fault_ctx;
+};
+
 /* What is known of one requester ID. Made once, kept for the unit's life. */
 struct slot {
 	/* What ports go through: the attachment's domain, or NULL while that is disabled or the
 	 * requester is cut off. Written under unit->lock, but for a port's change to NULL. */
 	_Atomic(struct uiommu_domain *) domain;
 	_Atomic bool cut;
-	struct attachment *attachment; /* unit->lock */
+	_Atomic(struct uiommu_stage1 *) stage1; /* written under unit->lock */
+	struct attachment *attachment;		/* unit->lock */
 	uiommu_rid rid;
 };
 
@@ -188,9 +201,30 @@ struct uiommu_unit {
 struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid);
 
 /* Wait until no port of the slot (NULL: of the domain) is inside an access section that it entered
- * before this call. unit->lock held. */
+ * before this call. A slot's ports are also those whose stage 1 it governs, a domain's also those
+ * that have it as stage 1. unit->lock held. */
 void unit_wait(struct uiommu_unit *unit, const struct slot *slot,
 	       const struct uiommu_domain *domain);
+
+/* Does a leaf with this permission allow the access? */
+static inline enum uiommu_fault_reason check_prot(int prot, int access)
+{
+	if (prot & access)
+		return UIOMMU_FAULT_NONE;
+	return access == UIOMMU_READ ? UIOMMU_FAULT_READ_DENIED : UIOMMU_FAULT_WRITE_DENIED;
+}
+
+/* ---- stage 1: stage1.c ---- */
+
+/* Does it stand in front of an attachment to this domain? Inside a section. */
+bool stage1_holds(const struct uiommu_stage1 *stage1, const struct uiommu_domain *domain);
+
+/* Through a stage 1 domain, and if that allows the access through the one behind it: a leaf of the
+ * first, cut to what one leaf of the second translates, with the permissions of both; *first_prot:
+ * those of the first alone. *stopped: it was the first that did. Inside a section. */
+enum uiommu_fault_reason stage1_walk(const struct uiommu_domain *first,
+				     const struct uiommu_domain *second, uint64_t iova, int access,
+				     struct table_leaf *leaf, int *first_prot, bool *stopped);
 
 /* Around fork(): nobody else is inside an operation on the unit when the process is copied. */
 void unit_fork_prepare(struct uiommu_unit *unit);
@@ -203,6 +237,7 @@ struct iotlb_entry {
 	struct uiommu_range range; /* NONE: free */
 	uint64_t addr;
 	int prot;
+	int stage1_prot; /* what a stage 1 allowed; without one everything */
 };
 
 /* Written by one thread, read by any. */
@@ -231,13 +266,16 @@ struct uiommu_port {
 	_Atomic bool master;
 
 	/* The port's thread only. */
-	uint64_t domain_uid; /* what the IOTLB holds translations of; 0: nothing */
-	uint64_t inval_seen;
+	/* What the IOTLB holds translations of: the attachment's domain and the stage 1's; 0: none.
+	 */
+	uint64_t domain_uid, stage1_uid;
+	uint64_t inval_seen, stage1_inval_seen;
 	struct iotlb_entry *iotlb;
 	uint64_t iotlb_mask;
 	struct uiommu_fault last_fault;
 	bool interrupt; /* an MSI is being written, with this data */
 	uint32_t interrupt_data;
+	bool stopped_by_stage1; /* what the last translation faulted at */
 
 	struct port_counters counters;
 	struct uiommu_port *next, **link; /* unit->lock */

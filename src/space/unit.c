@@ -181,9 +181,13 @@ struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid)
 static bool port_matches(const struct uiommu_port *port, const struct slot *slot,
 			 const struct uiommu_domain *domain)
 {
+	const struct uiommu_stage1 *stage1 =
+		atomic_load_explicit(&port->slot->stage1, memory_order_relaxed);
+
 	if (slot)
-		return port->slot == slot;
-	return port->slot->attachment && port->slot->attachment->domain == domain;
+		return port->slot == slot || (stage1 && stage1->governor == slot);
+	return (port->slot->attachment && port->slot->attachment->domain == domain) ||
+	       (stage1 && stage1->domain == domain);
 }
 
 static void wait_port(struct uiommu_port *port)
@@ -331,6 +335,10 @@ UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid
 
 	if (ret)
 		return ret;
+	if (domain->parent_uid)
+		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+				     "a nested domain goes in front of an attachment to its parent",
+				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	pthread_mutex_lock(&domain->unit->attach_lock);
 	ret = attach_locked(domain, rid, regions, count, name);
 	pthread_mutex_unlock(&domain->unit->attach_lock);

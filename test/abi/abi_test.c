@@ -201,8 +201,8 @@ static bool make_machine(struct rig *rig, const struct rig_options *options)
 static uint8_t *map_aligned(void)
 {
 	const size_t size = RIG_PAGES * PAGE;
-	uint8_t *memory = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			       -1, 0);
+	uint8_t *memory =
+		mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	size_t before = -(uintptr_t)memory & (size - 1);
 
 	assert_ptr_not_equal(memory, MAP_FAILED);

@@ -42,8 +42,8 @@ static void test_types(void **state)
 		assert_int_equal(rig_ioctl(&rig, c, VFIO_IOMMU_SPAPR_TCE_REMOVE, rig.memory),
 				 -ENOTTY);
 		assert_int_equal(rig_ioctl_value(&rig, c, VFIO_SET_IOMMU, rows[i].type), -EINVAL);
-		assert_int_equal(
-			rig_ioctl_value(&rig, c, VFIO_IOMMU_PAMU_GET_MSI_BANK_COUNT, 0), 3);
+		assert_int_equal(rig_ioctl_value(&rig, c, VFIO_IOMMU_PAMU_GET_MSI_BANK_COUNT, 0),
+				 3);
 		rig_close(&rig, g);
 		rig_close(&rig, c);
 		rig_down(&rig);
@@ -189,9 +189,9 @@ static void test_arguments(void **state)
 		unsigned long request;
 		uint32_t size;
 	} rows[] = {
-		{VFIO_IOMMU_PAMU_GET_ATTR, 32},	       {VFIO_IOMMU_PAMU_SET_ATTR, 32},
-		{VFIO_IOMMU_PAMU_MAP_MSI_BANK, 24},    {VFIO_IOMMU_PAMU_UNMAP_MSI_BANK, 16},
-		{VFIO_IOMMU_MAP_DMA, 32},	       {VFIO_IOMMU_UNMAP_DMA, 24},
+		{VFIO_IOMMU_PAMU_GET_ATTR, 32},	    {VFIO_IOMMU_PAMU_SET_ATTR, 32},
+		{VFIO_IOMMU_PAMU_MAP_MSI_BANK, 24}, {VFIO_IOMMU_PAMU_UNMAP_MSI_BANK, 16},
+		{VFIO_IOMMU_MAP_DMA, 32},	    {VFIO_IOMMU_UNMAP_DMA, 24},
 	};
 	struct rig rig;
 	struct session s = pamu_windows(&rig, "fsl-pamu,msi=explicit", 64);
@@ -199,8 +199,9 @@ static void test_arguments(void **state)
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		assert_int_equal(rig_ioctl(&rig, s.container, rows[i].request, NULL), -EFAULT);
-		assert_int_equal(rig_ioctl_value(&rig, s.container, rows[i].request, UINT64_MAX - 7),
-				 -EFAULT);
+		assert_int_equal(
+			rig_ioctl_value(&rig, s.container, rows[i].request, UINT64_MAX - 7),
+			-EFAULT);
 		memset(words, 0, PAGE);
 		for (uint32_t size = 0; size < rows[i].size; size++) {
 			words[0] = size;
@@ -277,11 +278,11 @@ static void test_map(void **state)
 		{RW | 8, BASE, SIZE, 0, -EINVAL},
 		{0, BASE, SIZE, 0, -EINVAL},
 		{0, UINT64_MAX, 0, 0, -EINVAL},
-		{RW, UINT64_MAX - 0xfff, 0x2000, 0, -EINVAL},  /* iova wraps */
-		{RW, BASE, UINT64_MAX - 0xfff, 0, -EINVAL},    /* both do */
+		{RW, UINT64_MAX - 0xfff, 0x2000, 0, -EINVAL}, /* iova wraps */
+		{RW, BASE, UINT64_MAX - 0xfff, 0, -EINVAL},   /* both do */
 		{RW, BASE, 0, 0, -EINVAL},
 		{RW, BASE, 0xfff, 0, -EINVAL},
-		{RW, BASE, 0x1000, 0, -EINVAL},	      /* less than a window */
+		{RW, BASE, 0x1000, 0, -EINVAL},	       /* less than a window */
 		{RW, BASE, SIZE + 0x1000, 0, -EINVAL}, /* and not a multiple of it */
 		{RW, BASE + 0x1000, SIZE, 0, -EINVAL},
 		{RW, BASE + 1, SIZE, 0, -EINVAL},
@@ -298,7 +299,7 @@ static void test_map(void **state)
 		{RW, 0x1e000, 2 * SIZE, 0, -EINVAL},
 		{RW, UINT64_MAX - SIZE + 1, SIZE, 0, -EINVAL},
 		{1, BASE, SIZE, 32 * PAGE, 0},
-		{2, 0x12000, SIZE, 0, 0}, /* write-only can be said */
+		{2, 0x12000, SIZE, 0, 0},		    /* write-only can be said */
 		{RW, 0x16000, 5 * SIZE, 1 * PAGE, -EINVAL}, /* not at a multiple of a window */
 		{RW, 0x16000, 5 * SIZE, 2 * PAGE, 0},
 	};
@@ -310,8 +311,8 @@ static void test_map(void **state)
 	assert_int_equal(set_windows(&rig, s.container, 8), 0);
 	assert_int_equal(rig_map(&rig, s.container, RW, 0x14000, SIZE, rig.memory), 0);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		const void *vaddr = rows[i].offset < 0 ? (void *)0x10000
-						       : rig.memory + rows[i].offset;
+		const void *vaddr =
+			rows[i].offset < 0 ? (void *)0x10000 : rig.memory + rows[i].offset;
 		long ret = rig_map(&rig, s.container, rows[i].flags, rows[i].iova, rows[i].size,
 				   vaddr);
 
@@ -339,20 +340,14 @@ static void test_unmap(void **state)
 		unsigned left; /* windows of eight that are still mapped, as bits */
 	} rows[] = {
 		{0x1000, 0x1000, -EINVAL, 0xff}, /* half of one */
-		{0x1000, SIZE, -EINVAL, 0xff},
-		{0, SIZE - 1, -EINVAL, 0xff},
-		{0, SIZE + 1, -EINVAL, 0xff},
-		{UINT64_MAX, 2, -EINVAL, 0xff},
-		{SIZE, UINT64_MAX, -EINVAL, 0xff},
-		{0x4000, 0, 0, 0xff},
-		{8 * SIZE, SIZE, 0, 0xff},
-		{UINT64_MAX, 1, 0, 0xff},
+		{0x1000, SIZE, -EINVAL, 0xff},	   {0, SIZE - 1, -EINVAL, 0xff},
+		{0, SIZE + 1, -EINVAL, 0xff},	   {UINT64_MAX, 2, -EINVAL, 0xff},
+		{SIZE, UINT64_MAX, -EINVAL, 0xff}, {0x4000, 0, 0, 0xff},
+		{8 * SIZE, SIZE, 0, 0xff},	   {UINT64_MAX, 1, 0, 0xff},
 		{2 * SIZE, SIZE, 0, 0xfb}, /* a mapping splits */
 		{2 * SIZE, SIZE, 0, 0xfb}, /* nothing there */
-		{2 * SIZE + 7, 100, 0, 0xfb},
-		{1 * SIZE, 3 * SIZE, 0, 0xf1},
-		{7 * SIZE, 100 * SIZE, 0, 0x71},
-		{1, 6 * SIZE, -EINVAL, 0x71},
+		{2 * SIZE + 7, 100, 0, 0xfb},	   {1 * SIZE, 3 * SIZE, 0, 0xf1},
+		{7 * SIZE, 100 * SIZE, 0, 0x71},   {1, 6 * SIZE, -EINVAL, 0x71},
 	};
 	struct rig rig;
 	struct session s = pamu_up(&rig, "fsl-pamu");
@@ -371,9 +366,9 @@ static void test_unmap(void **state)
 		for (unsigned window = 0; window < 8; window++) {
 			bool there = rows[i].left & (1u << window);
 
-			assert_int_equal(rig_map(&rig, s.container, RW, window * SIZE, SIZE,
-						 rig.memory),
-					 there ? -EBUSY : 0);
+			assert_int_equal(
+				rig_map(&rig, s.container, RW, window * SIZE, SIZE, rig.memory),
+				there ? -EBUSY : 0);
 			if (!there)
 				assert_int_equal(unmap(&rig, s.container, window * SIZE, SIZE), 0);
 		}
@@ -414,7 +409,8 @@ static void test_cut_off(void **state)
 	struct rig rig;
 	struct session s = pamu_windows(&rig, "fsl-pamu", 64);
 
-	assert_int_equal(rig_map(&rig, s.container, VFIO_DMA_MAP_FLAG_READ, 0, PAGE, rig.memory), 0);
+	assert_int_equal(rig_map(&rig, s.container, VFIO_DMA_MAP_FLAG_READ, 0, PAGE, rig.memory),
+			 0);
 	assert_true(edu_reaches(&rig, s.device, 0));
 	assert_false(edu_reaches(&rig, s.device, PAGE));
 	assert_int_equal(rig.last_fault.reason, UIOMMU_FAULT_NOT_PRESENT);
@@ -500,10 +496,11 @@ static void test_256_windows(void **state)
 static void test_exhaustion(void **state)
 {
 	static const char *const functions[] = {
-		"edu@00:01.0,group=1", "edu@00:02.0,group=2", "edu@00:03.0,group=3",
-		"edu@00:04.0,group=4", "edu@00:05.0,group=5", "edu@00:06.0,group=6",
-		"edu@00:07.0,group=7", "edu@00:08.0,group=8", "edu@00:09.0,group=9",
-		NULL,
+		"edu@00:01.0,group=1", "edu@00:02.0,group=2",
+		"edu@00:03.0,group=3", "edu@00:04.0,group=4",
+		"edu@00:05.0,group=5", "edu@00:06.0,group=6",
+		"edu@00:07.0,group=7", "edu@00:08.0,group=8",
+		"edu@00:09.0,group=9", NULL,
 	};
 	const struct rig_options options = {.platform = "fsl-pamu", .functions = functions};
 	struct session s[9];
@@ -637,14 +634,14 @@ static void test_memlock(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_types),	       cmocka_unit_test(test_layout),
-		cmocka_unit_test(test_geometry),       cmocka_unit_test(test_window_counts),
-		cmocka_unit_test(test_stash),	       cmocka_unit_test(test_arguments),
-		cmocka_unit_test(test_order),	       cmocka_unit_test(test_map),
-		cmocka_unit_test(test_unmap),	       cmocka_unit_test(test_dma),
-		cmocka_unit_test(test_cut_off),	       cmocka_unit_test(test_single_window),
-		cmocka_unit_test(test_256_windows),    cmocka_unit_test(test_exhaustion),
-		cmocka_unit_test(test_two_groups),     cmocka_unit_test(test_race),
+		cmocka_unit_test(test_types),	    cmocka_unit_test(test_layout),
+		cmocka_unit_test(test_geometry),    cmocka_unit_test(test_window_counts),
+		cmocka_unit_test(test_stash),	    cmocka_unit_test(test_arguments),
+		cmocka_unit_test(test_order),	    cmocka_unit_test(test_map),
+		cmocka_unit_test(test_unmap),	    cmocka_unit_test(test_dma),
+		cmocka_unit_test(test_cut_off),	    cmocka_unit_test(test_single_window),
+		cmocka_unit_test(test_256_windows), cmocka_unit_test(test_exhaustion),
+		cmocka_unit_test(test_two_groups),  cmocka_unit_test(test_race),
 		cmocka_unit_test(test_memlock),
 	};
 

@@ -199,8 +199,8 @@ static void test_four_banks(void **state)
 	struct session s = pamu_windows(&rig, "fsl-pamu,msi=explicit,banks=4", 8);
 	int event = eventfd(0, EFD_NONBLOCK);
 
-	assert_int_equal(
-		rig_ioctl_value(&rig, s.container, VFIO_IOMMU_PAMU_GET_MSI_BANK_COUNT, 0), 4);
+	assert_int_equal(rig_ioctl_value(&rig, s.container, VFIO_IOMMU_PAMU_GET_MSI_BANK_COUNT, 0),
+			 4);
 	assert_int_equal(rig_map(&rig, s.container, RW, 0, PAGE, rig.memory), 0);
 	for (unsigned bank = 0; bank < 4; bank++)
 		assert_int_equal(map_bank(&rig, s.container, RW, bank, (4 + bank) * PAGE), 0);
@@ -368,9 +368,9 @@ static void test_rounded(void **state)
 	static const struct {
 		uint32_t asked, count;
 	} rows[] = {
-		{0, 0},	 {1, 4},     {2, 8},	 {4, 8},     {5, 8},	   {6, 16},   {13, 16},
-		{14, 32}, {125, 128}, {126, 256}, {253, 256}, {254, 0},	   {256, 0},  {257, 0},
-		{UINT32_MAX, 0},
+		{0, 0},	    {1, 4},   {2, 8},	{4, 8},	    {5, 8},
+		{6, 16},    {13, 16}, {14, 32}, {125, 128}, {126, 256},
+		{253, 256}, {254, 0}, {256, 0}, {257, 0},   {UINT32_MAX, 0},
 	};
 	struct rig rig;
 	struct session s = pamu_up(&rig, "fsl-pamu,msi=rounded");
@@ -651,8 +651,8 @@ static void test_allocation_failures(void **state)
 		step_geometry,	    step_windows,   step_bank, step_other_bank,
 		step_windows_again, step_windows,   step_map,  step_unmap,
 		step_bank,	    step_interrupt, NULL};
-	static bool (*const implicit_steps[])(struct sweep *) = {
-		step_geometry, step_windows, step_interrupt, NULL};
+	static bool (*const implicit_steps[])(struct sweep *) = {step_geometry, step_windows,
+								 step_interrupt, NULL};
 	static const struct {
 		const char *platform;
 		bool (*const *steps)(struct sweep *);

@@ -272,7 +272,7 @@ static void test_models(void **state)
 		assert_true(strlen(model->summary) > 0);
 		assert_int_equal(uiommu_machine_add(machine, model->name, NULL, 0), 0);
 	}
-	assert_int_equal(i, 3);
+	assert_int_equal(i, 4);
 	uiommu_machine_destroy(machine);
 }
 

@@ -75,8 +75,11 @@ static void test_machine(void **state)
 
 	run_config_init(&config);
 	machine = machine_of(&config);
-	for (size_t i = 0; uiommu_model_at(i); i++)
-		assert_non_null(uiommu_machine_function(machine, i));
+	for (size_t i = 0, n = 0; uiommu_model_at(i); i++)
+		if (!(uiommu_model_at(i)->flags & UIOMMU_MODEL_ON_REQUEST))
+			assert_ptr_equal(
+				uiommu_function_info(uiommu_machine_function(machine, n++))->model,
+				uiommu_model_at(i));
 	uiommu_machine_destroy(machine);
 	config.devices[0] = "nonsense";
 	config.device_count = 1;

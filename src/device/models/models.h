@@ -10,4 +10,8 @@ extern const struct uiommu_model uiommu_model_edu;
 extern const struct uiommu_model uiommu_model_ioat;
 extern const struct uiommu_model uiommu_model_nvme;
 
+/* A model whose device is a front end lives with that, in src/abi; what a folder above needs of it
+ * is this name. It is linked in, not included. */
+extern const struct uiommu_model uiommu_model_virtio_iommu;
+
 #endif

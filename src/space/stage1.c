@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Stage 1: what stands in front of an attachment. Owns the objects and which requester ID has
+ * which, and how two translations become one.
+ *
+ * Invariants: an object never changes while a requester ID has it. The slot's pointer is replaced
+ * with one store, and whoever replaced it waits for the slot's ports before it goes on; so an
+ * object that nobody has is seen by no port. A governor's attachment is read through its slot,
+ * which lives as long as the unit, and compared, never followed; whoever changes it waits for the
+ * ports governed by it, too. A nested domain knows its parent by a number that is never used twice.
+ * So no order of destruction leaves a pointer to what is gone.
+ *
+ * Locks: unit->lock, for slots and counts. What ports call here takes none.
+ * Only making an object, or a slot, can fail.
+ */
+#include <errno.h>
+
+#include "space/space.h"
+#include "util/alloc.h"
+#include "util/refuse.h"
+
+bool stage1_holds(const struct uiommu_stage1 *stage1, const struct uiommu_domain *domain)
+{
+	if (stage1->governor &&
+	    atomic_load_explicit(&stage1->governor->domain, memory_order_acquire) != domain)
+		return false;
+	return !stage1->domain || !stage1->domain->parent_uid ||
+	       stage1->domain->parent_uid == domain->uid;
+}
+
+enum uiommu_fault_reason stage1_walk(const struct uiommu_domain *first,
+				     const struct uiommu_domain *second, uint64_t iova, int access,
+				     struct table_leaf *leaf, int *first_prot, bool *stopped)
+{
+	struct table_leaf one, two;
+	uint64_t between, below, above;
+
+	*stopped = true;
+	if (!table_walk(&first->table, iova, &one))
+		return UIOMMU_FAULT_NOT_PRESENT;
+	if (!(one.prot & access))
+		return check_prot(one.prot, access);
+	*stopped = false;
+	between = one.addr + (iova - one.range.first);
+	if (!table_covers(&second->table, between))
+		return UIOMMU_FAULT_BEYOND;
+	if (!table_walk(&second->table, between, &two))
+		return UIOMMU_FAULT_NOT_PRESENT;
+	/* As far to either side as both go. */
+	below = iova - one.range.first;
+	if (between - two.range.first < below)
+		below = between - two.range.first;
+	above = one.range.last - iova;
+	if (two.range.last - between < above)
+		above = two.range.last - between;
+	leaf->range = (struct uiommu_range){iova - below, iova + above};
+	leaf->addr = two.addr + (between - two.range.first) - below;
+	/* What is a register is for the second to say. */
+	leaf->prot =
+		(one.prot & two.prot & (UIOMMU_READ | UIOMMU_WRITE)) | (two.prot & UIOMMU_MMIO);
+	*first_prot = one.prot;
+	return UIOMMU_FAULT_NONE;
+}
+
+/* ---- life ---- */
+
+static int refuse_argument(int error)
+{
+	return uiommu_refuse(UIOMMU_RULE_ARGUMENT, error, "stage 1 options", UIOMMU_RANGE_NONE,
+			     UIOMMU_RANGE_NONE);
+}
+
+static int refuse_memory(void)
+{
+	return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "stage 1", UIOMMU_RANGE_NONE,
+			     UIOMMU_RANGE_NONE);
+}
+
+UIOMMU_API int uiommu_stage1_create(struct uiommu_unit *unit,
+				    const struct uiommu_stage1_options *options,
+				    struct uiommu_stage1 **out)
+{
+	struct uiommu_stage1 *stage1;
+
+	if (!options || options->size != sizeof(*options))
+		return refuse_argument(options && options->size > sizeof(*options) ? -E2BIG
+										   : -EINVAL);
+	if (options->domain && options->domain->unit != unit)
+		return refuse_argument(-EINVAL);
+	stage1 = uiommu_alloc(sizeof(*stage1));
+	if (!stage1)
+		return refuse_memory();
+	stage1->unit = unit;
+	stage1->domain = options->domain;
+	stage1->fault = options->fault;
+	stage1->fault_ctx = options->fault_ctx;
+	if (options->governed) {
+		pthread_mutex_lock(&unit->lock);
+		stage1->governor = unit_slot(unit, options->governor);
+		pthread_mutex_unlock(&unit->lock);
+		if (!stage1->governor) {
+			uiommu_free(stage1, sizeof(*stage1));
+			return refuse_memory();
+		}
+	}
+	*out = stage1;
+	return 0;
+}
+
+UIOMMU_API void uiommu_stage1_destroy(struct uiommu_stage1 *stage1)
+{
+	uiommu_free(stage1, sizeof(*stage1));
+}
+
+UIOMMU_API int uiommu_unit_set_stage1(struct uiommu_unit *unit, uiommu_rid rid,
+				      struct uiommu_stage1 *stage1)
+{
+	struct uiommu_stage1 *old = NULL;
+	struct slot *slot;
+
+	if (stage1 && stage1->unit != unit)
+		return refuse_argument(-EINVAL);
+	pthread_mutex_lock(&unit->lock);
+	slot = unit_slot(unit, rid);
+	if (slot)
+		old = atomic_load_explicit(&slot->stage1, memory_order_relaxed);
+	if (slot && old != stage1) {
+		atomic_store_explicit(&slot->stage1, stage1, memory_order_release);
+		unit_wait(unit, slot, NULL);
+	}
+	pthread_mutex_unlock(&unit->lock);
+	return slot ? 0 : refuse_memory();
+}
