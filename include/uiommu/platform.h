@@ -76,6 +76,25 @@ struct uiommu_spapr_facts {
 	bool recreate;		      /**< the first window can return beside the second */
 };
 
+/** Which of Xen's paravirtual IOMMU interfaces (uiommu/xen.h) the hypervisor has. */
+enum uiommu_xen_pv {
+	UIOMMU_XEN_PV_OFF,	 /**< none: devices reach machine frames */
+	UIOMMU_XEN_PV_DRAFT2014, /**< draft A of 2014, with its review */
+	UIOMMU_XEN_PV_XENSERVER, /**< pv_iommu_op of XenServer */
+	UIOMMU_XEN_PV_CONTEXTS,	 /**< the contexts of 2025 */
+};
+
+/** Facts of a machine under Xen, whose IOMMU is the hypervisor's. Sizes are multiples of 2 MiB. */
+struct uiommu_xen_facts {
+	bool there;
+	enum uiommu_xen_pv pv;
+	uint64_t dom0;	  /**< bytes of domain 0's RAM */
+	uint64_t guest;	  /**< bytes of domain 1's; 0: there is no domain 1 */
+	uint32_t preempt; /**< a hypercall is preempted after so many operations; 0: never */
+	uint64_t premap;  /**< bus frame from which XenServer maps all machine frames; 0: it doesn't
+			   */
+};
+
 /** What a platform imposes on domains. Pointers live as long as the platform. */
 struct uiommu_platform_facts {
 	const char *name;    /**< "x86-vtd" */
@@ -101,6 +120,7 @@ struct uiommu_platform_facts {
 	size_t window_count;
 	struct uiommu_pamu_facts pamu;	 /**< where vfio_types says so */
 	struct uiommu_spapr_facts spapr; /**< likewise */
+	struct uiommu_xen_facts xen;
 };
 UIOMMU_API const struct uiommu_platform_facts *
 uiommu_platform_facts(const struct uiommu_platform *platform);

@@ -3,6 +3,7 @@
  * VFIO's no-IOMMU mode: owns the domain that translates nothing, which a container's functions are
  * attached to, and the rule that only programs with CAP_SYS_RAWIO come in (Linux 7.2,
  * drivers/vfio/container.c). There is nothing to map, so the container has no requests of its own.
+ * Where the IOMMU is a hypervisor's, functions stay attached as the hypervisor has them.
  */
 #include <errno.h>
 
@@ -50,6 +51,10 @@ static int create(struct uiommu_vfio *vfio, uint64_t type, struct vfio_iommu **o
 		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
 	none->iommu.ops = &vfio_noiommu_ops;
 	none->iommu.vfio = vfio;
+	if (vfio->facts->xen.there) {
+		*out = &none->iommu;
+		return 0;
+	}
 	ret = uiommu_ioas_create(&none->nothing);
 	if (!ret)
 		ret = uiommu_domain_create(uiommu_machine_unit(vfio->machine), none->nothing,
@@ -72,10 +77,23 @@ static void destroy(struct vfio_iommu *iommu)
 	uiommu_free(none, sizeof(*none));
 }
 
+static int attach(struct vfio_iommu *iommu, const struct vfio_group *group)
+{
+	return iommu->domain ? vfio_iommu_attach(iommu, group) : 0;
+}
+
+static void detach(struct vfio_iommu *iommu, const struct vfio_group *group)
+{
+	if (iommu->domain)
+		vfio_iommu_detach(iommu, group);
+}
+
 static long request(struct vfio_iommu *iommu, uint32_t number, uint64_t arg)
 {
 	return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -ENOTTY,
-			   "nothing to map: devices reach the program's own addresses");
+			   iommu->domain
+				   ? "nothing to map: devices reach the program's own addresses"
+				   : "VFIO maps nothing: the IOMMU is Xen's (hypercalls)");
 }
 
 static long extension(const struct uiommu_vfio *vfio, const struct vfio_iommu *iommu,
@@ -89,8 +107,8 @@ const struct vfio_iommu_ops vfio_noiommu_ops = {
 	.has_type = has_type,
 	.create = create,
 	.destroy = destroy,
-	.attach = vfio_iommu_attach,
-	.detach = vfio_iommu_detach,
+	.attach = attach,
+	.detach = detach,
 	.ioctl = request,
 	.extension = extension,
 };

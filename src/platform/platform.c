@@ -17,7 +17,7 @@
 
 static const struct platform_kind *const kinds[] = {
 	&platform_x86_vtd,   &platform_x86_amd, &platform_arm_smmuv3, &platform_fsl_pamu,
-	&platform_ppc_spapr, &platform_riscv,	&platform_none,
+	&platform_ppc_spapr, &platform_riscv,	&platform_none,	      &platform_xen,
 };
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))

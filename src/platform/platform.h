@@ -94,5 +94,6 @@ extern const struct platform_kind platform_fsl_pamu;
 extern const struct platform_kind platform_ppc_spapr;
 extern const struct platform_kind platform_riscv;
 extern const struct platform_kind platform_none;
+extern const struct platform_kind platform_xen;
 
 #endif

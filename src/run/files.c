@@ -28,9 +28,10 @@
 #define TABLE_SIZE	 65536
 #define TAG		 UINT64_C(0x75)
 #define PLACEHOLDERS_MAX 1024
-/* Linux' misc minor for VFIO, and a major from its range for dynamic ones. */
-#define VFIO_MINOR  196
-#define GROUP_MAJOR 243
+/* Linux' misc minor for VFIO, one from its range for dynamic ones, and a major from that range. */
+#define VFIO_MINOR    196
+#define PRIVCMD_MINOR 124
+#define GROUP_MAJOR   243
 
 struct run_file {
 	struct uiommu_vfio_file *vfio;
@@ -46,7 +47,8 @@ static pthread_mutex_t files_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct run_file *table[TABLE_SIZE];
 static unsigned table_next;
 
-static dev_t placeholder_dev;
+static dev_t placeholder_dev, privcmd_dev;
+static ino_t privcmd_inode;
 static char placeholder_dir[128];
 static const char *group_prefix = ""; /* of the groups' names: "" or "noiommu-" */
 static struct {
@@ -114,6 +116,19 @@ void files_learn(const char *path)
 	real_close(dir);
 }
 
+void files_learn_xen(const char *dir)
+{
+	char path[sizeof(placeholder_dir) + 16];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/privcmd", dir);
+	if (syscall(SYS_newfstatat, AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) ||
+	    !S_ISREG(st.st_mode))
+		return;
+	privcmd_dev = st.st_dev;
+	privcmd_inode = st.st_ino;
+}
+
 bool files_any_placeholder(void)
 {
 	return placeholder_count != 0;
@@ -121,6 +136,8 @@ bool files_any_placeholder(void)
 
 int files_placeholder(const struct stat *st)
 {
+	if (privcmd_inode && st->st_ino == privcmd_inode && st->st_dev == privcmd_dev)
+		return FILES_PRIVCMD;
 	if (!placeholder_count || st->st_dev != placeholder_dev)
 		return FILES_NONE;
 	for (unsigned i = 0; i < placeholder_count; i++)
@@ -133,7 +150,10 @@ void files_dress(struct stat *st, int which)
 {
 	st->st_mode = S_IFCHR | 0666;
 	st->st_rdev = which == FILES_CONTAINER ? makedev(MISC_MAJOR, VFIO_MINOR)
+		      : which == FILES_PRIVCMD ? makedev(MISC_MAJOR, PRIVCMD_MINOR)
 					       : makedev(GROUP_MAJOR, (unsigned)which);
+	if (which == FILES_PRIVCMD)
+		st->st_mode = S_IFCHR | 0600;
 	st->st_size = 0;
 	st->st_blocks = 0;
 }
@@ -194,7 +214,8 @@ static void release(struct run_file *file)
 
 	real_block_signals(&saved);
 	report_before_release();
-	uiommu_vfio_release(file->vfio);
+	if (file->vfio)
+		uiommu_vfio_release(file->vfio);
 	real_restore_signals(&saved);
 	if (file->lock_fd >= 0)
 		fds_close(file->lock_fd);
@@ -294,8 +315,11 @@ static int open_vfio(int which, struct uiommu_vfio_file **vfio, int *lock_fd)
 	int ret;
 
 	*lock_fd = -1;
+	*vfio = NULL;
 	if (!state || !state_mine())
 		return -ENODEV;
+	if (which == FILES_PRIVCMD)
+		return 0;
 	if (which == FILES_CONTAINER)
 		return uiommu_vfio_open_container(state->vfio, vfio);
 	ret = uiommu_vfio_open_group(state->vfio, (unsigned)which, vfio);
@@ -323,7 +347,8 @@ int files_open(int fd, int which)
 		goto fail;
 	file = add(vfio, which);
 	if (!file) {
-		uiommu_vfio_release(vfio);
+		if (vfio)
+			uiommu_vfio_release(vfio);
 		if (lock_fd >= 0)
 			fds_close(lock_fd);
 		ret = -ENOMEM;
@@ -545,6 +570,8 @@ int files_name(const struct run_file *file, char *buf, size_t len)
 {
 	if (file->which == FILES_CONTAINER)
 		return snprintf(buf, len, "/dev/vfio/vfio");
+	if (file->which == FILES_PRIVCMD)
+		return snprintf(buf, len, "/dev/xen/privcmd");
 	if (uiommu_vfio_file_kind(file->vfio) == UIOMMU_VFIO_MSI_BANK)
 		return snprintf(buf, len, "anon_inode:[vfio-msi-bank]");
 	if (file->which == FILES_NONE)

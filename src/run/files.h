@@ -19,10 +19,13 @@ void files_host(struct uiommu_vfio_host *host);
  * FILES_CONTAINER. */
 #define FILES_NONE	(-1)
 #define FILES_CONTAINER (-2)
+#define FILES_PRIVCMD	(-3) /* /dev/xen/privcmd: no VFIO file */
 int files_placeholder(const struct stat *st);
 bool files_any_placeholder(void);
 /* Find the placeholders; @dir is where /dev/vfio is. At start. */
 void files_learn(const char *dir);
+/* The same for /dev/xen. */
+void files_learn_xen(const char *dir);
 
 /* The program has opened the placeholder @which as @fd: make it a VFIO file. Returns the
  * descriptor, or -1 with errno and @fd closed. */
@@ -34,6 +37,7 @@ struct run_file *files_get(int fd, bool *foreign);
 /* Another reference; drop one. The last one releases the file. */
 void files_hold(struct run_file *file);
 void files_put(struct run_file *file);
+/* NULL for privcmd. */
 struct uiommu_vfio_file *files_vfio(const struct run_file *file);
 
 /* A request begins and ends on this thread: files that the front end asks for by descriptor stay

@@ -17,6 +17,7 @@
 #include "run/files.h"
 #include "run/interpose.h"
 #include "run/kvm.h"
+#include "run/privcmd.h"
 #include "run/report.h"
 #include "run/state.h"
 
@@ -244,12 +245,34 @@ static long request(struct run_file *file, unsigned op, unsigned long arg)
 	return ret;
 }
 
+/* As libc gives what the kernel does. */
+static int returned(long ret)
+{
+	if (ret >= 0)
+		return (int)ret;
+	errno = (int)-ret;
+	return -1;
+}
+
 /* Everything that is no VFIO request. */
 static int other_request(int fd, unsigned long op, unsigned long arg)
 {
 	char room[KVM_ROOM];
+	struct run_file *file;
+	sigset_t saved;
+	long result;
 	int ret;
 
+	if (privcmd_concerned(op) && (file = files_get(fd, NULL))) {
+		result = -ENOTTY;
+		if (files_which(file) == FILES_PRIVCMD) {
+			real_block_signals(&saved);
+			result = privcmd_ioctl(op, arg);
+			real_restore_signals(&saved);
+		}
+		files_put(file);
+		return returned(result);
+	}
 	if (kvm_concerned(op) && state_peek() && kvm_request(op, &arg, room, &ret))
 		return ret;
 	return REAL(ioctl)(fd, op, arg);
@@ -277,13 +300,9 @@ EXPORT int ioctl(int fd, unsigned long op, ...)
 	if (!file)
 		return REAL(ioctl)(fd, op, arg);
 	/* The kernel looks at 32 bits of it. */
-	ret = request(file, (unsigned)op, arg);
+	ret = files_vfio(file) ? request(file, (unsigned)op, arg) : -ENOTTY;
 	files_put(file);
-	if (ret < 0) {
-		errno = (int)-ret;
-		return -1;
-	}
-	return (int)ret;
+	return returned(ret);
 }
 
 /* ---- reading and writing ------------------------------------------------------------------- */
@@ -301,6 +320,8 @@ static ssize_t transfer_one(struct run_file *file, const struct transfer *how, u
 	sigset_t saved;
 	ssize_t ret;
 
+	if (!files_vfio(file))
+		return -EINVAL;
 	state_peek()->used = true;
 	real_block_signals(&saved);
 	if (how->write)

@@ -8,6 +8,7 @@
 #include "run/bars.h"
 #include "run/files.h"
 #include "run/interpose.h"
+#include "run/privcmd.h"
 #include "run/state.h"
 
 EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
@@ -18,10 +19,15 @@ EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off
 	if (fd >= 0 && !(flags & MAP_ANONYMOUS) && state_peek())
 		file = files_get(fd, NULL);
 	if (file) {
-		at = bars_mmap(file, addr, len, prot, flags, (uint64_t)offset);
+		if (files_which(file) == FILES_PRIVCMD)
+			at = privcmd_mmap(addr, len, prot, flags);
+		else
+			at = bars_mmap(file, addr, len, prot, flags, (uint64_t)offset);
 		files_put(file);
 		return at;
 	}
+	if (flags & MAP_FIXED)
+		privcmd_unmapped(addr, len);
 	if (flags & MAP_FIXED && bars_touch(addr, len))
 		return bars_mmap_over(addr, len, prot, flags, fd, offset);
 	return REAL(mmap)(addr, len, prot, flags, fd, offset);
@@ -34,6 +40,7 @@ EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t
 
 EXPORT int munmap(void *addr, size_t len)
 {
+	privcmd_unmapped(addr, len);
 	if (bars_touch(addr, len))
 		return bars_munmap(addr, len);
 	return REAL(munmap)(addr, len);

@@ -3,8 +3,8 @@
  * Owns the machine of this process: read from the environment, made at the first use of /dev/vfio,
  * copied by fork(), never destroyed (the process's end does that; the program's threads may still
  * use it while it exits). Invariant: once state_peek() returns it, it stays.
- * Locks: state_mutex guards its making only. fork() takes, in this order: the front end's locks,
- * the machine's, then the leaves (mappings, files, posted writes, reports).
+ * Locks: state_mutex guards its making only. fork() takes, in this order: Xen's locks, the front
+ * end's, the machine's, then the leaves (mappings, files, posted writes, reports).
  */
 #include <pthread.h>
 #include <sched.h>
@@ -21,10 +21,12 @@
 #include "run/memory.h"
 #include "run/paths.h"
 #include "run/peer.h"
+#include "run/privcmd.h"
 #include "run/real.h"
 #include "run/report.h"
 #include "run/state.h"
 #include "run/trap.h"
+#include "run/xen.h"
 #include "util/alloc.h"
 
 static pthread_mutex_t state_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -73,6 +75,8 @@ void state_thread_start(void *ctx)
 
 static void fork_prepare(void)
 {
+	privcmd_lock();
+	xen_lock();
 	uiommu_vfio_fork_prepare(the_state.vfio);
 	uiommu_machine_fork_prepare(the_state.machine);
 	fork_copy(the_state.machine);
@@ -91,6 +95,8 @@ static void fork_parent(void)
 	bars_unlock();
 	uiommu_machine_fork_parent(the_state.machine);
 	uiommu_vfio_fork_parent(the_state.vfio);
+	xen_unlock();
+	privcmd_unlock();
 }
 
 static void fork_child(void)
@@ -104,6 +110,8 @@ static void fork_child(void)
 	bars_unlock();
 	uiommu_machine_fork_child(the_state.machine);
 	uiommu_vfio_fork_child(the_state.vfio);
+	xen_unlock();
+	privcmd_unlock();
 	peer_forked();
 	report_stand_by();
 }
@@ -126,6 +134,19 @@ static int make_vfio(struct run_state *state)
 	return uiommu_vfio_create(state->machine, &options, &state->vfio);
 }
 
+/* What devices reach. What is wrong with a platform is told when the machine is made. */
+static int choose_memory(const struct uiommu_memory **memory)
+{
+	struct uiommu_platform *platform;
+	int ret;
+
+	if (!config.platform || uiommu_platform_create(config.platform, &platform, NULL, 0))
+		return 0;
+	ret = xen_memory(uiommu_platform_facts(platform), memory);
+	uiommu_platform_destroy(platform);
+	return ret;
+}
+
 static int make(struct run_state *state)
 {
 	struct uiommu_machine_options options = {
@@ -139,9 +160,19 @@ static int make(struct run_state *state)
 
 	access_init();
 	trap_install();
+	ret = choose_memory(&options.memory);
+	if (ret) {
+		report_line("cannot make the machine's memory: %s", strerror(-ret));
+		return ret;
+	}
 	ret = run_config_machine(&config, &options, &state->machine, why, sizeof(why));
 	if (ret) {
 		report_line("cannot make the machine: %s", why[0] ? why : strerror(-ret));
+		return ret;
+	}
+	ret = xen_make(state->machine);
+	if (ret) {
+		report_line("cannot make the hypervisor: %s", strerror(-ret));
 		return ret;
 	}
 	ret = make_vfio(state);
@@ -218,4 +249,6 @@ static void __attribute__((constructor)) start(void)
 	paths_init(config.root);
 	snprintf(placeholders, sizeof(placeholders), "%s/dev/vfio", config.root ? config.root : "");
 	files_learn(placeholders);
+	snprintf(placeholders, sizeof(placeholders), "%s/dev/xen", config.root ? config.root : "");
+	files_learn_xen(placeholders);
 }

@@ -369,7 +369,7 @@ static void add_iommu(struct builder *b)
 	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++)
 		if (b->facts->format && !strcmp(b->facts->format, devices[i].format))
 			name = devices[i].name;
-	if (!name)
+	if (!name || b->facts->xen.there)
 		return;
 	snprintf(b->iommu, sizeof(b->iommu), "/sys/devices/virtual/iommu/%s", name);
 	snprintf(path, sizeof(path), "%s/devices", b->iommu);
@@ -383,6 +383,13 @@ static void add_iommu(struct builder *b)
 		add_vtd(b);
 }
 
+/* Domain 0's nodes. The IOMMU, though a VT-d unit, is none that Linux sees. */
+static void add_xen(struct builder *b)
+{
+	tree_directory(b->tree, "/dev/xen");
+	tree_file(b->tree, "/dev/xen", "privcmd", 0600, "%s", "");
+}
+
 static void add_fixed(struct builder *b)
 {
 	static const char *const directories[] = {
@@ -394,6 +401,8 @@ static void add_fixed(struct builder *b)
 	for (size_t i = 0; i < sizeof(directories) / sizeof(directories[0]); i++)
 		tree_directory(b->tree, directories[i]);
 	tree_file(b->tree, "/dev/vfio", "vfio", 0666, "%s", "");
+	if (b->facts->xen.there)
+		add_xen(b);
 	tree_file(b->tree, "/sys/bus/pci", "rescan", 0200, "%s", "");
 	tree_file(b->tree, "/sys/bus/pci", "drivers_probe", 0200, "%s", "");
 	tree_file(b->tree, "/sys/bus/pci", "drivers_autoprobe", 0644, "1\n");

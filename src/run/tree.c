@@ -22,6 +22,7 @@ const char *run_tree_cover(unsigned index)
 {
 	static const char *const covers[] = {
 		"/dev/vfio",
+		"/dev/xen",
 		"/sys/bus/pci",
 		"/sys/kernel/iommu_groups",
 		"/sys/class/iommu",

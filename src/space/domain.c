@@ -317,9 +317,11 @@ static int reshape_locked(struct uiommu_domain *domain, struct table *table, uin
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, domain->name,
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	ret = ioas_unmap(ioas, UIOMMU_RANGE_ALL, &bytes, each, ctx);
-	if (!ret)
-		take_shape(domain, table, uid);
-	return ret;
+	if (ret)
+		return ret;
+	domain_flush(domain); /* what an open batch has left pending is the old table's */
+	take_shape(domain, table, uid);
+	return 0;
 }
 
 UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
