@@ -417,7 +417,7 @@ static int plan_platform(struct settings *s)
 		complain("--aperture, --windows: on %s a program does not choose them",
 			 facts->name);
 		ret = EXIT_USAGE;
-	} else if (!facts->format || (facts->vfio_types & UIOMMU_VFIO_NOIOMMU)) {
+	} else if (!facts->format) {
 		printf("%s: nothing to plan: addresses are not translated, a device reaches all "
 		       "memory where it lies\n",
 		       facts->name);

@@ -41,6 +41,16 @@ static const char *msi_word(const struct uiommu_platform_facts *facts)
 
 /* ---- the table ---- */
 
+/* Up to the ';' that ends it: one in parentheses belongs to its words. */
+static size_t option_length(const char *text)
+{
+	size_t len = 0;
+
+	for (unsigned depth = 0; text[len] && (depth || text[len] != ';'); len++)
+		depth += (text[len] == '(') - (text[len] == ')');
+	return len;
+}
+
 static void print_details(const struct uiommu_platform_facts *facts, const char *own_options)
 {
 	for (size_t i = 0; i < facts->doorbell_count; i++)
@@ -57,7 +67,7 @@ static void print_details(const struct uiommu_platform_facts *facts, const char 
 			       ? "sw-msi: doorbells are placed here"
 			       : uiommu_resv_name(facts->regions[i].type));
 	for (const char *option = own_options; option && *option;) {
-		size_t len = strcspn(option, ";");
+		size_t len = option_length(option);
 
 		printf("    option  %.*s\n", (int)len, option);
 		option += len + strspn(option + len, "; ");

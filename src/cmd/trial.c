@@ -71,6 +71,12 @@ static void refused(void *ctx, const char *what, const struct uiommu_refusal *re
 
 /* ---- life ---- */
 
+/* Or else a hypervisor's IOMMU translates, or none. */
+static bool by_vfio(const struct uiommu_platform_facts *facts)
+{
+	return facts->format && !(facts->vfio_types & UIOMMU_VFIO_NOIOMMU);
+}
+
 static int open_files(struct trial *trial)
 {
 	const struct uiommu_vfio_options options = {
@@ -88,7 +94,7 @@ static int open_files(struct trial *trial)
 	trial->platform = uiommu_machine_platform(trial->machine);
 	trial->facts = uiommu_platform_facts(trial->platform);
 	trial->rid = uiommu_function_info(fn)->rid;
-	if (ret || !trial->facts->format)
+	if (ret || !by_vfio(trial->facts))
 		return ret;
 	ret = uiommu_vfio_open_container(trial->vfio, &trial->container);
 	if (!ret)
@@ -124,6 +130,11 @@ void trial_close(struct trial *trial)
 		uiommu_platform_irq_free(trial->platform, trial->irqs[--trial->irq_count]);
 	while (trial->doorbell_count)
 		uiommu_ioas_unmap_doorbell(trial->ioas, trial->doorbells[--trial->doorbell_count]);
+	if (trial->domain) {
+		uiommu_domain_detach(trial->domain, trial->rid);
+		uiommu_domain_destroy(trial->domain);
+		uiommu_ioas_destroy(trial->ioas);
+	}
 	if (trial->group)
 		uiommu_vfio_release(trial->group);
 	if (trial->container)
@@ -173,13 +184,42 @@ static void take_ioas(void *ctx, struct uiommu_ioas *ioas, const char *name)
 	trial->ioas = ioas;
 }
 
+/* A domain such as a hypervisor makes for its guests' devices. */
+static int attach_directly(struct trial *trial)
+{
+	const struct uiommu_platform_facts *facts = trial->facts;
+	const struct uiommu_domain_options options = {
+		.size = sizeof(options),
+		.format = facts->format,
+		.width = facts->width,
+		.name = facts->name,
+		.aperture = facts->aperture,
+		.page_sizes = facts->page_sizes,
+	};
+	struct uiommu_ioas *ioas = NULL;
+	int ret = engine(trial, "the address space", uiommu_ioas_create(&ioas));
+
+	if (!ret)
+		ret = engine(trial, "the domain",
+			     uiommu_domain_create(uiommu_machine_unit(trial->machine), ioas,
+						  &options, &trial->domain));
+	if (ret) {
+		uiommu_ioas_destroy(ioas);
+		return ret;
+	}
+	trial->ioas = ioas;
+	return engine(trial, "the attachment",
+		      uiommu_domain_attach(trial->domain, trial->rid, facts->regions,
+					   facts->region_count, facts->name));
+}
+
 int trial_attach(struct trial *trial)
 {
 	const int fd = CONTAINER_FD;
 	int ret;
 
 	if (!trial->container)
-		return 0;
+		return trial->facts->format ? attach_directly(trial) : 0;
 	ret = request(trial, trial->group, VFIO_GROUP_SET_CONTAINER, &fd);
 	if (!ret)
 		ret = request(trial, trial->container, VFIO_SET_IOMMU,
@@ -242,8 +282,13 @@ int trial_map(struct trial *trial, struct uiommu_range range, uint64_t addr)
 		.iova = range.first,
 		.size = range.last - range.first + 1,
 	};
-	int ret = register_memory(trial, map.vaddr, map.size);
+	int ret;
 
+	if (trial->domain)
+		return engine(trial, "the mapping",
+			      uiommu_ioas_map(trial->ioas, range, addr, UIOMMU_READ | UIOMMU_WRITE,
+					      NULL));
+	ret = register_memory(trial, map.vaddr, map.size);
 	return ret ? ret : request(trial, trial->container, VFIO_IOMMU_MAP_DMA, &map);
 }
 

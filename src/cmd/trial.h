@@ -25,7 +25,8 @@ struct trial {
 	const struct uiommu_platform_facts *facts;
 	struct uiommu_vfio *vfio;
 	struct uiommu_vfio_file *container, *group;
-	struct uiommu_ioas *ioas; /* NULL: nothing is translated, or not attached yet */
+	struct uiommu_ioas *ioas;     /* NULL: nothing is translated, or not attached yet */
+	struct uiommu_domain *domain; /* where it isn't VFIO that makes it; ioas is ours then */
 	struct trial_geometry geometry;
 	struct uiommu_irq *irqs[TRIAL_VECTORS];
 	struct uiommu_msi_message messages[TRIAL_VECTORS];

@@ -267,6 +267,21 @@ planned 1 x86-vtd --ram 4G@0 <<-END
 	  RAM       17M      0xfef00000-0xffffffff
 	  around    $apic
 END
+planned 1 xen --ram 4G@0 <<-END
+	xen: not possible as asked
+	  in the way 0xfee00000-0xfeefffff, MSI doorbells that are not translated (local APICs)
+	nearest that can: split around what is in the way
+	  RAM       3G       0x0-0xbfffffff
+	  RAM       1G       0x100000000-0x13fffffff
+	  around    0xfee00000-0xfeefffff, MSI doorbells that are not translated (local APICs)
+	or: moved away from what is in the way
+	  RAM       4G       0x100000000-0x1ffffffff
+	  around    0xfee00000-0xfeefffff, MSI doorbells that are not translated (local APICs)
+	or: each byte where it was asked for, without what is in the way
+	  RAM       4078M    0x0-0xfedfffff
+	  RAM       17M      0xfef00000-0xffffffff
+	  around    0xfee00000-0xfeefffff, MSI doorbells that are not translated (local APICs)
+END
 "$uiommu" plan x86-vtd,aw=39 --ram 64M@0xfd000000 >"$scratch/out" && fail 'a range across the hole'
 says 'in the way: [0xfee00000, 0xfeefffff] (msi region of'
 "$uiommu" plan x86-vtd,aw=39 --ram 1G@0x7fe0000000 >"$scratch/out" && fail 'a range across 39 bits'

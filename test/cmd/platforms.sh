@@ -52,7 +52,8 @@ says '^none *- '
 says 'hole *0xfd00000000-0xffffffffff reserved'
 says 'hole *0x8000000-0x80fffff sw-msi'
 says 'option *aw=39|48|57'
-[ "$(grep -c '^[a-z]' "$scratch/out")" = 7 ] || fail "not seven platforms: $(cat "$scratch/out")"
+says '^xen *vtd-ss *48 *4K 2M 1G *noiommu'
+[ "$(grep -c '^[a-z]' "$scratch/out")" -ge 8 ] || fail "platforms are missing: $(cat "$scratch/out")"
 status 0 "$uiommu" platforms --json
 says '"name": "fsl-pamu"'
 says '"width": 36'
@@ -60,7 +61,7 @@ if command -v python3 >/dev/null; then
 	"$uiommu" platforms --json | python3 -c '
 import json, sys
 rows = {row["name"]: row for row in json.load(sys.stdin)}
-assert len(rows) == 7
+assert len(rows) >= 8
 assert rows["x86-vtd"]["page_sizes"] == ["0x1000", "0x200000", "0x40000000"]
 assert rows["x86-vtd"]["isolated_msi"] and not rows["fsl-pamu"]["isolated_msi"]
 assert rows["arm-smmuv3"]["reserved"][0]["type"] == "sw-msi"
