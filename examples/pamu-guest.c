@@ -12,8 +12,8 @@
  * for the windows that its memory needs).
  *
  * 512 MiB of aperture in 8 windows of 64 MiB: 4 for the guest's memory, from 0; then up to 3 banks,
- * of 4 KiB each. The device, QEMU's educational one, copies from one window of the guest's memory to
- * another, and its interrupts arrive at an eventfd.
+ * of 4 KiB each. The device, QEMU's educational one, copies from one window of the guest's memory
+ * to another, and its interrupts arrive at an eventfd.
  */
 #include <errno.h>
 #include <stdbool.h>

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fuzz_ioas - random map, unmap, reserve, allow and DMA against a model of an address space that is
- * too simple to be wrong: lists, searched from end to end. Every answer of the library, refusals
- * included, must be the model's. Memory is made up: a byte's value follows from its address, and
- * what is written is compared with what the model says should have been.
+ * fuzz_ioas - random map, unmap, reserve, allow and DMA, in one of several table formats, against a
+ * model of an address space that is too simple to be wrong: lists, searched from end to end. Every
+ * answer of the library, refusals included, must be the model's. Memory is made up: a byte's value
+ * follows from its address, and what is written is compared with what the model says should have
+ * been.
  */
 #include "fuzz.h"
 
@@ -11,11 +12,27 @@
 
 #include <uiommu/space.h>
 
-enum { MOST = 64, OWNERS = 3, WIDTH = 39, RID = 0x0108, ACCESS = 3 * 4096 };
+enum { MOST = 64, OWNERS = 3, RID = 0x0108, ACCESS = 3 * 4096 };
 #define PAGE	 UINT64_C(4096)
-#define APERTURE ((UINT64_C(1) << WIDTH) - 1)
-#define OA_LAST	 ((UINT64_C(1) << 52) - 1)
+#define BITS(n)	 ((UINT64_C(1) << (n)) - 1)
 #define GIB_MASK ((UINT64_C(1) << 30) - 1)
+
+/* What the model has to know of a format. */
+static const struct format {
+	const char *name;
+	unsigned width;
+	uint64_t aperture, oa_last; /* last IOVA, last address */
+	bool mmio;		    /* can say that the target is a device's register */
+	bool write_is_rw;	    /* writing implies reading */
+} formats[] = {
+	{"vtd-ss", 39, BITS(39), BITS(52), false, false},
+	{"amd-v1", 40, BITS(40), BITS(52), false, false},
+	{"arm-s1", 39, BITS(39), BITS(48), true, true},
+	{"arm-s2", 40, BITS(40), BITS(48), true, false},
+	{"riscv", 39, BITS(38), BITS(56), true, true},
+};
+
+static const struct format *format;
 
 struct area {
 	struct uiommu_range range;
@@ -98,7 +115,7 @@ static bool is_reserved(struct uiommu_range r)
 	for (size_t i = 0; i < model.reserved_count; i++)
 		if (meets(r, model.reserved[i].range))
 			return true;
-	return model.domain && r.last > APERTURE;
+	return model.domain && r.last > format->aperture;
 }
 
 static const struct area *area_at(uint64_t iova)
@@ -113,16 +130,18 @@ static int model_map(struct uiommu_range r, uint64_t addr, int prot)
 {
 	uint64_t end = addr + (r.last - r.first);
 
-	if (!(prot & 3) || prot > 3 || r.first > r.last)
+	if (!(prot & 3) || prot > 7 || r.first > r.last)
 		return -EINVAL;
 	if (model.domain && ((r.first | (r.last + 1) | addr) & (PAGE - 1)))
 		return -EINVAL;
-	if (end < addr || (model.domain && end > OA_LAST))
+	if (end < addr || (model.domain && end > format->oa_last))
 		return -EOVERFLOW;
 	if (meets_area(r))
 		return -EEXIST;
 	if (is_reserved(r))
 		return -EINVAL;
+	if (model.domain && prot & UIOMMU_MMIO && !format->mmio)
+		return -EOPNOTSUPP;
 	model.areas[model.area_count++] = (struct area){r, addr, prot};
 	return 0;
 }
@@ -154,6 +173,12 @@ static int model_unmap(struct uiommu_range r, uint64_t *bytes)
 	return 0;
 }
 
+/* What a device is granted of what was asked for. */
+static int granted(int prot)
+{
+	return format->write_is_rw && prot & UIOMMU_WRITE ? prot | UIOMMU_READ : prot;
+}
+
 /* What stops a byte of a DMA, or FAULT_NONE and where it goes. */
 static enum uiommu_fault_reason model_access(uint64_t iova, int access, uint64_t *addr)
 {
@@ -163,12 +188,15 @@ static enum uiommu_fault_reason model_access(uint64_t iova, int access, uint64_t
 		return UIOMMU_FAULT_BUS_MASTER;
 	if (!model.attached)
 		return UIOMMU_FAULT_NO_DOMAIN;
-	if (iova > APERTURE)
+	if (iova > format->aperture)
 		return UIOMMU_FAULT_BEYOND;
 	if (!a)
 		return UIOMMU_FAULT_NOT_PRESENT;
-	if (!(a->prot & access))
+	if (!(granted(a->prot) & access))
 		return access == UIOMMU_READ ? UIOMMU_FAULT_READ_DENIED : UIOMMU_FAULT_WRITE_DENIED;
+	/* The unit has no doorbells: no register answers anywhere. */
+	if (a->prot & UIOMMU_MMIO)
+		return access == UIOMMU_READ ? UIOMMU_FAULT_DOORBELL_READ : UIOMMU_FAULT_INTERRUPT;
 	*addr = a->addr + (iova - a->range.first);
 	return UIOMMU_FAULT_NONE;
 }
@@ -179,13 +207,13 @@ static enum uiommu_fault_reason model_access(uint64_t iova, int access, uint64_t
 /* Addresses gather at the places where arithmetic goes wrong, so that they meet one another. */
 static uint64_t take_iova(struct input *in)
 {
-	static const uint64_t bases[] = {0,
-					 0,
-					 0x200000 - 8 * 4096,
-					 0x40000000 - 16 * 4096,
-					 0xfee00000 - 4 * 4096,
-					 APERTURE + 1 - 32 * 4096,
-					 UINT64_MAX - 64 * 4096 + 1};
+	const uint64_t bases[] = {0,
+				  0,
+				  0x200000 - 8 * 4096,
+				  0x40000000 - 16 * 4096,
+				  0xfee00000 - 4 * 4096,
+				  format->aperture + 1 - 32 * 4096,
+				  UINT64_MAX - 64 * 4096 + 1};
 	uint8_t where = take8(in);
 	uint64_t iova = bases[where % 7] + take8(in) % 64 * PAGE;
 
@@ -212,8 +240,7 @@ static void do_map(struct input *in)
 {
 	struct uiommu_range r = take_range(in);
 	uint8_t how = take8(in);
-	/* Registers (UIOMMU_MMIO) are none of this target's. */
-	int prot = how % 32 ? how % 3 + 1 : take8(in) & ~UIOMMU_MMIO;
+	int prot = how % 32 ? how % 3 + 1 : take8(in);
 	uint64_t addr = (uint64_t)take16(in) << 12;
 
 	if (how >= 240)
@@ -390,7 +417,8 @@ static void check_find(uint64_t iova)
 	best = area_at(iova);
 	PROMISE(uiommu_domain_lookup(domain, iova, &addr, &prot) == (best ? 0 : -ENOENT));
 	if (best)
-		PROMISE(addr == best->addr + (iova - best->range.first) && prot == best->prot);
+		PROMISE(addr == best->addr + (iova - best->range.first) &&
+			prot == granted(best->prot));
 }
 
 /* The usable ranges: ascending, apart, none of them reserved, and nothing usable beside them. */
@@ -437,8 +465,8 @@ static void set_up(bool with_domain)
 {
 	struct uiommu_unit_options options = {
 		.size = sizeof(options), .memory = &made_up, .iotlb_entries = 16};
-	struct uiommu_domain_options vtd = {
-		.size = sizeof(vtd), .format = "vtd-ss", .width = WIDTH};
+	struct uiommu_domain_options table = {
+		.size = sizeof(table), .format = format->name, .width = format->width};
 
 	memset(&model, 0, sizeof(model));
 	PROMISE(uiommu_unit_create(&options, &unit) == 0);
@@ -446,7 +474,7 @@ static void set_up(bool with_domain)
 	PROMISE(uiommu_port_create(unit, RID, &port) == 0);
 	if (!with_domain)
 		return;
-	PROMISE(uiommu_domain_create(unit, ioas, &vtd, &domain) == 0);
+	PROMISE(uiommu_domain_create(unit, ioas, &table, &domain) == 0);
 	PROMISE(uiommu_domain_attach(domain, RID, NULL, 0, "fuzz") == 0);
 	uiommu_port_set_master(port, true);
 	model.domain = model.attached = model.master = true;
@@ -466,8 +494,11 @@ static void tear_down(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};
+	uint8_t how;
 
-	set_up(take8(&in) % 4);
+	how = take8(&in);
+	format = &formats[how / 4 % (sizeof(formats) / sizeof(formats[0]))];
+	set_up(how % 4);
 	while (in.left) {
 		uint8_t op = take8(&in) % 16;
 

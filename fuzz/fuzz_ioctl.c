@@ -111,6 +111,9 @@ static const struct uiommu_memory_ops arena_ops = {
 	.size = sizeof(arena_ops), .read = dma_read, .write = dma_write, .check = dma_check};
 static const struct uiommu_memory arena_memory = {.ops = &arena_ops};
 
+/* The machine is a POWER with TCE tables, else a PC. */
+static bool on_power;
+
 /* ---- steps -------------------------------------------------------------------------------------
  */
 
@@ -160,6 +163,7 @@ static const struct shape {
 	[4] = {0, 1, 1},    [5] = {0, 1, 1},   [6] = {0, 1, 1},	  [7] = {24, 2, 2},
 	[8] = {64, 2, 2},   [9] = {16, 2, 2},  [10] = {40, 2, 2}, [11] = {0, 2, 2},
 	[12] = {120, 0, 2}, [13] = {32, 0, 2}, [14] = {24, 0, 2}, [17] = {48, 0, 2},
+	[18] = {24, 0, 0},  [19] = {40, 0, 0}, [20] = {16, 0, 0},
 };
 
 static void put32(uint8_t *arg, unsigned offset, uint32_t value)
@@ -204,6 +208,24 @@ static void fill_mapping(struct input *in, uint8_t *arg, unsigned request)
 	}
 }
 
+/* On POWER: REGISTER_MEMORY, UNREGISTER_MEMORY, CREATE, REMOVE. */
+static void fill_spapr(struct input *in, uint8_t *arg, unsigned request)
+{
+	uint8_t how = take8(in);
+
+	put32(arg, 4, how >= 240);
+	if (request <= 18) {
+		put64(arg, 8, take_pointer(in));
+		put64(arg, 16, take_pages(in));
+	} else if (request == 19) {
+		put32(arg, 8, how % 8 ? 12 : how % 7 * 4);
+		put64(arg, 16, UINT64_C(4096) << take8(in) % 12);
+		put32(arg, 24, how % 9 ? 1 : how % 7);
+	} else {
+		put64(arg, 8, how % 2 ? UINT64_C(1) << 59 : take_pages(in));
+	}
+}
+
 static void fill_irqs(struct input *in, uint8_t *arg)
 {
 	static const uint32_t data[] = {1, 2, 4, 4, 4}, action[] = {8, 16, 32, 32, 32};
@@ -234,6 +256,8 @@ static unsigned long make_argument(struct input *in, unsigned request)
 		put32(arg, 8, how % 12);
 	else if (request == 10)
 		fill_irqs(in, arg);
+	else if (request >= 17 && request <= 20 && on_power)
+		fill_spapr(in, arg, request);
 	else if (request == 13 || request == 14 || request == 17)
 		fill_mapping(in, arg, request);
 	return how >= 250 ? take64(in) : (uintptr_t)arg;
@@ -297,7 +321,7 @@ static void do_mmap(struct input *in)
 	uiommu_function_bar_read(mapping.function, mapping.bar, mapping.offset + how, bytes, 8);
 }
 
-static void set_up(void)
+static void set_up(const char *platform)
 {
 	static const char *const functions[] = {"edu@00:01.0", "ioat@00:02.0",
 						"edu@00:03.0,group=9,driver=e1000e",
@@ -306,6 +330,7 @@ static void set_up(void)
 	struct uiommu_vfio_options front = {.size = sizeof(front), .dma_entry_limit = 16};
 	char why[256] = "";
 
+	options.platform = platform;
 	PROMISE(uiommu_machine_create(&options, &machine, why, sizeof(why)) == 0);
 	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++)
 		PROMISE(uiommu_machine_add(machine, functions[i], why, sizeof(why)) == 0);
@@ -357,7 +382,8 @@ static void open_session(unsigned group)
 	store(file);
 	memcpy(arena, &container, sizeof(container));
 	PROMISE(uiommu_vfio_ioctl(files[1], VFIO_GROUP_SET_CONTAINER, (uintptr_t)arena) == 0);
-	PROMISE(uiommu_vfio_ioctl(files[0], VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) == 0);
+	PROMISE(uiommu_vfio_ioctl(files[0], VFIO_SET_IOMMU,
+				  on_power ? VFIO_SPAPR_TCE_v2_IOMMU : VFIO_TYPE1v2_IOMMU) == 0);
 	memcpy(arena, group ? "0000:00:02.0" : "0000:00:01.0", 13);
 	PROMISE(uiommu_vfio_ioctl(files[1], VFIO_GROUP_GET_DEVICE_FD, (uintptr_t)arena) == 2);
 	memcpy(arena, &command, sizeof(command));
@@ -369,7 +395,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct input in = {data, size};
 	uint8_t first = take8(&in);
 
-	set_up();
+	on_power = first >= 192;
+	set_up(!on_power ? NULL : first & 8 ? "ppc-spapr,flavour=powernv" : "ppc-spapr");
 	if (first % 4)
 		open_session(first & 32 ? 1 : 0);
 	for (unsigned step = 0; in.left && step < MOST_STEPS; step++) {

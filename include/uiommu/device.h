@@ -100,8 +100,8 @@ struct uiommu_model {
 	/** Take one option. -EINVAL with a reason in @why. Called before init(). May be NULL. */
 	int (*option)(struct uiommu_function *fn, const char *key, const char *value, char *why,
 		      size_t why_len);
-	/** Set up the state. -errno fails the machine's set-up; uiommu_function_explain() says why.
-	 *  May be NULL. */
+	/** Set up the state. -errno fails the machine's set-up; uiommu_function_explain() says why;
+	 *  -EEXIST: there can be only one such function in a machine. May be NULL. */
 	int (*init)(struct uiommu_function *fn);
 	/** Release what init() took. May be NULL. */
 	void (*fini)(struct uiommu_function *fn);
@@ -273,6 +273,10 @@ UIOMMU_API int uiommu_function_bar_read(struct uiommu_function *fn, unsigned bar
 					void *buf, size_t len);
 UIOMMU_API int uiommu_function_bar_write(struct uiommu_function *fn, unsigned bar, uint64_t offset,
 					 const void *buf, size_t len);
+
+/** Does it decode its memory, so that accesses to BARs are answered? From any thread; takes no
+ * lock, so it may be changing. */
+UIOMMU_API bool uiommu_function_decodes(const struct uiommu_function *fn);
 
 /** A memory file whose bytes at (bar << 40) + offset are the BAR's memory: what a client maps.
  * Owned by the function. */

@@ -20,10 +20,12 @@ struct uiommu_irq;
  * Make a platform from "NAME[,key=value…]", e.g. "x86-vtd,aw=39". Every platform takes, besides its
  * own keys: name=WORD (what it is called), resv=TYPE:FIRST-LAST (one more reserved region; TYPE is
  * direct, direct-relaxable or reserved; may be repeated), p2p=FIRST-LAST (the window of a PCI host
- * bridge, reserved), pgsizes=BITMAP (of the leaf sizes, those that may be used). On failure @why
- * (of
- * @why_len bytes, may be NULL) says what is wrong and what would be right. -ENOENT: no such
- * platform (NULL); -EINVAL: bad option; -ENOMEM.
+ * bridge, reserved), pgsizes=BITMAP (of the leaf sizes, those that may be used), width=BITS (of
+ * IOVA, one that the table format has), aperture=FIRST-LAST (what domains translate, where that is
+ * less), doorbell=NAME\@ADDRESS[/VECTORS] (a doorbell instead of the platform's; may be repeated),
+ * msiwindow=FIRST-LAST (the sw-msi region instead of the platform's). Ranges are closed. On failure
+ * @why (of @why_len bytes, may be NULL) says what is wrong and what would be right. -ENOENT: no
+ * such platform (NULL); -EINVAL: bad option; -ENOMEM.
  */
 UIOMMU_API int uiommu_platform_create(const char *spec, struct uiommu_platform **out, char *why,
 				      size_t why_len);
@@ -71,8 +73,7 @@ struct uiommu_spapr_facts {
 	uint64_t page_sizes;	      /**< of dynamic windows */
 	unsigned windows;	      /**< most at once */
 	unsigned levels;	      /**< most levels of a table */
-	bool recreate;		      /**< windows can be made after the default one was removed */
-	bool write_reads;	      /**< a device may read through a write-only mapping */
+	bool recreate;		      /**< the first window can return beside the second */
 };
 
 /** Which of Xen's paravirtual IOMMU interfaces (uiommu/xen.h) the hypervisor has. */
@@ -101,12 +102,14 @@ struct uiommu_platform_facts {
 	const char *format;  /**< table format of its domains; NULL: nothing is translated */
 	unsigned width;	     /**< bits of IOVA */
 	uint64_t page_sizes; /**< leaf sizes that may be used; 0: all of the format's */
-	bool coherent;	     /**< enforces cache coherency (VFIO_DMA_CC_IOMMU) */
-	bool isolated_msi;   /**< a device cannot forge another's interrupt */
-	bool unsafe_check;   /**< where it is not isolated, VFIO asks for unsafe interrupts */
-	bool cut_off;	     /**< a violation cuts the device off */
-	bool program_msi; /**< type1 programs give the IOVAs of doorbells themselves, as in 2016 */
-	bool rawio;	  /**< programs have CAP_SYS_RAWIO, which VFIO's no-IOMMU mode asks for */
+	struct uiommu_range
+		aperture;  /**< what domains translate at most; {0, 0}: what @width says */
+	bool coherent;	   /**< enforces cache coherency (VFIO_DMA_CC_IOMMU) */
+	bool isolated_msi; /**< a device cannot forge another's interrupt */
+	bool unsafe_check; /**< where it is not isolated, VFIO asks for unsafe interrupts */
+	bool cut_off;	   /**< a violation cuts the device off */
+	bool program_msi;  /**< type1 programs give the IOVAs of doorbells themselves, as in 2016 */
+	bool rawio;	   /**< programs have CAP_SYS_RAWIO, which VFIO's no-IOMMU mode asks for */
 	unsigned vfio_types;   /**< enum uiommu_vfio_types that SET_IOMMU can set */
 	unsigned vfio_modules; /**< those whose modules are loaded besides */
 	const struct uiommu_resv_region *regions; /**< reserved for every device */

@@ -231,8 +231,9 @@ UIOMMU_API int uiommu_ioas_move(struct uiommu_ioas *ioas, struct uiommu_range ra
  * As uiommu_ioas_map(), but take the place of whatever is mapped in the range, as an entry of a
  * table is overwritten: areas inside it go, those that reach beyond it are cut. One flush. @each
  * (may be NULL) is called for each area, or piece of one, that is gone, as by uiommu_ioas_unmap().
- * A DMA in between may fault. What uiommu_ioas_map() says, without RULE_OVERLAP; -EINVAL
- * RULE_SPLIT: a border of the range lies inside a large page of a table. All or nothing.
+ * A DMA in between gets the old memory or the new one; but where the format's entries can't be
+ * overwritten (all but the TCEs), it may fault. What uiommu_ioas_map() says, without RULE_OVERLAP;
+ * -EINVAL RULE_SPLIT: a border of the range lies inside a large page of a table. All or nothing.
  */
 UIOMMU_API int uiommu_ioas_replace(struct uiommu_ioas *ioas, struct uiommu_range range,
 				   uint64_t addr, int prot, void *tag, uiommu_area_fn each,
@@ -384,13 +385,17 @@ UIOMMU_API int uiommu_batch_submit(struct uiommu_op *ops, size_t count,
  */
 
 struct uiommu_domain_options {
-	size_t size;	    /**< sizeof(struct uiommu_domain_options) */
-	const char *format; /**< name of a table format: "vtd-ss" */
-	unsigned width;	    /**< bits of IOVA it translates: 39, 48 or 57 for vtd-ss */
-	const char *name;   /**< its owner's name in refusals; NULL: the format's */
+	size_t size; /**< sizeof(struct uiommu_domain_options) */
+	/** Name of a table format: "vtd-ss", "amd-v1", "arm-s1", "arm-s2", "riscv", "pamu",
+	 * "spapr-tce" or "powernv-tce". */
+	const char *format;
+	/** Bits of IOVA: vtd-ss and riscv 39, 48 or 57 (riscv translates the lower half); amd-v1 32
+	 * to 64; arm-s1 and arm-s2 32 to 48; pamu up to 36; TCEs up to 64. */
+	unsigned width;
+	const char *name; /**< its owner's name in refusals; NULL: the format's */
 	/** The part of what @width allows that it translates, whole pages; {0, 0}: all of it. */
 	struct uiommu_range aperture;
-	/** pamu: the number of windows, a power of two from 1 to 256; 0: 256. */
+	/** pamu: the number of windows, a power of two from 1 to 256; 0: 256. Others: 0. */
 	unsigned windows;
 	/** Bitmap of page sizes: its pages are of these only; 0: of all the format has. */
 	uint64_t page_sizes;
@@ -472,7 +477,8 @@ UIOMMU_API int uiommu_domain_window_create(struct uiommu_domain *domain,
 /**
  * Remove the window that starts at @first. Returns when no device can be in its table any more.
  * -ENOENT RULE_NOT_MAPPED: no window starts there; -EBUSY RULE_BUSY: something is mapped in it,
- * which must be unmapped first; -EADDRINUSE: an allowed range lies in it; -EOPNOTSUPP; -ENOMEM.
+ * which must be unmapped first; -EADDRINUSE: an allowed range lies in it; -EOPNOTSUPP. Needs no
+ * memory.
  */
 UIOMMU_API int uiommu_domain_window_remove(struct uiommu_domain *domain, uint64_t first);
 
@@ -618,9 +624,10 @@ enum uiommu_file_flags {
  * system calls (uiommu_memory_ops.lend): @len bytes from @offset on into the ranges, resp. out of
  * them. Pieces are at most 64 KiB, each in one access section, within which reads don't wait for a
  * disk: what is not in the page cache goes through the bounce buffer. Writes to the page cache may
- * wait for memory. 0; -EFAULT: a fault was recorded; -ENODATA: the file ends before; otherwise what
- * the file said, e.g. -EIO or -ENOSPC. What came before the error was transferred. The ranges must
- * have @len bytes. The port's thread, outside of sections; *@file is used by one thread at a time.
+ * wait for memory. 0; -EFAULT: a fault was recorded; -ENODATA: the file ends before; -EINVAL: the
+ * ranges have less than @len bytes; otherwise what the file said, e.g. -EIO or -ENOSPC. What came
+ * before the error was transferred. The port's thread, outside of sections; *@file is used by one
+ * thread at a time.
  */
 UIOMMU_API int uiommu_port_from_file(struct uiommu_port *port, const struct uiommu_sg *sg,
 				     size_t count, struct uiommu_file *file, uint64_t offset,

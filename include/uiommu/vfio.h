@@ -43,10 +43,6 @@ struct uiommu_vfio_host {
 	/** Has the program closed all its descriptors of the eventfd kept as @fd? Linux forgets an
 	 * unmask eventfd then. NULL: no. */
 	bool (*eventfd_orphaned)(void *ctx, int fd);
-	/** Is [vaddr, vaddr + len) of the program's memory the mmap of a doorbell (see struct
-	 * uiommu_vfio_mapping)? 1, and where that is behind the translation; 0: no; -EINVAL: some
-	 * of it is. NULL: no. */
-	int (*doorbell_at)(void *ctx, uint64_t vaddr, uint64_t len, uint64_t *doorbell);
 	/** Called when a request was refused and a reason is known; @what is e.g.
 	 * "VFIO_IOMMU_MAP_DMA". May be NULL. */
 	void (*refused)(void *ctx, const char *what, const struct uiommu_refusal *refusal);
@@ -55,6 +51,10 @@ struct uiommu_vfio_host {
 	/** Start a helper thread's life (signal mask, affinity). May be NULL. */
 	void (*thread_start)(void *ctx);
 	void *ctx;
+	/** Is [vaddr, vaddr + len) of the program's memory the mmap of a doorbell (see struct
+	 * uiommu_vfio_mapping)? 1, and where that is behind the translation; 0: no; -EINVAL: some
+	 * of it is. NULL: no. */
+	int (*doorbell_at)(void *ctx, uint64_t vaddr, uint64_t len, uint64_t *doorbell);
 };
 
 struct uiommu_vfio_options {

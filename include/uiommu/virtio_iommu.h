@@ -130,8 +130,10 @@ UIOMMU_API int uiommu_virtio_iommu_request(struct uiommu_virtio_iommu *dev, cons
 					   size_t in_len, void *out, size_t out_len,
 					   size_t *written);
 
-/** Move the oldest fault report into @buf: its length; 0: there is none; -EMSGSIZE: it does not
- *  fit, and is dropped. */
+/** Move the oldest fault report into @buf. Reports are of what the device itself stopped: reason
+ *  DOMAIN without a virtio domain, else MAPPING; what is missing in the space behind it is none of
+ *  its driver's business. At most 64 wait. Returns its length; 0: there is none; -EMSGSIZE: it does
+ * not fit, and is dropped. */
 UIOMMU_API int uiommu_virtio_iommu_next_event(struct uiommu_virtio_iommu *dev, void *buf,
 					      size_t len);
 

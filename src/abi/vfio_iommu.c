@@ -59,6 +59,7 @@ int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
 		.format = vfio->facts->format,
 		.width = vfio->facts->width,
 		.name = vfio->facts->name,
+		.aperture = vfio->facts->aperture,
 		.page_sizes = vfio->facts->page_sizes,
 	};
 

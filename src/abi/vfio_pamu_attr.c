@@ -46,6 +46,21 @@ struct uiommu_domain_options vfio_pamu_domain_options(const struct uiommu_vfio *
 
 /* ---- GEOMETRY ---- */
 
+/* Say where banks go from now on: nowhere while there are no windows. */
+static void place_banks(struct vfio_pamu *pamu)
+{
+	struct uiommu_doorbell_place place = {UIOMMU_RANGE_NONE, VFIO_PAGE, true};
+	enum uiommu_pamu_msi way = pamu->iommu.vfio->facts->pamu.msi;
+
+	if (pamu->window && (way == UIOMMU_PAMU_IMPLICIT || way == UIOMMU_PAMU_ROUNDED)) {
+		place.range = pamu->aperture;
+		place.step = pamu->window;
+		if (pamu->ours)
+			place.range.first = place.range.last - pamu->ours * pamu->window + 1;
+	}
+	uiommu_ioas_place_doorbells(pamu->iommu.ioas, &place);
+}
+
 static int set_geometry(struct vfio_pamu *pamu, struct uiommu_range geometry)
 {
 	uint64_t size = geometry.last - geometry.first + 1;
@@ -65,8 +80,10 @@ static int set_geometry(struct vfio_pamu *pamu, struct uiommu_range geometry)
 	if (!range_contains(reach, geometry))
 		return uiommu_refuse_reserved(-EINVAL, pamu->iommu.vfio->facts->name, geometry,
 					      reach, UIOMMU_RESV_APERTURE);
-	if (geometry.first != pamu->geometry.first || geometry.last != pamu->geometry.last)
+	if (geometry.first != pamu->geometry.first || geometry.last != pamu->geometry.last) {
 		pamu->window = 0;
+		place_banks(pamu);
+	}
 	pamu->geometry = geometry;
 	pamu->geometry_set = true;
 	return 0;
@@ -92,21 +109,6 @@ static int count_windows(const struct vfio_pamu *pamu, uint32_t asked, unsigned 
 	return 0;
 }
 
-/* Nowhere, to begin with: so that none is placed while the shape changes. */
-static void place_banks(struct vfio_pamu *pamu)
-{
-	struct uiommu_doorbell_place place = {UIOMMU_RANGE_NONE, VFIO_PAGE, true};
-	enum uiommu_pamu_msi way = pamu->iommu.vfio->facts->pamu.msi;
-
-	if (pamu->window && (way == UIOMMU_PAMU_IMPLICIT || way == UIOMMU_PAMU_ROUNDED)) {
-		place.range = pamu->aperture;
-		place.step = pamu->window;
-		if (pamu->ours)
-			place.range.first = place.range.last - pamu->ours * pamu->window + 1;
-	}
-	uiommu_ioas_place_doorbells(pamu->iommu.ioas, &place);
-}
-
 /* Give the domain its shape. Banks that the program has mapped go. */
 static int shape(struct vfio_pamu *pamu, unsigned count)
 {
@@ -121,9 +123,13 @@ static int shape(struct vfio_pamu *pamu, unsigned count)
 		ret = vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY,
 				  "an interrupt uses an MSI bank in this aperture (SET_IRQS "
 				  "turns it off)");
+	else if (pamu->window && count == pamu->count)
+		ret = 0; /* as it is: another table need not be had */
 	else
 		ret = uiommu_domain_reshape(pamu->iommu.domain, &options, vfio_pamu_area_removed,
 					    pamu);
+	if (!ret)
+		vfio_pamu_unmap_all(pamu);
 	/* The driver's word for a table that is used up. */
 	return ret == -ENOSPC ? -EINVAL : ret;
 }

@@ -8,6 +8,8 @@
  * and even inside a trap handler of the program; nothing is called under it but poll() and write()
  * on an eventfd.
  *
+ * uiommu_vfio.memory.lock is a leaf as well, taken under an address space's lock.
+ *
  * Groups and devices are made once, for the functions the machine has when the front end is
  * created, and live as long as it. Containers live while their file is open or a group is in them.
  */

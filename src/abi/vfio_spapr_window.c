@@ -170,7 +170,7 @@ static int create_window(struct vfio_spapr *spapr, const struct vfio_iommu_spapr
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
 				   "window_size (a power of two of pages) or levels");
 	if (!facts->recreate && slot == &spapr->windows[0] && window_exists(&spapr->windows[1]))
-		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -EPERM,
+		return vfio_refuse(UIOMMU_RULE_ORDER, -EPERM,
 				   "the first window can't return while the second is there");
 	ret = make_window(spapr, slot, create->page_shift, create->window_size, create->levels);
 	if (!ret)

@@ -141,6 +141,17 @@ static void on_event(void *ctx)
 	uiommu_function_post(ctx);
 }
 
+/* A requester ID has one stage 1: two of these would take each other's endpoints away. */
+static bool have_one(struct uiommu_machine *machine)
+{
+	struct uiommu_function *other;
+
+	for (size_t i = 0; (other = uiommu_machine_function(machine, i)); i++)
+		if (uiommu_function_info(other)->model == &uiommu_model_virtio_iommu)
+			return true;
+	return false;
+}
+
 static int viommu_init(struct uiommu_function *fn)
 {
 	struct uiommu_machine *machine = uiommu_function_machine(fn);
@@ -156,8 +167,11 @@ static int viommu_init(struct uiommu_function *fn)
 		.event_ctx = fn,
 	};
 	uint8_t config[UIOMMU_VIRTIO_IOMMU_CONFIG];
-	int ret = uiommu_virtio_iommu_create(uiommu_machine_unit(machine), &options, &model->dev);
+	int ret;
 
+	if (have_one(machine))
+		return -EEXIST;
+	ret = uiommu_virtio_iommu_create(uiommu_machine_unit(machine), &options, &model->dev);
 	if (ret)
 		return ret;
 	model->vp.ops = &ops;

@@ -5,6 +5,7 @@
 #ifndef CMD_CMD_H
 #define CMD_CMD_H
 
+#include <getopt.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -19,8 +20,16 @@
 /* "uiommu: " and a line on stderr. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* The subcommand; does not return if all goes well. Returns an exit status. */
+/* The subcommands: exit statuses. run does not return if all goes well. */
 int cmd_run(int argc, char **argv);
+int cmd_platforms(int argc, char **argv);
+int cmd_show(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
+
+/* getopt_long() returned ':' or '?' (opterr 0, options coded from OPTION_FIRST on) at @word:
+ * complain, and point to the help of @command. */
+#define OPTION_FIRST 256
+int option_error(const char *command, int code, const struct option *options, const char *word);
 
 /* Find @name as execvp() would and see whether the preloaded library will be with it. 0 and the
  * path in @path, or an exit status after a complaint. *@asan: it (or its interpreter) needs the

@@ -2,8 +2,6 @@
 /*
  * The uiommu command: finds the subcommand. Owns the words of the top level.
  */
-#include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,19 +12,11 @@ static const struct {
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{"run", "run an unmodified VFIO program on a simulated machine", cmd_run},
+	{"platforms", "list the machines that can be simulated", cmd_platforms},
+	{"show", "draw the address space of a platform", cmd_show},
+	{"plan", "say where a guest's memory and interrupts go on a platform", cmd_plan},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
-
-void complain(const char *format, ...)
-{
-	va_list args;
-
-	fprintf(stderr, "uiommu: ");
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fputc('\n', stderr);
-}
 
 static int help(FILE *to)
 {

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "cmd/platform_file.h"
 #include "run/config.h"
 
 enum namespace_mode {
@@ -30,7 +31,7 @@ struct settings {
 };
 
 enum option_code {
-	OPTION_PLATFORM = 256,
+	OPTION_PLATFORM = OPTION_FIRST,
 	OPTION_DEVICE,
 	OPTION_NAMESPACE,
 	OPTION_STATS,
@@ -63,6 +64,7 @@ static const char usage[] =
 	"Run a VFIO program on a simulated machine: PCI functions bound to vfio-pci,\n"
 	"behind an IOMMU, without hardware, privileges or kernel modules.\n\n"
 	"  --platform NAME[,key=value…]  the machine's IOMMU\n"
+	"  --platform FILE[,key=value…]  the same, from a file (uiommu-platform(5))\n"
 	"  --device MODEL[@BDF][,key=value…]\n"
 	"                   add a PCI function; may be repeated; without any there is\n"
 	"                   one of each model but virtio-iommu. Keys: group=N,\n"
@@ -151,6 +153,18 @@ static int take_memlock(struct settings *s, const char *text)
 	return 0;
 }
 
+static int take_platform(struct settings *s, const char *text)
+{
+	char *spec;
+	int ret = take_text("platform", text);
+
+	if (!ret)
+		ret = platform_argument(text, &spec);
+	if (!ret)
+		s->config.platform = spec; /* for as long as the process is uiommu */
+	return ret;
+}
+
 /* Does the model that @spec begins with take a file's name by the key that @option begins with? */
 static bool is_path(const char *spec, const char *option)
 {
@@ -216,56 +230,20 @@ static int take_iotlb(struct settings *s, const char *text)
 	return 0;
 }
 
-static const char *option_name(int code)
+static int missing_argument(int code, const char *word)
 {
-	const struct option *o = options;
-
-	while (o->name && o->val != code)
-		o++;
-	return o->name;
-}
-
-static int see_help(void)
-{
-	fputs("See uiommu run --help.\n", stderr);
-	return EXIT_USAGE;
-}
-
-static int missing_argument(int code)
-{
-	complain("--%s: its argument is missing", option_name(code));
-	return see_help();
-}
-
-/* getopt_long() refused @word, or the letter or option in optopt. */
-static int bad_option(const char *word)
-{
-	unsigned matches = 0;
-
-	if (optopt >= OPTION_PLATFORM) {
-		complain("--%s: it takes no argument", option_name(optopt));
-		return see_help();
-	}
-	if (optopt) {
-		complain("unknown option -%c", optopt);
-		return see_help();
-	}
-	for (const struct option *o = options; o->name; o++)
-		if (!strncmp(o->name, word + 2, strcspn(word + 2, "=")))
-			matches++;
-	complain("%s option %s", matches > 1 ? "ambiguous" : "unknown", word);
-	return see_help();
+	optopt = code;
+	return option_error("run", ':', options, word);
 }
 
 static int take_option(struct settings *s, int code, const char *word)
 {
 	/* "--device -- program": no value starts like that. */
 	if (optarg && optarg == word && !strncmp(optarg, "--", 2))
-		return missing_argument(code);
+		return missing_argument(code, word);
 	switch (code) {
 	case OPTION_PLATFORM:
-		s->config.platform = optarg;
-		return take_text("platform", optarg);
+		return take_platform(s, optarg);
 	case OPTION_DEVICE:
 		return take_device(s, optarg);
 	case OPTION_NAMESPACE:
@@ -288,10 +266,8 @@ static int take_option(struct settings *s, int code, const char *word)
 	case OPTION_VERBOSE:
 		s->config.verbose = true;
 		return 0;
-	case ':':
-		return missing_argument(optopt);
 	default:
-		return bad_option(word);
+		return option_error("run", code, options, word);
 	}
 }
 

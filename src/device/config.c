@@ -317,6 +317,11 @@ void config_apply_command(struct uiommu_function *fn)
 	uiommu_port_set_master(fn->port, master);
 }
 
+UIOMMU_API bool uiommu_function_decodes(const struct uiommu_function *fn)
+{
+	return __atomic_load_n(&fn->decodes, __ATOMIC_RELAXED);
+}
+
 static bool access_inside(const struct uiommu_function *fn, unsigned offset, unsigned len)
 {
 	return (len == 1 || len == 2 || len == 4) && offset < fn->info.config_size &&

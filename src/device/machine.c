@@ -331,7 +331,10 @@ static int add(struct uiommu_machine *machine, const struct uiommu_model *model,
 		if (error)
 			spec_refuse(why, why_len, rule_of(error), error,
 				    "device %s could not be started: %s", model->name,
-				    reason[0] ? reason : strerror(-error));
+				    reason[0] ? reason
+				    : error == -EEXIST
+					    ? "the machine has one, and can have no other"
+					    : strerror(-error));
 	}
 	if (error) {
 		function_destroy(fn);

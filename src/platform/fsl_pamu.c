@@ -80,6 +80,16 @@ static int pamu_option(struct uiommu_platform *platform, const char *key, const 
 		pamu->type = word == 1 ? 7 : 2;
 		return word < 0 ? -EINVAL : 0;
 	}
+	if (!strcmp(key, "windows")) {
+		uint64_t count = 0;
+		int ret = platform_number(platform, key, value, 1, 256, &count, why, why_len);
+
+		if (!ret && (count & (count - 1)))
+			ret = platform_bad_value(platform, key, value, "a power of two", why,
+						 why_len);
+		pamu->windows = (unsigned)count;
+		return ret;
+	}
 	if (strcmp(key, "msi"))
 		return platform_unknown_option(platform, key, why, why_len);
 	word = platform_word(platform, key, value, ways, why, why_len);
@@ -92,7 +102,8 @@ const struct platform_kind platform_fsl_pamu = {
 	.name = "fsl-pamu",
 	.options =
 		"banks=3|4: MSI banks (3); msi=implicit|explicit|mmap|rounded: how they get into "
-		"the aperture (implicit); type=2|7: number of VFIO_FSL_PAMU_IOMMU (2)",
+		"the aperture (implicit); type=2|7: number of VFIO_FSL_PAMU_IOMMU (2); "
+		"windows=1-256: most windows of an aperture (256)",
 	.facts = {.name = "fsl-pamu",
 		  .summary = "Freescale P4080 with PAMU: one aperture, up to 256 windows",
 		  .format = "pamu",

@@ -22,7 +22,9 @@ static const struct platform_kind *const kinds[] = {
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
-static const char common_options[] = "name=, resv=TYPE:FIRST-LAST, p2p=FIRST-LAST, pgsizes=";
+static const char common_options[] =
+	"name=, resv=TYPE:FIRST-LAST, p2p=FIRST-LAST, pgsizes=, width=, aperture=FIRST-LAST, "
+	"doorbell=NAME@ADDRESS, msiwindow=FIRST-LAST";
 
 UIOMMU_API const char *uiommu_platform_name(size_t index)
 {
@@ -89,8 +91,7 @@ int platform_unknown_option(const struct uiommu_platform *platform, const char *
 	return -EINVAL;
 }
 
-/* "FIRST-LAST", hexadecimal with 0x or decimal, both ends included. */
-static bool parse_range(const char *text, struct uiommu_range *range)
+bool platform_parse_range(const char *text, struct uiommu_range *range)
 {
 	char *end;
 
@@ -104,16 +105,16 @@ static bool parse_range(const char *text, struct uiommu_range *range)
 	return !*end && !errno && range_valid(*range);
 }
 
-static int bad_value(const struct uiommu_platform *platform, const char *key, const char *value,
-		     const char *right, char *why, size_t why_len)
+int platform_bad_value(const struct uiommu_platform *platform, const char *key, const char *value,
+		       const char *right, char *why, size_t why_len)
 {
 	snprintf(why, why_len, "platform %s: %s=%s should be %s", platform->kind->name, key, value,
 		 right);
 	return -EINVAL;
 }
 
-static int add_region(struct uiommu_platform *platform, struct uiommu_range range,
-		      enum uiommu_resv_type type, char *why, size_t why_len)
+int platform_add_region(struct uiommu_platform *platform, struct uiommu_range range,
+			enum uiommu_resv_type type, char *why, size_t why_len)
 {
 	size_t at = platform->facts.region_count;
 
@@ -150,12 +151,13 @@ static int option_resv(struct uiommu_platform *platform, const char *value, char
 		const char *word = uiommu_resv_name(types[i]);
 
 		if (strlen(word) == (size_t)(colon - value) && !memcmp(word, value, strlen(word)) &&
-		    parse_range(colon + 1, &range))
-			return add_region(platform, range, types[i], why, why_len);
+		    platform_parse_range(colon + 1, &range))
+			return platform_add_region(platform, range, types[i], why, why_len);
 	}
-	return bad_value(platform, "resv", value,
-			 "TYPE:FIRST-LAST, where TYPE is direct, direct-relaxable or reserved", why,
-			 why_len);
+	return platform_bad_value(
+		platform, "resv", value,
+		"TYPE:FIRST-LAST, where TYPE is direct, direct-relaxable or reserved", why,
+		why_len);
 }
 
 static int option_page_sizes(struct uiommu_platform *platform, const char *value, char *why,
@@ -167,9 +169,9 @@ static int option_page_sizes(struct uiommu_platform *platform, const char *value
 	platform->facts.page_sizes = strtoull(value, &end, 16);
 	if (*end || errno || !(platform->facts.page_sizes & ~UINT64_C(0xfff)) ||
 	    (platform->facts.page_sizes & 0xfff))
-		return bad_value(platform, "pgsizes", value,
-				 "a hexadecimal bitmap of sizes from 4096 on, e.g. 40201000", why,
-				 why_len);
+		return platform_bad_value(
+			platform, "pgsizes", value,
+			"a hexadecimal bitmap of sizes from 4096 on, e.g. 40201000", why, why_len);
 	return 0;
 }
 
@@ -181,7 +183,8 @@ static int common_option(struct uiommu_platform *platform, const char *key, cons
 
 	if (!strcmp(key, "name")) {
 		if (!*value || strlen(value) >= sizeof(platform->name) || strpbrk(value, " \t"))
-			return bad_value(platform, key, value, "a short word", why, why_len);
+			return platform_bad_value(platform, key, value, "a short word", why,
+						  why_len);
 		strcpy(platform->name, value);
 		platform->facts.name = platform->name;
 		return 0;
@@ -191,10 +194,10 @@ static int common_option(struct uiommu_platform *platform, const char *key, cons
 	if (!strcmp(key, "pgsizes"))
 		return option_page_sizes(platform, value, why, why_len);
 	if (strcmp(key, "p2p"))
-		return 1;
-	if (!parse_range(value, &range))
-		return bad_value(platform, key, value, "FIRST-LAST", why, why_len);
-	return add_region(platform, range, UIOMMU_RESV_RESERVED, why, why_len);
+		return platform_custom_option(platform, key, value, why, why_len);
+	if (!platform_parse_range(value, &range))
+		return platform_bad_value(platform, key, value, "FIRST-LAST", why, why_len);
+	return platform_add_region(platform, range, UIOMMU_RESV_RESERVED, why, why_len);
 }
 
 static int take_option(struct uiommu_platform *platform, const char *key, const char *value,
@@ -259,6 +262,7 @@ void platform_set_doorbells(struct uiommu_platform *platform, const struct uiomm
 	memcpy(platform->doorbells, list, count * sizeof(*list));
 	platform->facts.doorbells = platform->doorbells;
 	platform->facts.doorbell_count = count;
+	platform->own_doorbells = 0;
 }
 
 void platform_drop_region(struct uiommu_platform *platform, enum uiommu_resv_type type)
@@ -354,10 +358,12 @@ UIOMMU_API int uiommu_platform_create(const char *spec, struct uiommu_platform *
 	}
 	set_facts(platform, kind);
 	ret = parse_options(platform, spec + name_len, why, why_len);
+	if (!ret)
+		ret = platform_check(platform, why, why_len);
 	if (ret) {
 		uiommu_free(platform, sizeof(*platform));
-		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, ret, "platform option",
-				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+		return uiommu_refuse(ret == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_ARGUMENT,
+				     ret, "platform option", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	}
 	irq_table_init(&platform->irqs);
 	merge_regions(platform);

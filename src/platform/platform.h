@@ -49,6 +49,10 @@ struct uiommu_platform {
 	} window_ctx[PLATFORM_DOORBELLS];
 	struct uiommu_doorbell_window windows[PLATFORM_DOORBELLS];
 	char name[32];
+	/* Doorbells of the user's own. */
+	char doorbell_names[PLATFORM_DOORBELLS][UIOMMU_OWNER_MAX / 2];
+	size_t own_doorbells;
+	struct uiommu_doorbell doorbell_model; /* what they are like */
 	struct irq_table irqs;
 };
 
@@ -60,6 +64,22 @@ void platform_set_doorbells(struct uiommu_platform *platform, const struct uiomm
 			    size_t count);
 /* Forget the regions of this type. */
 void platform_drop_region(struct uiommu_platform *platform, enum uiommu_resv_type type);
+/* One more region, in order. */
+int platform_add_region(struct uiommu_platform *platform, struct uiommu_range range,
+			enum uiommu_resv_type type, char *why, size_t why_len);
+/* "FIRST-LAST", hexadecimal with 0x or decimal, both ends included. */
+bool platform_parse_range(const char *text, struct uiommu_range *range);
+/* A number from @least to @most; -EINVAL with a reason. */
+int platform_number(const struct uiommu_platform *platform, const char *key, const char *value,
+		    uint64_t least, uint64_t most, uint64_t *number, char *why, size_t why_len);
+/* "KEY=VALUE should be RIGHT": -EINVAL. */
+int platform_bad_value(const struct uiommu_platform *platform, const char *key, const char *value,
+		       const char *right, char *why, size_t why_len);
+/* The options that make a machine of the user's own (custom.c). 1: it is none of them. */
+int platform_custom_option(struct uiommu_platform *platform, const char *key, const char *value,
+			   char *why, size_t why_len);
+/* When all options are known: do they go together? -EINVAL with a reason. */
+int platform_check(const struct uiommu_platform *platform, char *why, size_t why_len);
 int platform_unknown_option(const struct uiommu_platform *platform, const char *key, char *why,
 			    size_t why_len);
 

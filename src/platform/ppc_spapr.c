@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "platform/platform.h"
+#include "util/range.h"
 
 #define SOURCES 4096
 
@@ -56,8 +57,36 @@ static const struct uiommu_spapr_facts powernv = {
 	.windows = 2,
 	.levels = 5,
 	.recreate = true,
-	.write_reads = true,
 };
+
+/* The default window: its table has a power of two of entries. */
+static int window32_option(struct uiommu_platform *platform, const char *value, char *why,
+			   size_t why_len)
+{
+	struct uiommu_range *window = &platform->facts.spapr.window32;
+
+	if (!platform_parse_range(value, window) || window->last > UINT32_MAX ||
+	    ((window->first | (window->last + 1)) & 4095) ||
+	    ((window->last - window->first) & (window->last - window->first + 1)))
+		return platform_bad_value(platform, "window32", value,
+					  "FIRST-LAST, a power of two of pages below 4 GiB", why,
+					  why_len);
+	return 0;
+}
+
+/* Where the dynamic window starts: above 4 GiB, so that it can't hit the default one. */
+static int window64_option(struct uiommu_platform *platform, const char *value, char *why,
+			   size_t why_len)
+{
+	uint64_t *start = &platform->facts.spapr.window64;
+	int ret = platform_number(platform, "window64", value, UINT64_C(1) << 32, UINT64_MAX, start,
+				  why, why_len);
+
+	if (!ret && !is_pow2(*start))
+		ret = platform_bad_value(platform, "window64", value, "a power of two", why,
+					 why_len);
+	return ret;
+}
 
 static int spapr_option(struct uiommu_platform *platform, const char *key, const char *value,
 			char *why, size_t why_len)
@@ -65,17 +94,31 @@ static int spapr_option(struct uiommu_platform *platform, const char *key, const
 	static const char *const flavours[] = {"pseries", "powernv", NULL};
 	int word;
 
+	if (!strcmp(key, "window32"))
+		return window32_option(platform, value, why, why_len);
+	if (!strcmp(key, "window64"))
+		return window64_option(platform, value, why, why_len);
+	if (!strcmp(key, "windows")) {
+		uint64_t count = 0;
+		int ret = platform_number(platform, key, value, 1, 2, &count, why, why_len);
+
+		platform->facts.spapr.windows = (unsigned)count;
+		return ret;
+	}
 	if (strcmp(key, "flavour"))
 		return platform_unknown_option(platform, key, why, why_len);
 	word = platform_word(platform, key, value, flavours, why, why_len);
 	platform->facts.spapr = word == 1 ? powernv : pseries;
+	platform->facts.format = word == 1 ? "powernv-tce" : "spapr-tce";
 	platform_set_doorbells(platform, word == 1 ? powernv_msi : pseries_msi, 1);
 	return word < 0 ? -EINVAL : 0;
 }
 
 const struct platform_kind platform_ppc_spapr = {
 	.name = "ppc-spapr",
-	.options = "flavour=pseries|powernv: a guest or the machine itself (pseries)",
+	.options = "flavour=pseries|powernv: a guest or the machine itself (pseries); "
+		   "window32=FIRST-LAST: the default window; window64=START: of the dynamic one; "
+		   "windows=1|2: most at once (2)",
 	.facts = {.name = "ppc-spapr",
 		  .summary = "IBM POWER with TCE tables: a default window and a dynamic one",
 		  .format = "spapr-tce",

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Owns the table of BAR mappings: sorted and disjoint. One writer at a time under table_mutex, with
- * signals blocked; readers, which are signal handlers too, never lock: they copy an entry and look
- * at the sequence count again. Table and address space change together: the system call is made
- * with the mutex held and, where it takes a mapping away, while readers wait, so that no other
- * thread's new mapping at the same address is mistaken for the old one. Whatever can fail of the
- * table's part is reserved before the call. A table that has become too small stays, for readers
- * that still look at it: all of them together are smaller than the last.
+ * Owns the table of BAR mappings, and of doorbells' pages: sorted and disjoint. One writer at a
+ * time under table_mutex, with signals blocked; readers, which are signal handlers too, never lock:
+ * they copy an entry and look at the sequence count again. Table and address space change together:
+ * the system call is made with the mutex held and, where it takes a mapping away, while readers
+ * wait, so that no other thread's new mapping at the same address is mistaken for the old one.
+ * Whatever can fail of the table's part is reserved before the call. A table that has become too
+ * small stays, for readers that still look at it: all of them together are smaller than the last.
  * A mapping holds a reference on its device file, dropped outside of the mutex. Lock order:
  * table_mutex is a leaf.
  */
@@ -319,7 +319,9 @@ static void cut(struct change *change, uintptr_t first, uintptr_t last)
 
 static int reachable(const struct run_bar *bar)
 {
-	return bar->doorbell || bar->trap_reads || !(bar->prot & (PROT_READ | PROT_WRITE)) ? PROT_NONE : PROT_READ;
+	return bar->doorbell || bar->trap_reads || !(bar->prot & (PROT_READ | PROT_WRITE))
+		       ? PROT_NONE
+		       : PROT_READ;
 }
 
 /* Enter the new mapping at @at, whose table space is reserved. @bar: NULL for ordinary memory. */
@@ -402,7 +404,9 @@ void *bars_mmap(struct run_file *file, void *addr, size_t len, int prot, int fla
 		.file = file,
 	};
 	if (bar.doorbell) {
-		flags |= MAP_ANONYMOUS;
+		/* A place to have an address, with nothing in it. */
+		flags = MAP_SHARED | MAP_ANONYMOUS |
+			(flags & (MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT));
 		where.fd = -1;
 	}
 	return (flags & MAP_FIXED ? map_fixed : map_free)(&bar, addr, len, reachable(&bar), flags,

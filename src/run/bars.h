@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where in this process the BARs of simulated functions are mapped, and the doorbells that a program
- * may map only to give them to MAP_DMA.
+ * Where in this process the BARs of simulated functions are mapped, and the doorbells that a
+ * program may map only to give them to MAP_DMA.
  */
 #ifndef RUN_BARS_H
 #define RUN_BARS_H
@@ -15,7 +15,7 @@ struct run_file;
 /* One mapping, or what is left of it after partial unmaps. */
 struct run_bar {
 	uintptr_t first, last; /* bytes, closed */
-	uint64_t doorbell; /* at @first, if it is one: then no function; else 0 */
+	uint64_t doorbell;     /* at @first, if it is one: then no function; else 0 */
 	struct uiommu_function *function;
 	unsigned bar;
 	uint64_t offset; /* of @first in the BAR */

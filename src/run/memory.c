@@ -4,10 +4,12 @@
  * pointers, into copies that survive memory that isn't there. Addresses are the program's own.
  * A mapped BAR counts as memory: QEMU maps its own BARs for its guest's devices to reach. Stores
  * that a device makes there are posted, as they are on a bus (peer.c); loads are plain, and of
- * trapped registers impossible, since a function may not wait for another's lock.
+ * trapped registers impossible, since a function may not wait for another's lock. A function that
+ * does not decode its memory answers no load, loses stores, and can't be mapped.
  * No locks. -EFAULT is the only failure.
  */
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,8 +29,22 @@
 /* From so many bytes on, one system call that populates is cheaper than touching. */
 #define POPULATE_FROM (16 * PAGE)
 
+/* Does some function whose registers are in this range not answer? */
+static bool silent(uint64_t addr, size_t len)
+{
+	struct run_bar bar;
+
+	for (uint64_t at = addr; at - addr < len; at = (at | (PAGE - 1)) + 1)
+		if (bars_find((uintptr_t)at, &bar) && !bar.doorbell &&
+		    !uiommu_function_decodes(bar.function))
+			return true;
+	return false;
+}
+
 static int memory_read(void *ctx, uint64_t addr, void *buf, size_t len)
 {
+	if (bars_near((const void *)(uintptr_t)addr, len) && silent(addr, len))
+		return -EFAULT;
 	return copy_safely(buf, (const void *)(uintptr_t)addr, len);
 }
 
@@ -68,13 +84,23 @@ static int memory_write(void *ctx, uint64_t addr, const void *buf, size_t len)
 	return copy_safely((void *)(uintptr_t)addr, buf, len);
 }
 
+/* Write permission implies read permission on x86. */
+static int check_bar(const struct run_bar *bar, int prot)
+{
+	int need = prot & UIOMMU_WRITE ? PROT_WRITE : PROT_READ | PROT_WRITE;
+
+	if (bar->doorbell)
+		return -EFAULT;
+	return (bar->prot & need) && uiommu_function_decodes(bar->function) ? 0 : -EFAULT;
+}
+
 static int check_page(uint64_t addr, int prot)
 {
 	void *at = (void *)(uintptr_t)addr;
 	struct run_bar bar;
 
 	if (bars_find((uintptr_t)addr, &bar))
-		return bar.doorbell ? -EFAULT : 0;
+		return check_bar(&bar, prot);
 	return prot & UIOMMU_WRITE ? copy_touch_write(at) : copy_touch_read(at);
 }
 

@@ -79,7 +79,13 @@ static void add_mapped(struct picture *picture, const struct uiommu_area *area)
 	*row = (struct picture_row){.range = area->range,
 				    .kind = PICTURE_MAPPED,
 				    .areas = 1,
+				    .addr = area->addr,
 				    .bytes = range_length(area->range)};
+	if ((area->prot & UIOMMU_MMIO) && picture->doorbells < PICTURE_DOORBELL_ROWS) {
+		row->kind = PICTURE_DOORBELL;
+		picture->doorbells++;
+		return;
+	}
 	picture->mapped++;
 	picture->areas++;
 	picture->bytes = add_sat(picture->bytes, row->bytes);
@@ -90,44 +96,88 @@ static void add_mapped(struct picture *picture, const struct uiommu_area *area)
 		join_closest(picture);
 }
 
+static const char *why_reserved(const struct uiommu_reserved *reserved)
+{
+	return reserved->type == UIOMMU_RESV_APERTURE ? "outside"
+						      : uiommu_resv_name(reserved->type);
+}
+
 /* Several devices may reserve the same range. */
 static void add_reserved(struct picture *picture, const struct uiommu_reserved *reserved)
 {
+	struct picture_row *row = &picture->rows[picture->count];
+
 	for (unsigned i = 0; i < picture->count; i++)
 		if (picture->rows[i].kind == PICTURE_RESERVED &&
 		    range_contains(picture->rows[i].range, reserved->range))
 			return;
-	picture->rows[picture->count++] = (struct picture_row){
-		.range = reserved->range,
-		.kind = PICTURE_RESERVED,
-		.why = reserved->type == UIOMMU_RESV_APERTURE ? "too wide"
-							      : uiommu_resv_name(reserved->type),
-	};
+	picture->count++;
+	*row = (struct picture_row){.range = reserved->range,
+				    .kind = PICTURE_RESERVED,
+				    .outside = reserved->type == UIOMMU_RESV_APERTURE,
+				    .why = why_reserved(reserved)};
+}
+
+void picture_add_doorbell(struct picture *picture, struct uiommu_range range, uint64_t addr)
+{
+	unsigned at = 0, more;
+	struct picture_row old;
+
+	while (at < picture->count && !range_contains(picture->rows[at].range, range))
+		at++;
+	if (at == picture->count || picture->doorbells >= PICTURE_DOORBELL_ROWS)
+		return;
+	picture->doorbells++;
+	old = picture->rows[at];
+	more = (old.range.first < range.first) + (old.range.last > range.last);
+	memmove(&picture->rows[at + 1 + more], &picture->rows[at + 1],
+		(picture->count - at - 1) * sizeof(old));
+	picture->count += more;
+	if (old.range.first < range.first) {
+		picture->rows[at] = old;
+		picture->rows[at++].range.last = range.first - 1;
+	}
+	picture->rows[at] = (struct picture_row){
+		.range = range, .kind = PICTURE_DOORBELL, .addr = addr, .areas = 1};
+	picture->rows[at].outside = old.outside;
+	if (old.range.last > range.last) {
+		picture->rows[at + 1] = old;
+		picture->rows[at + 1].range.first = range.last + 1;
+	}
+}
+
+static void add_doorbells(struct picture *picture, struct uiommu_ioas *ioas)
+{
+	struct uiommu_doorbell_mapping list[PICTURE_DOORBELL_ROWS];
+	size_t count = PICTURE_DOORBELL_ROWS;
+
+	(void)uiommu_ioas_doorbells(ioas, list, &count);
+	for (size_t i = 0; i < count && i < PICTURE_DOORBELL_ROWS; i++)
+		picture_add_doorbell(picture,
+				     (struct uiommu_range){list[i].iova, list[i].iova + 4095},
+				     list[i].addr);
 }
 
 /* Put free rows where nothing is. */
 static void fill_gaps(struct picture *picture)
 {
-	struct picture full = {
-		.mapped = picture->mapped, .areas = picture->areas, .bytes = picture->bytes};
 	uint64_t next = 0;
 	bool open = true;
 
-	for (unsigned i = 0; i < picture->count && open; i++) {
-		const struct picture_row *row = &picture->rows[i];
+	for (unsigned i = 0; open && i <= picture->count; i++) {
+		bool end = i == picture->count;
+		struct picture_row *row = &picture->rows[i];
+		struct uiommu_range gap = {next, end ? UINT64_MAX : row->range.first - 1};
 
-		if (row->range.first > next)
-			full.rows[full.count++] = (struct picture_row){
-				.range = {next, row->range.first - 1}, .kind = PICTURE_FREE};
-		full.rows[full.count++] = *row;
+		if (end || row->range.first > next) {
+			memmove(row + 1, row, (picture->count - i) * sizeof(*row));
+			*row = (struct picture_row){.range = gap, .kind = PICTURE_FREE};
+			picture->count++;
+		}
 		if (row->range.last >= next)
 			next = row->range.last + 1;
 		open = next != 0;
 	}
-	if (open)
-		full.rows[full.count++] =
-			(struct picture_row){.range = {next, UINT64_MAX}, .kind = PICTURE_FREE};
-	*picture = full;
 }
 
 void picture_take(struct uiommu_ioas *ioas, struct picture *picture)
@@ -153,57 +203,97 @@ void picture_take(struct uiommu_ioas *ioas, struct picture *picture)
 	for (; at < count; at++)
 		add_reserved(picture, &reserved[at]);
 	fill_gaps(picture);
+	add_doorbells(picture, ioas);
 }
 
 /* ---- drawing it ---------------------------------------------------------------------------- */
 
-static unsigned columns_of(uint64_t bytes)
+unsigned picture_columns(uint64_t bytes)
 {
 	unsigned doublings = bytes <= 4096 ? 0 : 63 - 12 - (unsigned)__builtin_clzll(bytes);
 
 	return 1 + doublings / DOUBLINGS_PER_COLUMN;
 }
 
-static void note_of(const struct picture_row *row, char *note, size_t len)
+/* ", windows 0-3" */
+static void note_windows(const struct picture *picture, const struct picture_row *row, char *note,
+			 size_t len)
+{
+	uint64_t first, last;
+
+	if (!picture->window || !range_contains(picture->aperture, row->range))
+		return;
+	first = (row->range.first - picture->aperture.first) / picture->window;
+	last = (row->range.last - picture->aperture.first) / picture->window;
+	if (first == last)
+		snprintf(note, len, ", window %llu", (unsigned long long)first);
+	else
+		snprintf(note, len, ", windows %llu-%llu", (unsigned long long)first,
+			 (unsigned long long)last);
+}
+
+/* The first words, for where there is little room. */
+static int note_short(const struct picture_row *row, char *note, size_t len)
 {
 	if (row->kind == PICTURE_FREE)
-		snprintf(note, len, "free");
-	else if (row->kind == PICTURE_RESERVED)
-		snprintf(note, len, "%s", row->why);
-	else if (row->bytes == range_length(row->range))
-		snprintf(note, len, "%llu map%s", (unsigned long long)row->areas,
-			 row->areas == 1 ? "" : "s");
-	else
-		snprintf(note, len, "%llu in parts", (unsigned long long)row->areas);
+		return snprintf(note, len, "free");
+	if (row->kind == PICTURE_RESERVED)
+		return snprintf(note, len, "%s", row->why);
+	if (row->kind == PICTURE_DOORBELL)
+		return snprintf(note, len, "doorbell");
+	if (row->bytes == range_length(row->range))
+		return snprintf(note, len, "%llu map%s", (unsigned long long)row->areas,
+				row->areas == 1 ? "" : "s");
+	return snprintf(note, len, "%llu in parts", (unsigned long long)row->areas);
 }
 
-static void draw_row(const struct picture_row *row, bool colour, char *text, size_t len)
+void picture_note(const struct picture *picture, const struct picture_row *row,
+		  const struct picture_style *style, char *note, size_t len)
 {
-	static const char fill[] = {'.', '#', 'x'};
-	static const char *const paint[] = {"\033[2m", "\033[32m", "\033[31m"};
+	const char *name = style->name ? style->name(style->ctx, row) : NULL;
+	size_t used = (size_t)note_short(row, note, len);
+
+	if (name && used < len)
+		used += (size_t)snprintf(note + used, len - used, ": %s", name);
+	if (row->kind == PICTURE_DOORBELL && row->addr != row->range.first && used < len)
+		used += (size_t)snprintf(note + used, len - used, " -> 0x%llx",
+					 (unsigned long long)row->addr);
+	if (used < len)
+		note_windows(picture, row, note + used, len - used);
+}
+
+static void draw_row(const struct picture *picture, const struct picture_row *row,
+		     const struct picture_style *style, char *text, size_t len)
+{
+	static const char fill[PICTURE_KINDS] = {'.', '#', 'x', '!'};
+	static const char *const paint[PICTURE_KINDS] = {"\033[2m", "\033[32m", "\033[31m",
+							 "\033[33m"};
 	uint64_t bytes = range_length(row->range);
-	unsigned columns = columns_of(bytes);
-	char bar[BAR_COLUMNS + 1], size[16], note[16];
+	char bar[BAR_COLUMNS + 1], size[16], note[PICTURE_NOTE];
 
 	memset(bar, ' ', BAR_COLUMNS);
-	memset(bar, fill[row->kind], columns);
+	memset(bar, fill[row->kind], picture_columns(bytes));
 	bar[BAR_COLUMNS] = '\0';
-	note_of(row, note, sizeof(note));
+	if (style->wide)
+		picture_note(picture, row, style, note, sizeof(note));
+	else
+		note_short(row, note, 16);
 	snprintf(text, len, "%16llx %16llx %10s %s%s%s %s", (unsigned long long)row->range.first,
 		 (unsigned long long)row->range.last, picture_size(bytes, size),
-		 colour ? paint[row->kind] : "", bar, colour ? "\033[0m" : "", note);
+		 style->colour ? paint[row->kind] : "", bar, style->colour ? "\033[0m" : "", note);
 }
 
-void picture_draw(const struct picture *picture, bool colour,
+void picture_draw(const struct picture *picture, const struct picture_style *style,
 		  void (*line)(void *ctx, const char *text), void *ctx)
 {
-	char text[128];
+	char text[80 + PICTURE_NOTE];
 
 	snprintf(text, sizeof(text), "%16s %16s %10s %s", "first", "last", "size",
-		 "# mapped  x reserved  . free");
+		 picture->doorbells ? "# map x reserved . free ! doorbell"
+				    : "# mapped  x reserved  . free");
 	line(ctx, text);
 	for (unsigned i = 0; i < picture->count; i++) {
-		draw_row(&picture->rows[i], colour, text, sizeof(text));
+		draw_row(picture, &picture->rows[i], style, text, sizeof(text));
 		line(ctx, text);
 	}
 }

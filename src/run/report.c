@@ -379,7 +379,8 @@ static void statistics(struct run_state *state)
 	table_line("%s at its fullest, %llu mapping%s; a bar's column is a factor of 8 in size",
 		   fullest.name, (unsigned long long)fullest.picture.areas,
 		   fullest.picture.areas == 1 ? "" : "s");
-	picture_draw(&fullest.picture, use_colour(), picture_line, NULL);
+	picture_draw(&fullest.picture, &(struct picture_style){.colour = use_colour()},
+		     picture_line, NULL);
 }
 
 void report_exit(void)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A domain: owns one I/O page table and the invalidations that go with it, and keeps it equal to
- * its IOAS from creation to destruction.
+ * its IOAS from creation to destruction. What the table can't translate, outside of its aperture or
+ * of its windows where those come and go, is reserved in the IOAS.
  *
  * What was taken away and not flushed yet is pending, whoever took it away: a flush serves them
  * all. Flushing, in this order: the entries are cleared (before the call); the range is put into
@@ -316,9 +317,11 @@ static int reshape_locked(struct uiommu_domain *domain, struct table *table, uin
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, domain->name,
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	ret = ioas_unmap(ioas, UIOMMU_RANGE_ALL, &bytes, each, ctx);
-	if (!ret)
-		take_shape(domain, table, uid);
-	return ret;
+	if (ret)
+		return ret;
+	domain_flush(domain); /* what an open batch has left pending is the old table's */
+	take_shape(domain, table, uid);
+	return 0;
 }
 
 UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,

@@ -121,13 +121,16 @@ static void restore(struct uiommu_domain *d, struct uiommu_range range)
 }
 
 /* In every domain, or in none; to be flushed if there was something. The old areas are still on the
- * list. */
+ * list. Entries of some formats change from the old mapping to the new one at once; of others they
+ * are cleared in between. */
 static int domains_replace(struct uiommu_ioas *ioas, const struct imap_entry *fresh, bool occupied)
 {
 	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
 		int ret;
 
-		if (occupied)
+		if (occupied && d->table.ops->overwrites)
+			gather_add(&d->pending, fresh->range);
+		else if (occupied)
 			table_unmap(&d->table, fresh->range, &d->pending);
 		ret = table_map(&d->table, fresh->range, fresh->value, (int)fresh->info,
 				&d->pending);

@@ -186,13 +186,18 @@ static void remove_reserved(struct uiommu_ioas *ioas, const void *owner)
 int ioas_reserve_list(struct uiommu_ioas *ioas, const struct uiommu_range *ranges, size_t count,
 		      enum uiommu_resv_type type, const void *owner, const char *name)
 {
+	size_t own = 0;
+
 	for (size_t i = 0; i < count; i++) {
 		int ret = check_reserve(ioas, ranges[i], name);
 
 		if (ret)
 			return ret;
 	}
-	if (ioas_reserve_room(ioas, count))
+	/* A list that grows no longer needs no memory. */
+	for (size_t i = 0; i < ioas->reserved_count; i++)
+		own += ioas->reserved[i].owner == owner;
+	if (count > own && ioas_reserve_room(ioas, count - own))
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, UIOMMU_RANGE_NONE,
 				     UIOMMU_RANGE_NONE);
 	remove_reserved(ioas, owner);

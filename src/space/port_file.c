@@ -18,6 +18,7 @@
 #include "space/space.h"
 
 #define MOST_VECTORS 64
+#define PAGE	     UINT64_C(4096)
 
 /* In uiommu_file.learned: RWF_NOWAIT is not to be had. */
 #define NO_NOWAIT_READ	1
@@ -103,7 +104,8 @@ static size_t lend_pieces(struct uiommu_port *port, struct cursor at, uint64_t m
 			piece = most - total;
 		why = iova < at.used ? UIOMMU_FAULT_BEYOND
 				     : port_translate_piece(port, iova, access, &addr, &piece);
-		if (why && !total)
+		/* Doorbells are the slow way's. */
+		if (!total && why != UIOMMU_FAULT_INTERRUPT && why != UIOMMU_FAULT_DOORBELL_READ)
 			*reason = why;
 		ptr = why ? NULL : lend(memory->ctx, addr, piece);
 		if (!ptr)
@@ -168,7 +170,7 @@ static ssize_t move_directly(struct uiommu_port *port, const struct cursor *at,
 static int copy_ranges(struct uiommu_port *port, struct cursor at, char *buf, size_t len,
 		       int access)
 {
-	while (len) {
+	while (len && at.count) {
 		size_t piece = at.sg->len - at.used < len ? at.sg->len - at.used : len;
 		int ret = at.sg->iova + at.used < at.used
 				  ? port_fault(port, 0, access, UIOMMU_FAULT_BEYOND, 0)
@@ -180,7 +182,7 @@ static int copy_ranges(struct uiommu_port *port, struct cursor at, char *buf, si
 		buf += piece;
 		len -= piece;
 	}
-	return 0;
+	return len ? -EINVAL : 0;
 }
 
 static ssize_t move_bounced(struct uiommu_port *port, const struct cursor *at,
@@ -207,17 +209,28 @@ static ssize_t move_bounced(struct uiommu_port *port, const struct cursor *at,
 	return ret ? ret : n;
 }
 
+/* Does writing wait for a disk by its nature: for the data to get there, or for the rest of a page
+ * to come from there? */
+static bool must_wait(const struct uiommu_file *file, uint64_t offset, size_t len)
+{
+	return !(file->flags & UIOMMU_FILE_MEMORY) &&
+	       ((file->flags & UIOMMU_FILE_SYNC) || ((offset | len) & (PAGE - 1)));
+}
+
 static int move(struct uiommu_port *port, const struct uiommu_sg *sg, size_t count,
 		struct uiommu_file *file, uint64_t offset, size_t len, int access)
 {
-	bool bounce_all = access == UIOMMU_READ && (file->flags & UIOMMU_FILE_SYNC);
 	struct cursor at = {sg, count, 0};
 
 	cursor_skip(&at, 0);
 	while (len) {
 		size_t most = len < SECTION_BYTES ? len : SECTION_BYTES;
-		ssize_t n = bounce_all ? 0 : move_directly(port, &at, file, offset, most, access);
+		ssize_t n = 0;
 
+		if (!at.count)
+			return -EINVAL;
+		if (access == UIOMMU_WRITE || !must_wait(file, offset, most))
+			n = move_directly(port, &at, file, offset, most, access);
 		if (!n)
 			n = move_bounced(port, &at, file, offset, most, access);
 		if (n < 0)

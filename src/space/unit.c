@@ -30,7 +30,7 @@
 static const char *const reasons[] = {
 	[UIOMMU_FAULT_NONE] = "no fault",
 	[UIOMMU_FAULT_BUS_MASTER] = "bus mastering is off",
-	[UIOMMU_FAULT_NO_DOMAIN] = "not attached to any domain",
+	[UIOMMU_FAULT_NO_DOMAIN] = "not attached to any enabled domain",
 	[UIOMMU_FAULT_BEYOND] = "beyond the domain's address width",
 	[UIOMMU_FAULT_NOT_PRESENT] = "not mapped",
 	[UIOMMU_FAULT_READ_DENIED] = "mapped without read permission",

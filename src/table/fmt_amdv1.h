@@ -22,15 +22,16 @@
  * 512 GiB leaves are architectural, but Linux leaves them out for an erratum of the hardware, so
  * programs never see that bit (39) of the page sizes.
  */
-#define FMT_NAME       "amd-v1"
-#define FMT_OPS	       table_amdv1
-#define FMT_LEVEL_BITS 9
-#define FMT_PAGE_SIZES UINT64_C(0xfff7ffffff000)
-#define FMT_HINT_SIZES 0
-#define FMT_RUNS       1
-#define FMT_MAX_ADDR   ((UINT64_C(1) << 52) - 1)
-#define FMT_PROTS      (UIOMMU_READ | UIOMMU_WRITE)
-#define FMT_DIRTY      1
+#define FMT_NAME	 "amd-v1"
+#define FMT_OPS		 table_amdv1
+#define FMT_LEVEL_BITS	 9
+#define FMT_PAGE_SIZES	 UINT64_C(0xfff7ffffff000)
+#define FMT_HINT_SIZES	 0
+#define FMT_RUNS	 1
+#define FMT_START_TABLES 1
+#define FMT_MAX_ADDR	 ((UINT64_C(1) << 52) - 1)
+#define FMT_PROTS	 (UIOMMU_READ | UIOMMU_WRITE)
+#define FMT_DIRTY	 1
 
 #define AMDV1_PR   (UINT64_C(1) << 0)
 #define AMDV1_A	   (UINT64_C(1) << 5)

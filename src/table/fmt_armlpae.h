@@ -2,8 +2,9 @@
 /*
  * What both stages of Armv8 have in common: VMSAv8-64 translation tables, 4 KiB granule.
  * Arm Architecture Reference Manual for A-profile, DDI 0487, chapter D8 "The AArch64 Virtual Memory
- * System Architecture": D8.3 "Translation table descriptor formats", D8.4 "Memory access control",
- * D8.6 "Memory region attributes"; the Arm manual counts levels from the other end.
+ * System Architecture": D8.3 "Translation table descriptor formats" (there too: "The Contiguous
+ * bit"), D8.4 "Memory access control", "Hardware management of the dirty state". The manual counts
+ * levels from the other end.
  *
  *   level  Arm's  shift  leaf                  with the contiguous hint, 16 entries
  *   0      3      12     4 KiB page            64 KiB
@@ -18,7 +19,7 @@
  * of.
  *
  * With DBM a writable entry is dirty while its write permission is there, and clean while that is
- * taken away; hardware gives it back on a write (D8.4.6, "hardware management of dirty state").
+ * taken away; hardware gives it back on a write by itself.
  * Entries start as dirty, as Linux writes them.
  */
 #ifndef TABLE_FMT_ARMLPAE_H

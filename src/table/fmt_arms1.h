@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Format: Armv8 stage 1, as fmt_armlpae.h says, with what is this stage's own:
- * DDI 0487, D8.3.1.2 "VMSAv8-64 stage 1", D8.4.1 "Direct permissions".
+ * DDI 0487, D8.3, stage 1 descriptors; D8.4, direct permissions of stage 1.
  *
  * Bits: 4:2 AttrIndx (1: memory, write-back; 2: device), 6 AP[1] (unprivileged too), 7 AP[2]
  * (read-only), 11 nG. There is no writing without reading. Widths: 32 to 48 bits; 39 are 3 levels,
  * 48 are 4.
  */
-#define FMT_NAME "arm-s1"
-#define FMT_OPS	 table_arms1
+#define FMT_NAME	 "arm-s1"
+#define FMT_OPS		 table_arms1
+#define FMT_START_TABLES 1
 
 #include "table/fmt_armlpae.h"
 

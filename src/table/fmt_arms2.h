@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Format: Armv8 stage 2, as fmt_armlpae.h says, with what is this stage's own:
- * DDI 0487, D8.3.1.3 "VMSAv8-64 stage 2", D8.4.2 (S2AP), D8.2.2 "Concatenated translation tables".
+ * DDI 0487, D8.3, stage 2 descriptors; D8.4, S2AP; D8.2, "Concatenated translation tables".
  *
  * Bits: 5:2 MemAttr (0xf: memory, write-back; 0x1: device, nGnRE), 6 S2AP[0] (read), 7 S2AP[1]
  * (write).
@@ -10,8 +10,9 @@
  * to 43 bits), the tables below it are laid side by side instead and the walk starts there: 40 bits
  * start with 2 tables, 43 with 16; 44 bits start at level 0.
  */
-#define FMT_NAME "arm-s2"
-#define FMT_OPS	 table_arms2
+#define FMT_NAME	 "arm-s2"
+#define FMT_OPS		 table_arms2
+#define FMT_START_TABLES 16
 
 #include "table/fmt_armlpae.h"
 

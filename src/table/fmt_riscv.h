@@ -24,11 +24,12 @@
 #define FMT_LEVEL_BITS 9
 #define FMT_PAGE_SIZES \
 	(UINT64_C(1) << 12 | UINT64_C(1) << 21 | UINT64_C(1) << 30 | UINT64_C(1) << 39)
-#define FMT_HINT_SIZES 0
-#define FMT_RUNS       0
-#define FMT_MAX_ADDR   ((UINT64_C(1) << 56) - 1)
-#define FMT_PROTS      (UIOMMU_READ | UIOMMU_WRITE | UIOMMU_MMIO)
-#define FMT_DIRTY      1
+#define FMT_HINT_SIZES	 0
+#define FMT_RUNS	 0
+#define FMT_START_TABLES 1
+#define FMT_MAX_ADDR	 ((UINT64_C(1) << 56) - 1)
+#define FMT_PROTS	 (UIOMMU_READ | UIOMMU_WRITE | UIOMMU_MMIO)
+#define FMT_DIRTY	 1
 
 #define RISCV_V	      (UINT64_C(1) << 0)
 #define RISCV_R	      (UINT64_C(1) << 1)

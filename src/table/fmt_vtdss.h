@@ -17,15 +17,16 @@
  * that devices would see. Adjusted guest address widths: 39 bits are 3 levels, 48 are 4, 57 are 5
  * (3.7, "AGAW").
  */
-#define FMT_NAME       "vtd-ss"
-#define FMT_OPS	       table_vtdss
-#define FMT_LEVEL_BITS 9
-#define FMT_PAGE_SIZES (UINT64_C(1) << 12 | UINT64_C(1) << 21 | UINT64_C(1) << 30)
-#define FMT_HINT_SIZES 0
-#define FMT_RUNS       0
-#define FMT_MAX_ADDR   ((UINT64_C(1) << 52) - 1)
-#define FMT_PROTS      (UIOMMU_READ | UIOMMU_WRITE)
-#define FMT_DIRTY      1
+#define FMT_NAME	 "vtd-ss"
+#define FMT_OPS		 table_vtdss
+#define FMT_LEVEL_BITS	 9
+#define FMT_PAGE_SIZES	 (UINT64_C(1) << 12 | UINT64_C(1) << 21 | UINT64_C(1) << 30)
+#define FMT_HINT_SIZES	 0
+#define FMT_RUNS	 0
+#define FMT_START_TABLES 1
+#define FMT_MAX_ADDR	 ((UINT64_C(1) << 52) - 1)
+#define FMT_PROTS	 (UIOMMU_READ | UIOMMU_WRITE)
+#define FMT_DIRTY	 1
 
 #define VTDSS_R	   (UINT64_C(1) << 0)
 #define VTDSS_W	   (UINT64_C(1) << 1)

@@ -28,6 +28,9 @@ int table_init(struct table *table, const struct table_config *config)
 
 	if (!ops)
 		return -EINVAL;
+	/* A number of windows is for formats whose windows are there from the start. */
+	if (config->windows && (!ops->window_find || ops->window_create))
+		return -EINVAL;
 	if (config->dirty && !ops->dirty)
 		return -EOPNOTSUPP;
 	*table = (struct table){.ops = ops,

@@ -49,7 +49,7 @@ struct table_config {
 	const char *format;
 	unsigned width;		      /* bits of IOVA */
 	struct uiommu_range aperture; /* part of what width allows; {0, 0}: all of it */
-	unsigned windows;	      /* PAMU: a power of two from 1 to 256; 0: 256 */
+	unsigned windows;	      /* PAMU: a power of two from 1 to 256; 0: 256. Others: 0 */
 	uint64_t page_sizes;	      /* leaves are of these sizes only; 0: of all the format has */
 	bool dirty;		      /* writes by devices are to be recorded in the entries */
 	struct table_shared *shared;  /* of the unit; may be NULL for formats that share nothing */
@@ -67,6 +67,7 @@ struct table_ops {
 	uint64_t max_addr;   /* highest address an entry can hold */
 	int prots;	     /* the enum uiommu_prot it can express */
 	bool dirty;	     /* it has dirty bits */
+	bool overwrites;     /* map() may be called over entries that are there */
 	/* Fill in the table, whose ops, width, page_sizes (those asked for) and dirty are set. */
 	int (*init)(struct table *table, const struct table_config *config);
 	void (*destroy)(struct table *table); /* what is not in the pool */

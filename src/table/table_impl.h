@@ -14,7 +14,8 @@
  *   FMT_DIRTY                1 if entries have a dirty bit (fmt_dirty, fmt_make_dirty,
  *                            fmt_make_clean, on an entry that permits writes)
  *   fmt_levels(width)        number of levels, 0: no such width
- *   fmt_root_pages(width)    start tables that lie beside each other
+ *   FMT_START_TABLES         most start tables that lie beside each other
+ *   fmt_root_pages(width)    and how many there are
  *   fmt_aperture_bits(width) bits of IOVA that can be used
  *   fmt_present, fmt_is_leaf, fmt_leaf_shift (log2 of a leaf's size), fmt_make_leaf,
  *   fmt_make_table, fmt_addr, fmt_prot, fmt_table_prot (what a table entry permits below it)
@@ -48,12 +49,12 @@ static inline unsigned level_shift(unsigned level)
 	return PAGE_SHIFT + level * FMT_LEVEL_BITS;
 }
 
-/* The entry for iova. Start tables may be several pages, so there no bit is masked away. */
+/* The entry for iova. Start tables may be several pages: there no bit is masked away. */
 static inline unsigned level_index(const struct table *t, uint64_t iova, unsigned level)
 {
 	uint64_t index = iova >> level_shift(level);
 
-	return level == t->levels - 1 ? index : index & (LEVEL_ENTRIES - 1);
+	return FMT_START_TABLES > 1 && level == t->levels - 1 ? index : index & (LEVEL_ENTRIES - 1);
 }
 
 /* For walkers. */
@@ -88,7 +89,8 @@ static inline unsigned best_leaf(const struct table *t, uint64_t iova, uint64_t 
 	if (((iova | addr) & ((UINT64_C(1) << shift) - 1)) ||
 	    last - iova < (UINT64_C(1) << shift) - 1)
 		return 0;
-	if (!FMT_RUNS)
+	/* Aligned to no more than this level's size, as most are: no run. */
+	if (!FMT_RUNS || (iova | addr) >> shift & 1)
 		return t->leaf_sizes >> shift & 1 ? shift : 0;
 	/* Sizes from this level's up to the next one's; the length may be 2^64. */
 	sizes = t->leaf_sizes >> shift & (LEVEL_ENTRIES - 1);
@@ -216,43 +218,46 @@ static int fmt_map(struct table *t, struct uiommu_range range, uint64_t addr, in
 	return ret;
 }
 
-/* The leaf entry for iova, what was read there, its level, and what all levels permit; NULL: none.
- */
-static inline uint64_t *find_leaf(const struct table *t, uint64_t iova, uint64_t *value,
-				  unsigned *at, int *prot)
+/* What is found on the way to a leaf. */
+struct found {
+	uint64_t *table;
+	uint64_t entry;
+	unsigned level;
+	int prot; /* permitted by all levels */
+};
+
+/* The leaf for iova; false: none. */
+static inline __attribute__((always_inline)) bool find_leaf(const struct table *t, uint64_t iova,
+							    struct found *found)
 {
 	uint64_t *table = t->root;
-	int permitted = ~0;
+	int prot = ~0;
 
 	for (unsigned level = t->levels - 1;; level--) {
-		uint64_t *slot = &table[level_index(t, iova, level)];
-		uint64_t entry = entry_read(slot);
+		uint64_t entry = entry_read(&table[level_index(t, iova, level)]);
 
 		if (!fmt_present(entry))
-			return NULL;
+			return false;
 		if (fmt_is_leaf(entry, level)) {
-			*value = entry;
-			*at = level;
-			*prot = permitted & fmt_prot(entry);
-			return slot;
+			*found = (struct found){table, entry, level, prot & fmt_prot(entry)};
+			return true;
 		}
-		permitted &= fmt_table_prot(entry);
+		prot &= fmt_table_prot(entry);
 		table = entry_table(entry);
 	}
 }
 
 static bool fmt_walk(const struct table *t, uint64_t iova, struct table_leaf *leaf)
 {
-	uint64_t entry, mask;
-	unsigned level;
-	int prot;
+	struct found found;
+	uint64_t mask;
 
-	if (!find_leaf(t, iova, &entry, &level, &prot))
+	if (!find_leaf(t, iova, &found))
 		return false;
-	mask = (UINT64_C(1) << fmt_leaf_shift(entry, level)) - 1;
+	mask = (UINT64_C(1) << fmt_leaf_shift(found.entry, found.level)) - 1;
 	leaf->range = (struct uiommu_range){iova & ~mask, iova | mask};
-	leaf->addr = fmt_addr(entry) & ~mask;
-	leaf->prot = prot;
+	leaf->addr = fmt_addr(found.entry) & ~mask;
+	leaf->prot = found.prot;
 	return true;
 }
 
@@ -260,12 +265,12 @@ static bool fmt_walk(const struct table *t, uint64_t iova, struct table_leaf *le
 static bool fmt_mark_dirty(struct table *t, uint64_t iova)
 {
 	uint64_t entry, *slot;
-	unsigned level;
-	int prot;
+	struct found found;
 
-	slot = find_leaf(t, iova, &entry, &level, &prot);
-	if (!slot || !(prot & UIOMMU_WRITE))
+	if (!find_leaf(t, iova, &found) || !(found.prot & UIOMMU_WRITE))
 		return false;
+	entry = found.entry;
+	slot = &found.table[level_index(t, iova, found.level)];
 	/* The entry may be cleared meanwhile, and must stay so. */
 	while (fmt_present(entry)) {
 		uint64_t dirty = fmt_make_dirty(entry);

@@ -363,13 +363,13 @@ static void tce_destroy(struct table *t)
 	t->own = NULL;
 }
 
-#define TCE_OPS(format, sizes)                                                                 \
-	{                                                                                      \
-		.name = format, .page_sizes = sizes, .max_addr = (UINT64_C(1) << 52) - 1,      \
-		.prots = UIOMMU_READ | UIOMMU_WRITE, .init = tce_init, .destroy = tce_destroy, \
-		.check = tce_check, .map = tce_map, .unmap = tce_unmap, .walk = tce_walk,      \
-		.window_create = tce_window_create, .window_remove = tce_window_remove,        \
-		.window_find = tce_window_find,                                                \
+#define TCE_OPS(format, sizes)                                                                  \
+	{                                                                                       \
+		.name = format, .page_sizes = sizes, .max_addr = (UINT64_C(1) << 52) - 1,       \
+		.overwrites = true, .prots = UIOMMU_READ | UIOMMU_WRITE, .init = tce_init,      \
+		.destroy = tce_destroy, .check = tce_check, .map = tce_map, .unmap = tce_unmap, \
+		.walk = tce_walk, .window_create = tce_window_create,                           \
+		.window_remove = tce_window_remove, .window_find = tce_window_find,             \
 	}
 
 const struct table_ops table_spapr_tce = TCE_OPS("spapr-tce", TCE_SPAPR_PAGES);

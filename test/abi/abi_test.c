@@ -103,6 +103,14 @@ static void refused(void *ctx, const char *what, const struct uiommu_refusal *re
 	pthread_mutex_unlock(&rig->refused_lock);
 }
 
+static void log_line(void *ctx, const char *line)
+{
+	struct rig *rig = ctx;
+
+	snprintf(rig->logged, sizeof(rig->logged), "%s", line);
+	rig->logs++;
+}
+
 static void thread_start(void *ctx)
 {
 	((struct rig *)ctx)->threads++;
@@ -227,6 +235,7 @@ bool rig_up(struct rig *rig, const struct rig_options *options)
 				.eventfd_put = eventfd_put,
 				.doorbell_at = doorbell_at,
 				.refused = refused,
+				.log = log_line,
 				.thread_start = thread_start,
 				.ctx = rig,
 			},

@@ -43,6 +43,10 @@ struct rig {
 	char refused_what[64];
 	struct uiommu_refusal refused;
 
+	/* The last line for the kernel's log, and how many there were. */
+	char logged[256];
+	unsigned logs;
+
 	_Atomic int eventfds; /* held by the front end */
 	_Atomic uint64_t faults;
 	struct uiommu_fault last_fault; /* refused_lock */

@@ -140,8 +140,7 @@ static long msi_on(struct rig *rig, int device, int event)
 
 static void msi_off(struct rig *rig, int device)
 {
-	assert_int_equal(rig_irqs(rig, device,
-				  VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
+	assert_int_equal(rig_irqs(rig, device, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
 				  VFIO_PCI_MSI_IRQ_INDEX, 0, 0, NULL),
 			 0);
 }

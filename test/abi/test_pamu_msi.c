@@ -361,6 +361,90 @@ static void test_implicit_layout(void **state)
 	pamu_down(&rig, &s);
 }
 
+/* A function with four MSI-X vectors: a store of n to register 0 raises vector n. */
+static void many_reset(struct uiommu_function *fn)
+{
+}
+
+static void many_write(struct uiommu_function *fn, unsigned bar, uint64_t offset, unsigned len,
+		       uint64_t value)
+{
+	if (offset == 0)
+		uiommu_function_raise(fn, value);
+}
+
+static const struct uiommu_model many = {
+	.size = sizeof(struct uiommu_model),
+	.name = "many",
+	.summary = "four vectors",
+	.vendor = 0x1234,
+	.device = 0x5678,
+	.class_code = 0xff0000,
+	.msix_vectors = 4,
+	.msix_offset = 0x4000,
+	.bars = {{.size = 0x8000, .flags = UIOMMU_BAR_64}},
+	.reset = many_reset,
+	.bar_write = many_write,
+};
+
+static long msix(struct rig *rig, int device, unsigned start, unsigned count, const int32_t *fds)
+{
+	uint32_t data = fds ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE;
+
+	return rig_irqs(rig, device, data | VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_PCI_MSIX_IRQ_INDEX,
+			start, count, fds);
+}
+
+/* Vectors of their own, masked and unmasked; the bank stays as long as one of them. */
+static void test_msix(void **state)
+{
+	static const char *const none[] = {NULL};
+	const struct rig_options options = {.platform = "fsl-pamu",
+					    .functions = none,
+					    .model = &many,
+					    .model_spec = "many@00:01.0,group=0"};
+	struct uiommu_ioas *ioas = NULL;
+	struct uiommu_doorbell_mapping bell;
+	size_t count = 1;
+	int32_t events[4], minus = -1;
+	struct rig rig;
+	struct session s;
+
+	assert_true(rig_up(&rig, &options));
+	s = rig_session(&rig, 0, VFIO_FSL_PAMU_IOMMU, EDU);
+	rig_config_set(&rig, s.device, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	assert_int_equal(set_geometry(&rig, s.container, 0, 8 * PAGE - 1), 0);
+	assert_int_equal(set_windows(&rig, s.container, 8), 0);
+	assert_int_equal(rig_map(&rig, s.container, RW, 0, PAGE, rig.memory), 0);
+	uiommu_vfio_each_ioas(rig.vfio, keep_ioas, &ioas);
+	for (unsigned i = 0; i < 4; i++)
+		events[i] = eventfd(0, EFD_NONBLOCK);
+	assert_int_equal(msix(&rig, s.device, 0, 4, events), 0);
+	assert_int_equal(uiommu_ioas_doorbells(ioas, &bell, &count), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(bell.users, 4);
+	for (unsigned i = 0; i < 4; i++) {
+		rig_reg_set(&rig, s.device, 0, 0, i);
+		assert_int_equal(rig_wait(events[i], COMES), 1);
+	}
+	/* Without an eventfd a vector is masked; what it raised comes when it has one again. */
+	assert_int_equal(msix(&rig, s.device, 2, 1, &minus), 0);
+	rig_reg_set(&rig, s.device, 0, 0, 2);
+	rig_reg_set(&rig, s.device, 0, 0, 1);
+	assert_int_equal(rig_wait(events[1], COMES), 1);
+	assert_int_equal(rig_wait(events[2], NEVER), 0);
+	assert_int_equal(msix(&rig, s.device, 2, 1, &events[2]), 0);
+	assert_int_equal(rig_wait(events[2], COMES), 1);
+	assert_int_equal(rig.faults, 0);
+	assert_int_equal(msix(&rig, s.device, 0, 0, NULL), 0);
+	count = 0;
+	assert_int_equal(uiommu_ioas_doorbells(ioas, NULL, &count), 0);
+	assert_int_equal(count, 0);
+	for (unsigned i = 0; i < 4; i++)
+		close(events[i]);
+	pamu_down(&rig, &s);
+}
+
 /* ---- rounded ---- */
 
 static void test_rounded(void **state)
@@ -531,144 +615,6 @@ static void test_mmap_elsewhere(void **state)
 	pamu_down(&rig, &s);
 }
 
-/* ---- allocation failures ---- */
-
-struct sweep {
-	struct rig rig;
-	struct session s;
-	int event;
-};
-
-static bool no_memory(long ret)
-{
-	assert_true(ret == 0 || ret == -ENOMEM);
-	return !ret;
-}
-
-static bool step_geometry(struct sweep *w)
-{
-	return no_memory(set_geometry(&w->rig, w->s.container, 0, 8 * PAGE - 1));
-}
-
-static bool step_windows(struct sweep *w)
-{
-	return no_memory(set_windows(&w->rig, w->s.container, 8));
-}
-
-static bool step_bank(struct sweep *w)
-{
-	return no_memory(map_bank(&w->rig, w->s.container, RW, 0, 4 * PAGE));
-}
-
-static bool step_other_bank(struct sweep *w)
-{
-	return no_memory(map_bank(&w->rig, w->s.container, RW, 1, 5 * PAGE));
-}
-
-/* Failing, it leaves the banks where they were. */
-static bool step_windows_again(struct sweep *w)
-{
-	long ret = set_windows(&w->rig, w->s.container, 4);
-
-	if (ret) {
-		assert_int_equal(get_windows(&w->rig, w->s.container), 8);
-		assert_int_equal(map_bank(&w->rig, w->s.container, RW, 0, 4 * PAGE), -EBUSY);
-		assert_int_equal(map_bank(&w->rig, w->s.container, RW, 0, 5 * PAGE), -EBUSY);
-	}
-	return no_memory(ret);
-}
-
-static bool step_map(struct sweep *w)
-{
-	long ret = rig_map(&w->rig, w->s.container, RW, 0, 8 * PAGE, w->rig.memory);
-	struct uiommu_vfio_stats stats;
-
-	uiommu_vfio_stats(w->rig.vfio, &stats);
-	assert_int_equal(stats.live, ret ? 0 : 8);
-	return no_memory(ret);
-}
-
-static bool step_interrupt(struct sweep *w)
-{
-	return no_memory(msi_on(&w->rig, w->s.device, w->event));
-}
-
-static bool step_unmap(struct sweep *w)
-{
-	/* Needs none. */
-	assert_int_equal(unmap(&w->rig, w->s.container, 0, UINT64_MAX), 0);
-	return true;
-}
-
-static bool session_up(struct sweep *w)
-{
-	int group = rig_open_group(&w->rig, 0), container = rig_open_container(&w->rig);
-
-	if (group >= 0 && container >= 0 &&
-	    !rig_ioctl(&w->rig, group, VFIO_GROUP_SET_CONTAINER, &container) &&
-	    !rig_ioctl_value(&w->rig, container, VFIO_SET_IOMMU, VFIO_FSL_PAMU_IOMMU)) {
-		w->s = (struct session){container, group,
-					rig_ioctl(&w->rig, group, VFIO_GROUP_GET_DEVICE_FD, EDU)};
-		if (w->s.device >= 0)
-			return true;
-	}
-	if (group >= 0)
-		rig_close(&w->rig, group);
-	if (container >= 0)
-		rig_close(&w->rig, container);
-	return false;
-}
-
-/* A session with the nth allocation failing: that step fails, nothing has changed, and it succeeds
- * the second time. Returns whether one failed at all. */
-static bool session_with_failure(const char *platform, bool (*const *steps)(struct sweep *w),
-				 long nth)
-{
-	const struct rig_options options = {.platform = platform};
-	long live = fail_live, bytes = fail_live_bytes;
-	struct sweep w = {.event = eventfd(0, EFD_NONBLOCK)};
-	bool failed = false;
-
-	assert_true(rig_up(&w.rig, &options));
-	fail_countdown = nth;
-	if (!session_up(&w))
-		assert_true(session_up(&w));
-	for (; *steps; steps++)
-		if (!(*steps)(&w) && !(*steps)(&w))
-			fail_msg("failed twice, allocation %ld", nth);
-	failed = fail_countdown < 0;
-	fail_countdown = -1;
-	pamu_down(&w.rig, &w.s);
-	close(w.event);
-	assert_int_equal(fail_live, live);
-	assert_int_equal(fail_live_bytes, bytes);
-	return failed;
-}
-
-static void test_allocation_failures(void **state)
-{
-	static bool (*const explicit_steps[])(struct sweep *) = {
-		step_geometry,	    step_windows,   step_bank, step_other_bank,
-		step_windows_again, step_windows,   step_map,  step_unmap,
-		step_bank,	    step_interrupt, NULL};
-	static bool (*const implicit_steps[])(struct sweep *) = {step_geometry, step_windows,
-								 step_interrupt, NULL};
-	static const struct {
-		const char *platform;
-		bool (*const *steps)(struct sweep *);
-	} rows[] = {{"fsl-pamu,msi=explicit", explicit_steps}, {"fsl-pamu", implicit_steps}};
-
-	uiommu_set_allocator(failing_alloc, failing_release);
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		long nth = 0;
-
-		while (session_with_failure(rows[i].platform, rows[i].steps, nth))
-			nth++;
-		assert_true(nth > 10);
-	}
-	uiommu_set_allocator(NULL, NULL);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -679,12 +625,12 @@ int main(void)
 		cmocka_unit_test(test_four_banks),
 		cmocka_unit_test(test_implicit),
 		cmocka_unit_test(test_implicit_layout),
+		cmocka_unit_test(test_msix),
 		cmocka_unit_test(test_rounded),
 		cmocka_unit_test(test_rounded_four),
 		cmocka_unit_test(test_bank_files),
 		cmocka_unit_test(test_mmap),
 		cmocka_unit_test(test_mmap_elsewhere),
-		cmocka_unit_test(test_allocation_failures),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -249,6 +249,57 @@ static void test_churn(int container)
 	munmap(ram, (RAM_PAGES + 1) * PAGE);
 }
 
+/* One function reads and writes another's registers, while that decodes its memory; what it doesn't
+ * decode, or what the program itself may not write, can't be mapped. */
+static void test_peer_registers(struct client *c, int edu_device)
+{
+	struct vfio_region_info region = client_region(edu_device, 0);
+	uint8_t *memory = client_pages(2), *read_only;
+	volatile uint8_t *own = client_bar(c->device), *peer = client_bar(edu_device);
+	volatile uint32_t *value = (void *)(memory + PAGE);
+	struct ioat_descriptor *chain = (void *)memory;
+
+	CHECK_EQ(client_map(c->container, 0x100000, memory, 2 * PAGE, RW), 0);
+	CHECK_EQ(client_map(c->container, 0x80000000, (void *)peer, 1 << 20, RW), 0);
+	ioat_reset(own, 0x100000 + 2048);
+	*chain = (struct ioat_descriptor){
+		.size = 4, .control = IOAT_COMPLETION, .src = 0x80000000, .dst = 0x101000};
+	CHECK_EQ(ioat_run(own, 0x100000, 1), IOAT_DONE);
+	CHECK_EQ(*value, 0x010000ed);
+	*value = 0x11223344;
+	ioat_reset(own, 0x100000 + 2048);
+	*chain = (struct ioat_descriptor){.size = 4,
+					  .control = IOAT_COMPLETION,
+					  .src = 0x101000,
+					  .dst = 0x80000000 + EDU_LIVE};
+	CHECK_EQ(ioat_run(own, 0x100000, 1), IOAT_DONE);
+	for (unsigned i = 0; slow_read(edu_device, EDU_LIVE) != ~0x11223344u && i < 1000000; i++)
+		;
+	CHECK_EQ(slow_read(edu_device, EDU_LIVE), ~0x11223344u);
+	/* Nobody answers. */
+	client_command(edu_device, 0, COMMAND_MEMORY);
+	ioat_reset(own, 0x100000 + 2048);
+	*chain = (struct ioat_descriptor){
+		.size = 4, .control = IOAT_COMPLETION, .src = 0x80000000, .dst = 0x101000};
+	CHECK_EQ(ioat_run(own, 0x100000, 1), IOAT_HALTED);
+	CHECK_EQ(client_unmap(c->container, 0x80000000, 1 << 20, 0), 1 << 20);
+	CHECK_EQ(client_map(c->container, 0x80000000, (void *)peer, 1 << 20, RW), -EFAULT);
+	client_command(edu_device, COMMAND_MEMORY, 0);
+	CHECK_EQ(client_map(c->container, 0x80000000, (void *)peer, 1 << 20, RW), 0);
+	CHECK_EQ(client_unmap(c->container, 0x80000000, 1 << 20, 0), 1 << 20);
+	read_only =
+		mmap(NULL, region.size, PROT_READ, MAP_SHARED, edu_device, (off_t)region.offset);
+	CHECK(read_only != MAP_FAILED);
+	CHECK_EQ(client_map(c->container, 0x80000000, read_only, 1 << 20, RW), -EFAULT);
+	CHECK_EQ(client_map(c->container, 0x80000000, read_only, 1 << 20, VFIO_DMA_MAP_FLAG_READ),
+		 0);
+	CHECK_EQ(client_unmap(c->container, 0, 0, VFIO_DMA_UNMAP_FLAG_ALL), (1 << 20) + 2 * PAGE);
+	munmap(read_only, region.size);
+	munmap(memory, 3 * PAGE);
+	munmap((void *)own, 4 * PAGE);
+	munmap((void *)peer, 1 << 20);
+}
+
 /* QEMU maps every BAR of its devices for DMA by others. A read through that mapping gives the
  * register or a fault; the program goes on either way, and so does the engine. */
 static void test_peer(struct client *c, int edu_device)
@@ -317,6 +368,7 @@ int main(void)
 	test_msix(&ioat);
 	test_kvm_and_features(&ioat);
 	test_peer(&ioat, edu.device);
+	test_peer_registers(&ioat, edu.device);
 	CHECK_EQ(call(ioat.device, VFIO_DEVICE_RESET, NULL), 0);
 	client_close(&ioat);
 	client_close(&edu);

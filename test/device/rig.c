@@ -18,7 +18,12 @@ static int memory_read(void *ctx, uint64_t addr, void *buf, size_t len)
 {
 	if (is_gone(ctx, addr, len))
 		return -EFAULT;
-	memcpy(buf, (const void *)(uintptr_t)addr, len);
+	/* Words that driver and device share while both run. */
+	if (len == 4 && !((addr | (uintptr_t)buf) & 3))
+		*(uint32_t *)buf =
+			__atomic_load_n((const uint32_t *)(uintptr_t)addr, __ATOMIC_ACQUIRE);
+	else
+		memcpy(buf, (const void *)(uintptr_t)addr, len);
 	return 0;
 }
 
@@ -26,14 +31,30 @@ static int memory_write(void *ctx, uint64_t addr, const void *buf, size_t len)
 {
 	if (is_gone(ctx, addr, len))
 		return -EFAULT;
-	memcpy((void *)(uintptr_t)addr, buf, len);
+	/* What a driver polls for: what was written before is there when it sees this. */
+	if (len == 8 && !((addr | (uintptr_t)buf) & 7))
+		__atomic_store_n((uint64_t *)(uintptr_t)addr, *(const uint64_t *)buf,
+				 __ATOMIC_RELEASE);
+	else if (len == 4 && !((addr | (uintptr_t)buf) & 3))
+		__atomic_store_n((uint32_t *)(uintptr_t)addr, *(const uint32_t *)buf,
+				 __ATOMIC_RELEASE);
+	else
+		memcpy((void *)(uintptr_t)addr, buf, len);
 	return 0;
+}
+
+static void *memory_lend(void *ctx, uint64_t addr, uint64_t len)
+{
+	struct rig *rig = ctx;
+
+	return rig->keeps || is_gone(rig, addr, len) ? NULL : (void *)(uintptr_t)addr;
 }
 
 static const struct uiommu_memory_ops memory_ops = {
 	.size = sizeof(memory_ops),
 	.read = memory_read,
 	.write = memory_write,
+	.lend = memory_lend,
 };
 
 static void on_fault(void *ctx, const struct uiommu_fault *fault)

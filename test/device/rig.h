@@ -27,6 +27,7 @@ struct rig {
 	struct uiommu_domain *domain;
 	uint8_t *mem;		       /* RIG_SIZE bytes, mapped at RIG_IOVA */
 	struct uiommu_range gone;      /* addresses with nothing behind them */
+	bool keeps;		       /* lends no memory to system calls */
 	unsigned faults;	       /* read after a drain */
 	struct uiommu_fault fault;     /* the last one */
 	unsigned arrived[RIG_VECTORS]; /* interrupts, by vector */

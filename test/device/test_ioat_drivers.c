@@ -34,8 +34,12 @@ static void test_interrupts(void **state)
 	assert_int_equal(rig.arrived[0], 2);
 	reg_set(&rig, CHANCTRL, 2, 0x0d);
 	assert_int_equal(rig.arrived[0], 3);
-	/* Both enables, as Linux has it. */
+	/* Both enables, as Linux has it; what is pending stays so until it is written back. */
 	reg_set(&rig, INTRCTRL, 1, 0x09);
+	assert_int_equal(reg_get(&rig, INTRCTRL, 1), 0x0b);
+	assert_int_equal(reg_get(&rig, ATTNSTATUS, 4), 1);
+	reg_set(&rig, INTRCTRL, 1, 0x0b);
+	reg_set(&rig, INTRCTRL, 1, 0x0b);
 	assert_int_equal(reg_get(&rig, INTRCTRL, 1), 0x09);
 	assert_int_equal(reg_get(&rig, ATTNSTATUS, 4), 0);
 	reg_set(&rig, CHANCTRL, 2, 0x1d);
@@ -88,6 +92,7 @@ static void test_intx(void **state)
 	uiommu_function_set_intx(rig.fn, on_intx, &level);
 	reg_set(&rig, INTRCTRL, 1, 0x01);
 	put(&rig, 0, CTL_CMP | CTL_INT, DATA, DATA + 64, 8);
+	put(&rig, 1, CTL_CMP | CTL_INT, DATA, DATA + 64, 8);
 	run(&rig, 1);
 	assert_int_equal(level, 1);
 	assert_int_equal(reg_get(&rig, INTRCTRL, 1), 0x07);
@@ -95,6 +100,55 @@ static void test_intx(void **state)
 	reg_set(&rig, INTRCTRL, 1, reg_get(&rig, INTRCTRL, 1));
 	assert_int_equal(level, 0);
 	assert_int_equal(reg_get(&rig, INTRCTRL, 1), 0x01);
+	/* Master off takes the pin down. */
+	reg_set(&rig, CHANCTRL, 2, 0x0d);
+	run(&rig, 2);
+	assert_int_equal(level, 1);
+	reg_set(&rig, INTRCTRL, 1, 0);
+	assert_int_equal(level, 0);
+	assert_int_equal(reg_get(&rig, INTRCTRL, 1), 0x02);
+	/* And a channel that is reset has nothing to tell. */
+	reg_set(&rig, CHANCMD, 1, CMD_RESET);
+	assert_int_equal(reg_get(&rig, INTRCTRL, 1), 0);
+	assert_int_equal(reg_get(&rig, ATTNSTATUS, 4), 0);
+	rig_down(&rig);
+}
+
+/* An interrupt that comes while a handler runs, between its look at INTRCTRL and its writing that
+ * back, is not lost: with a shared or a spurious interrupt that happens. */
+static void test_intx_late(void **state)
+{
+	struct rig rig;
+	uint64_t seen;
+	int level = -1;
+
+	up(&rig);
+	uiommu_function_set_intx(rig.fn, on_intx, &level);
+	reg_set(&rig, INTRCTRL, 1, 0x01);
+	put(&rig, 0, CTL_CMP | CTL_INT, DATA, DATA + 64, 8);
+	put(&rig, 1, CTL_CMP | CTL_INT, DATA, DATA + 64, 8);
+	put(&rig, 2, CTL_CMP | CTL_INT, DATA, DATA + 64, 8);
+	/* A handler that was called for nothing. */
+	seen = reg_get(&rig, INTRCTRL, 1);
+	run(&rig, 1);
+	reg_set(&rig, INTRCTRL, 1, seen);
+	assert_int_equal(level, 1);
+	assert_int_equal(reg_get(&rig, INTRCTRL, 1), 0x07);
+	assert_int_equal(reg_get(&rig, ATTNSTATUS, 4), 1);
+	/* One that was called for the first, when another processor rearms and the next comes. */
+	seen = reg_get(&rig, INTRCTRL, 1);
+	reg_set(&rig, CHANCTRL, 2, 0x0d);
+	run(&rig, 2);
+	reg_set(&rig, INTRCTRL, 1, seen);
+	assert_int_equal(level, 1);
+	assert_int_equal(reg_get(&rig, INTRCTRL, 1), 0x07);
+	/* One that comes before the rearming comes with it, not before. */
+	seen = reg_get(&rig, INTRCTRL, 1);
+	run(&rig, 3);
+	reg_set(&rig, INTRCTRL, 1, seen);
+	assert_int_equal(level, 0);
+	reg_set(&rig, CHANCTRL, 2, 0x0d);
+	assert_int_equal(level, 1);
 	rig_down(&rig);
 }
 
@@ -176,8 +230,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_interrupts), cmocka_unit_test(test_error_interrupts),
-		cmocka_unit_test(test_intx),	   cmocka_unit_test(test_linux),
-		cmocka_unit_test(test_selftests),
+		cmocka_unit_test(test_intx),	   cmocka_unit_test(test_intx_late),
+		cmocka_unit_test(test_linux),	   cmocka_unit_test(test_selftests),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

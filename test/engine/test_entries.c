@@ -6,6 +6,7 @@
 #include "../check.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 #include <uiommu/space.h>
 
@@ -24,6 +25,7 @@ struct engine {
 	struct uiommu_unit *unit;
 	struct uiommu_ioas *ioas;
 	struct uiommu_domain *domain[DOMAINS];
+	int domains;
 };
 
 static struct uiommu_range range_of(size_t page, size_t n)
@@ -31,23 +33,30 @@ static struct uiommu_range range_of(size_t page, size_t n)
 	return (struct uiommu_range){BASE + page * PAGE, BASE + (page + n) * PAGE - 1};
 }
 
-static void up(struct engine *e)
+/* @tce: a domain whose entries are overwritten; else two whose are cleared in between. */
+static void up(struct engine *e, bool tce)
 {
 	struct uiommu_unit_options unit = {.size = sizeof(unit)};
-	struct uiommu_domain_options options = {.size = sizeof(options), .format = "vtd-ss"};
+	struct uiommu_domain_options options = {.size = sizeof(options)};
+	struct uiommu_domain_window window = {
+		.size = sizeof(window), .range = {0, UINT32_MAX}, .page_shift = 12, .levels = 1};
 
 	assert_int_equal(uiommu_unit_create(&unit, &e->unit), 0);
 	assert_int_equal(uiommu_ioas_create(&e->ioas), 0);
-	for (int i = 0; i < DOMAINS; i++) {
-		options.width = i ? 39 : 48;
+	e->domains = tce ? 1 : DOMAINS;
+	options.format = tce ? "spapr-tce" : "vtd-ss";
+	for (int i = 0; i < e->domains; i++) {
+		options.width = tce ? 64 : i ? 39 : 48;
 		assert_int_equal(uiommu_domain_create(e->unit, e->ioas, &options, &e->domain[i]),
 				 0);
 	}
+	if (tce)
+		assert_int_equal(uiommu_domain_window_create(e->domain[0], &window), 0);
 }
 
 static void down(struct engine *e)
 {
-	for (int i = 0; i < DOMAINS; i++)
+	for (int i = 0; i < e->domains; i++)
 		uiommu_domain_destroy(e->domain[i]);
 	uiommu_ioas_destroy(e->ioas);
 	uiommu_unit_destroy(e->unit);
@@ -65,7 +74,7 @@ static void check_page(struct engine *e, size_t page)
 		assert_true(area.addr + (iova - area.range.first) == model[page].addr);
 		assert_int_equal(area.prot, model[page].prot);
 	}
-	for (int i = 0; i < DOMAINS; i++) {
+	for (int i = 0; i < e->domains; i++) {
 		int ret = uiommu_domain_lookup(e->domain[i], iova, &addr, &prot);
 
 		assert_int_equal(ret, mapped ? 0 : -ENOENT);
@@ -145,7 +154,7 @@ static bool step(struct engine *e, struct rng *rng)
 	}
 	uiommu_unit_stats(e->unit, &after);
 	flushes = after.flushes - before.flushes;
-	assert_int_equal(flushes, expected ? DOMAINS : 0);
+	assert_int_equal(flushes, expected ? e->domains : 0);
 	assert_int_equal(told, expected);
 	if (clear)
 		assert_int_equal(removed, expected);
@@ -154,20 +163,27 @@ static bool step(struct engine *e, struct rng *rng)
 	return true;
 }
 
-static void test_model(void **state)
+static void random_steps(struct rng *rng, bool tce)
 {
-	struct rng rng = rng_seeded("entries");
 	struct engine e;
 
 	memset(model, 0, sizeof(model));
-	up(&e);
+	up(&e, tce);
 	for (uint64_t i = 0, steps = test_steps(4000); i < steps; i++) {
-		assert_true(step(&e, &rng));
+		assert_true(step(&e, rng));
 		if (i % 50 == 0)
 			check_all(&e);
 	}
 	check_all(&e);
 	down(&e);
+}
+
+static void test_model(void **state)
+{
+	struct rng rng = rng_seeded("entries");
+
+	random_steps(&rng, false);
+	random_steps(&rng, true);
 }
 
 /* Each step is tried with the first allocation failing, then the second, and so on: until it
@@ -184,7 +200,7 @@ static void test_no_memory(void **state)
 		uint64_t seed = rng_next(&rng);
 
 		if (i % 40 == 0)
-			up(&e);
+			up(&e, i % 80 == 0);
 		for (long nth = 0;; nth++) {
 			struct rng same = {seed};
 			bool done;
@@ -219,12 +235,12 @@ static void test_large_without_memory(void **state)
 	for (long nth = 0;; nth++) {
 		struct engine e;
 
-		up(&e);
+		up(&e, false);
 		assert_int_equal(uiommu_ioas_map(e.ioas, part, MEMORY, 1, NULL), 0);
 		fail_countdown = nth;
 		ret = uiommu_ioas_replace(e.ioas, whole, MEMORY, 2, NULL, NULL, NULL);
 		fail_countdown = -1;
-		for (int i = 0; i < DOMAINS; i++) {
+		for (int i = 0; i < e.domains; i++) {
 			assert_int_equal(uiommu_domain_lookup(e.domain[i], 0x50ff123, &addr, &prot),
 					 0);
 			assert_int_equal(prot, ret ? 1 : 2);
@@ -242,6 +258,72 @@ static void test_large_without_memory(void **state)
 	uiommu_set_allocator(NULL, NULL);
 }
 
+/* ---- DMA while entries change ---- */
+
+struct race {
+	struct engine e;
+	struct uiommu_port *port;
+	_Atomic bool stop;
+	_Atomic uint64_t reads[2];
+};
+
+/* Every read meets the one memory or the other, whole, and never nothing. */
+static void *read_on(void *arg)
+{
+	struct race *r = arg;
+	uint64_t words[16];
+
+	while (!r->stop) {
+		if (uiommu_port_read(r->port, BASE + 64, words, sizeof(words)))
+			return "a DMA faulted";
+		for (size_t i = 1; i < 16; i++)
+			if (words[i] != words[0])
+				return "a DMA met two memories at once";
+		if (words[0] != 1 && words[0] != 2)
+			return "a DMA met other memory";
+		r->reads[words[0] - 1]++;
+	}
+	return NULL;
+}
+
+static void test_overwrite_race(void **state)
+{
+	struct uiommu_range page = range_of(0, 1), both = range_of(0, 2);
+	uint64_t *memory = aligned_alloc(PAGE, 4 * PAGE);
+	struct race r = {.stop = false};
+	pthread_t thread;
+	void *why;
+
+	assert_non_null(memory);
+	for (size_t i = 0; i < 4 * PAGE / sizeof(*memory); i++)
+		memory[i] = i < 2 * PAGE / sizeof(*memory) ? 1 : 2;
+	up(&r.e, true);
+	assert_int_equal(uiommu_domain_attach(r.e.domain[0], 8, NULL, 0, "device"), 0);
+	assert_int_equal(uiommu_port_create(r.e.unit, 8, &r.port), 0);
+	uiommu_port_set_master(r.port, true);
+	assert_int_equal(uiommu_ioas_map(r.e.ioas, both, (uintptr_t)memory, 3, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, read_on, &r), 0);
+	for (uint64_t i = 0, steps = test_steps(4000); i < steps || !r.reads[0] || !r.reads[1];
+	     i++) {
+		uintptr_t to = (uintptr_t)memory + (i & 1 ? 0 : 2 * PAGE);
+
+		assert_int_equal(
+			uiommu_ioas_replace(r.e.ioas, i % 3 ? page : both, to, 3, NULL, NULL, NULL),
+			0);
+		if (i > 1000000)
+			break;
+	}
+	r.stop = true;
+	pthread_join(thread, &why);
+	if (why)
+		fail_msg("%s", (const char *)why);
+	assert_true(r.reads[0] && r.reads[1]);
+	uiommu_port_destroy(r.port);
+	uiommu_domain_detach(r.e.domain[0], 8);
+	down(&r.e);
+	free(memory);
+}
+
 static void test_refusals(void **state)
 {
 	const struct uiommu_range large = {UINT64_C(1) << 30, (UINT64_C(1) << 30) + 0x3fffff};
@@ -249,7 +331,7 @@ static void test_refusals(void **state)
 	struct uiommu_area area;
 	struct engine e;
 
-	up(&e);
+	up(&e, false);
 	assert_int_equal(uiommu_ioas_replace(e.ioas, large, 0, 3, NULL, NULL, NULL), 0);
 	/* A border inside a leaf of 2 MiB; between two of them there may be one. */
 	assert_int_equal(uiommu_ioas_clear(e.ioas, part, NULL, NULL, NULL), -EINVAL);
@@ -285,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_model),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_large_without_memory),
+		cmocka_unit_test(test_overwrite_race),
 		cmocka_unit_test(test_refusals),
 	};
 

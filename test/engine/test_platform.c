@@ -188,13 +188,118 @@ static void test_free_waits(void **state)
 	uiommu_platform_destroy(d.platform);
 }
 
+/* A machine of the user's own: what is asked for is what the facts say. */
+static void test_custom(void **state)
+{
+	const struct uiommu_platform_facts *facts;
+	struct uiommu_msi_message m[40];
+	struct uiommu_irq *irq;
+	struct uiommu_platform *p;
+
+	assert_int_equal(uiommu_platform_create("x86-amd,width=48,pgsizes=201000,"
+						"aperture=0x1000-0x7fffffff,resv=direct:0-0xfff",
+						&p, NULL, 0),
+			 0);
+	facts = uiommu_platform_facts(p);
+	assert_int_equal(facts->width, 48);
+	assert_int_equal(facts->page_sizes, 0x201000);
+	assert_int_equal(facts->aperture.first, 0x1000);
+	assert_int_equal(facts->aperture.last, 0x7fffffff);
+	assert_int_equal(facts->regions[0].type, UIOMMU_RESV_DIRECT);
+	assert_int_equal(facts->region_count, 3);
+	uiommu_platform_destroy(p);
+
+	/* The hole goes where the doorbell goes, and interrupts arrive there. */
+	assert_int_equal(uiommu_platform_create("x86-vtd,doorbell=mine@0x10000000/8", &p, NULL, 0),
+			 0);
+	facts = uiommu_platform_facts(p);
+	assert_int_equal(facts->region_count, 1);
+	assert_int_equal(facts->regions[0].range.first, 0x10000000);
+	assert_int_equal(facts->regions[0].range.last, 0x100fffff);
+	assert_int_equal(facts->regions[0].type, UIOMMU_RESV_MSI);
+	assert_string_equal(facts->doorbells[0].name, "mine");
+	hits[40] = 0;
+	assert_int_equal(
+		uiommu_platform_irq_alloc(p, NULL, 8, 8, false, handler, (void *)40, m, &irq), 0);
+	assert_int_equal(m[0].address & ~0xfffffull, 0x10000000);
+	assert_int_equal(deliver(p, 8, &m[0]), 0);
+	assert_int_equal(hits[40], 1);
+	uiommu_platform_irq_free(p, irq);
+	assert_int_equal(uiommu_platform_irq_alloc(p, NULL, 8, 9, false, handler, NULL, m, &irq),
+			 -ENOSPC);
+	uiommu_platform_destroy(p);
+
+	/* More banks than the machine has. */
+	assert_int_equal(uiommu_platform_create("fsl-pamu,doorbell=a@0x1000,doorbell=b@0x2000/4,"
+						"doorbell=c@0x3000,doorbell=d@0x4000,windows=8",
+						&p, NULL, 0),
+			 0);
+	facts = uiommu_platform_facts(p);
+	assert_int_equal(facts->doorbell_count, 4);
+	assert_int_equal(facts->pamu.banks, 4);
+	assert_int_equal(facts->pamu.windows, 8);
+	assert_int_equal(facts->doorbells[1].vectors, 4);
+	assert_int_equal(facts->doorbells[3].vectors, 256);
+	assert_int_equal(facts->windows[3].range.first, 0x4000);
+	uiommu_platform_destroy(p);
+
+	assert_int_equal(
+		uiommu_platform_create("arm-smmuv3,msiwindow=0x20000000-0x200fffff", &p, NULL, 0),
+		0);
+	facts = uiommu_platform_facts(p);
+	assert_int_equal(facts->region_count, 1);
+	assert_int_equal(facts->regions[0].range.first, 0x20000000);
+	assert_int_equal(facts->regions[0].type, UIOMMU_RESV_SW_MSI);
+	uiommu_platform_destroy(p);
+}
+
+/* And what can't be is refused, with what would be right. */
+static void test_custom_refused(void **state)
+{
+	static const struct {
+		const char *spec, *words;
+	} rows[] = {
+		{"x86-vtd,width=40", "no width of 40 bits; they have 39 48 57"},
+		{"x86-vtd,width=65", "a number from 1 to 64"},
+		{"x86-vtd,width=-48", "a number from 1 to 64"},
+		{"x86-vtd,pgsizes=10000", "none of the page sizes 0x10000"},
+		{"x86-vtd,aperture=0x0-0x1000000000fff", "beyond the 48 bits"},
+		{"x86-vtd,aperture=0x0-0x1001", "in pages of 4096 bytes"},
+		{"fsl-pamu,aperture=0x0-0xffff", "programs that choose apertures"},
+		{"fsl-pamu,windows=12", "a power of two"},
+		{"fsl-pamu,windows=512", "a number from 1 to 256"},
+		{"fsl-pamu,doorbell=a", "NAME@ADDRESS[/VECTORS]"},
+		{"fsl-pamu,doorbell=@0x1000", "NAME@ADDRESS[/VECTORS]"},
+		{"fsl-pamu,doorbell=a@0x1001", "from a multiple of 4096 on"},
+		{"fsl-pamu,doorbell=a@0x1000/257", "a number from 1 to 256"},
+		{"fsl-pamu,doorbell=a@0x1000,doorbell=b@0x1000", "'b' overlaps 'a'"},
+		{"fsl-pamu,doorbell=a@0x1000,doorbell=b@0x2000,doorbell=c@0x3000,"
+		 "doorbell=d@0x4000,doorbell=e@0x5000",
+		 "there can be 4 doorbells"},
+		{"x86-vtd,doorbell=a@0xfffffffffff01000", "there can be 4 doorbells"},
+		{"x86-vtd,msiwindow=0x0-0xfff", "no window in which"},
+		{"arm-smmuv3,place=program,msiwindow=0x0-0xfff", "no window in which"},
+		{"ppc-spapr,window32=0x0-0x17ffffff", "a power of two of pages"},
+		{"ppc-spapr,window64=0x80000000", "a number from 4294967296"},
+		{"ppc-spapr,windows=3", "a number from 1 to 2"},
+	};
+	struct uiommu_platform *p;
+	char why[512];
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		assert_int_equal(uiommu_platform_create(rows[i].spec, &p, why, sizeof(why)),
+				 -EINVAL);
+		if (!strstr(why, rows[i].words))
+			fail_msg("%s: %s", rows[i].spec, why);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_create),
-		cmocka_unit_test(test_interrupts),
-		cmocka_unit_test(test_exhaustion),
-		cmocka_unit_test(test_free_waits),
+		cmocka_unit_test(test_create),	   cmocka_unit_test(test_interrupts),
+		cmocka_unit_test(test_exhaustion), cmocka_unit_test(test_free_waits),
+		cmocka_unit_test(test_custom),	   cmocka_unit_test(test_custom_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

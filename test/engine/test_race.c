@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * DMA threads against unmap and detach: once they have returned, nothing reaches the memory.
+ * DMA threads against unmap and detach, in every table format: once they have returned, nothing
+ * reaches the memory. And dirty bits set by devices against map, scan and unmap.
  *
  * The proof is twofold. After each unmap the program writes to the pages and finds later that no
  * device changed them; and under ThreadSanitizer any access that isn't ordered before unmap's
@@ -14,11 +15,49 @@
 
 #include <uiommu/space.h>
 
+#include "table/table.h"
+
 #define PAGE	UINT64_C(4096)
 #define WINDOW	32 /* pages that the devices aim at */
 #define DEVICES 3
 #define LANE	1024
 
+struct setup {
+	struct uiommu_domain_options domain;
+	struct uiommu_domain_window window; /* to be created */
+	uint64_t stride;		    /* from page to page */
+};
+
+#define DOMAIN(f, w)                                                                  \
+	{                                                                             \
+		.size = sizeof(struct uiommu_domain_options), .format = f, .width = w \
+	}
+/* Pages lie far apart, so that tables come and go with them. */
+#define APART ((UINT64_C(1) << 30) + PAGE)
+
+static const struct setup setups[] = {
+	{.domain = DOMAIN("vtd-ss", 48), .stride = APART},
+	{.domain = DOMAIN("amd-v1", 64), .stride = APART},
+	{.domain = DOMAIN("arm-s1", 48), .stride = APART},
+	{.domain = DOMAIN("arm-s2", 40), .stride = APART},
+	{.domain = DOMAIN("riscv", 39), .stride = APART},
+	/* 64 windows, and a page at the start of each. */
+	{.domain = {.size = sizeof(struct uiommu_domain_options),
+		    .format = "pamu",
+		    .width = 36,
+		    .windows = 64},
+	 .stride = UINT64_C(1) << 30},
+	{.domain = DOMAIN("powernv-tce", 64),
+	 .window = {.size = sizeof(struct uiommu_domain_window),
+		    .range = {0, (UINT64_C(1) << 36) - 1},
+		    .page_shift = 12,
+		    .levels = 3},
+	 .stride = APART},
+};
+
+#define SETUPS (sizeof(setups) / sizeof(setups[0]))
+
+static const struct setup *setup;
 static char *memory;
 static _Atomic bool stop;
 static _Atomic unsigned running; /* devices that have done some DMA */
@@ -26,10 +65,9 @@ static struct uiommu_unit *unit;
 static struct uiommu_ioas *ioas;
 static struct uiommu_domain *domain;
 
-/* Pages lie far apart, so that tables come and go with them. */
 static uint64_t iova_of(uint64_t page)
 {
-	return page * ((UINT64_C(1) << 30) + PAGE);
+	return page * setup->stride;
 }
 
 static void *device(void *arg)
@@ -94,19 +132,19 @@ static void round_unmap(struct rng *rng, uint64_t round)
 			0);
 }
 
-static void test_race(void **state)
+static void race(struct rng *rng, uint64_t rounds)
 {
-	struct uiommu_domain_options dopt = {.size = sizeof(dopt), .format = "vtd-ss", .width = 48};
 	struct uiommu_unit_options uo = {.size = sizeof(uo), .iotlb_entries = 16};
-	struct rng rng = rng_seeded("race");
-	uint64_t rounds = test_steps(1500);
 	pthread_t thread[DEVICES];
 	struct uiommu_unit_stats stats;
 
-	memory = aligned_alloc(PAGE, WINDOW * PAGE);
+	stop = false;
+	running = 0;
 	assert_int_equal(uiommu_unit_create(&uo, &unit), 0);
 	assert_int_equal(uiommu_ioas_create(&ioas), 0);
-	assert_int_equal(uiommu_domain_create(unit, ioas, &dopt, &domain), 0);
+	assert_int_equal(uiommu_domain_create(unit, ioas, &setup->domain, &domain), 0);
+	if (setup->window.size)
+		assert_int_equal(uiommu_domain_window_create(domain, &setup->window), 0);
 	for (uint64_t i = 0; i < WINDOW; i++)
 		assert_int_equal(
 			uiommu_ioas_map(ioas,
@@ -120,7 +158,7 @@ static void test_race(void **state)
 	while (running < DEVICES)
 		sched_yield();
 	for (uint64_t round = 0; round < rounds; round++) {
-		round_unmap(&rng, round);
+		round_unmap(rng, round);
 		if (round % 64 == 0) {
 			for (uint64_t i = 0; i < DEVICES; i++)
 				uiommu_domain_detach(domain, i);
@@ -142,13 +180,92 @@ static void test_race(void **state)
 	uiommu_domain_destroy(domain);
 	uiommu_ioas_destroy(ioas);
 	uiommu_unit_destroy(unit);
+}
+
+static void test_race(void **state)
+{
+	struct rng rng = rng_seeded("race");
+
+	memory = aligned_alloc(PAGE, WINDOW * PAGE);
+	for (size_t i = 0; i < SETUPS; i++) {
+		setup = &setups[i];
+		race(&rng, test_steps(1050) / SETUPS);
+	}
 	free(memory);
+}
+
+/* ---- dirty bits ---- */
+
+static struct table dirty_table;
+static _Atomic uint64_t marked; /* writes that found their mapping */
+
+static void *writer(void *arg)
+{
+	while (!stop)
+		for (uint64_t at = PAGE; at < 4 * PAGE; at += PAGE)
+			if (table_mark_dirty(&dirty_table, at))
+				marked++;
+	return NULL;
+}
+
+static void count_dirty(void *ctx, struct uiommu_range range)
+{
+	assert_true(range.first >= PAGE && range.last < 4 * PAGE);
+	++*(uint64_t *)ctx;
+}
+
+/* A page that stays keeps the tables in place; the others come and go while a device writes. */
+static void race_dirty(const char *format, unsigned width)
+{
+	const struct table_config config = {.format = format, .width = width, .dirty = true};
+	const struct uiommu_range all = {PAGE, 4 * PAGE - 1};
+	struct gather gather = GATHER_INIT;
+	uint64_t dirty = 0, first_pages;
+	struct table_leaf leaf;
+	pthread_t thread;
+
+	stop = false;
+	marked = 0;
+	assert_int_equal(table_init(&dirty_table, &config), 0);
+	assert_int_equal(table_map(&dirty_table, (struct uiommu_range){0, PAGE - 1}, 0, UIOMMU_READ,
+				   &gather),
+			 0);
+	first_pages = dirty_table.pool.pages;
+	pthread_create(&thread, NULL, writer, NULL);
+	for (unsigned round = 0; round < 200 || !dirty || !marked; round++) {
+		assert_int_equal(table_map(&dirty_table, all, PAGE, 3, &gather), 0);
+		table_scan_dirty(&dirty_table, all, true, count_dirty, &dirty, &gather);
+		sched_yield();
+		table_scan_dirty(&dirty_table, all, true, count_dirty, &dirty, &gather);
+		table_unmap(&dirty_table, all, &gather);
+		/* What was taken away stays away, whatever the writer was about to do. */
+		for (uint64_t at = PAGE; at < 4 * PAGE; at += PAGE)
+			assert_false(table_walk(&dirty_table, at, &leaf));
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	assert_int_equal(dirty_table.pool.pages, first_pages);
+	table_scan_dirty(&dirty_table, UIOMMU_RANGE_ALL, false, count_dirty, &dirty, &gather);
+	table_unmap(&dirty_table, UIOMMU_RANGE_ALL, &gather);
+	gather_release(&gather, &dirty_table.pool);
+	assert_int_equal(dirty_table.pool.pages, 1);
+	table_destroy(&dirty_table);
+}
+
+static void test_race_dirty(void **state)
+{
+	race_dirty("vtd-ss", 48);
+	race_dirty("amd-v1", 48);
+	race_dirty("arm-s1", 48);
+	race_dirty("arm-s2", 44);
+	race_dirty("riscv", 48);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_race),
+		cmocka_unit_test(test_race_dirty),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

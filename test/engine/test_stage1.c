@@ -440,7 +440,7 @@ static void test_model(void **state)
 	static const uint32_t iotlbs[] = {64, 4, UIOMMU_IOTLB_OFF};
 	static struct model inner, outer;
 	struct rng rng = rng_seeded("stage1 model");
-	uint64_t steps = test_steps(20000);
+	uint64_t steps = test_steps(12000);
 
 	for (size_t t = 0; t < 3; t++) {
 		struct rig rig;
@@ -598,7 +598,7 @@ static void test_race(void **state)
 	struct uiommu_stage1_options so = {
 		.size = sizeof(so), .governed = true, .governor = GOVERNOR, .fault = race_told};
 	struct rng rng = rng_seeded("stage1 race");
-	uint64_t rounds = test_steps(1200);
+	uint64_t rounds = test_steps(600);
 	pthread_t thread[DEVICES];
 
 	race.memory = aligned_alloc(PAGE, WINDOW * PAGE);

@@ -33,6 +33,7 @@ run() {
 # Usage.
 status 0 "$uiommu" --help
 says 'run an unmodified'
+says 'say where a guest'
 status 0 "$uiommu" --version
 status 2 "$uiommu"
 status 2 "$uiommu" nonsense
@@ -99,7 +100,7 @@ status 0 run -- sh -c '[ "$1" = "a b" ]' sh 'a b'
 status 0 run --stats "$faults"
 says 'mappings '
 says 'ioat'
-says 'too wide'
+says 'x outside'
 says 'DMA fault: edu'
 grep -q "$(printf '\033')" "$scratch/out" && fail "colour without a terminal"
 awk 'length > 79' "$scratch/out" | grep -v '^uiommu:' | grep -q . && fail "a line is too long"

@@ -60,7 +60,7 @@ static void check(const struct picture *picture)
 		next = picture->rows[i].range.last + 1;
 	}
 	assert_int_equal(next, 0);
-	picture_draw(picture, false, one_line, &lines);
+	picture_draw(picture, &(struct picture_style){.wide = false}, one_line, &lines);
 	assert_int_equal(lines, picture->count + 1);
 }
 
@@ -93,7 +93,7 @@ static void test_kinds(void **state)
 	assert_int_equal(picture.rows[0].range.last, 0x2fff);
 	assert_int_equal(picture.rows[4].kind, PICTURE_RESERVED);
 	assert_string_equal(picture.rows[4].why, "msi");
-	assert_string_equal(picture.rows[6].why, "too wide");
+	assert_string_equal(picture.rows[6].why, "outside");
 }
 
 static void test_many(void **state)
@@ -126,6 +126,65 @@ static void test_ends(void **state)
 	assert_int_equal(picture.count, 3);
 }
 
+/* Doorbells are cut out of what is around them; their notes say where they lead to. */
+static void test_doorbells(void **state)
+{
+	const struct picture_style style = {.wide = true};
+	struct picture picture;
+	char note[PICTURE_NOTE];
+	uint64_t iova;
+
+	reserve(0x8000000, 0x80fffff, UIOMMU_RESV_SW_MSI);
+	assert_int_equal(uiommu_ioas_map_doorbell(ioas, 0x8090040, "ITS", &iova), 1);
+	assert_int_equal(uiommu_ioas_map_doorbell(ioas, 0x80a0040, "other", &iova), 1);
+	assert_int_equal(uiommu_ioas_map(ioas, (struct uiommu_range){0x1000, 0x1fff}, 0x5000,
+					 UIOMMU_WRITE | UIOMMU_MMIO, NULL),
+			 0);
+	picture_take(ioas, &picture);
+	check(&picture);
+	assert_int_equal(picture.count, 7);
+	assert_int_equal(picture.doorbells, 3);
+	assert_int_equal(picture.mapped, 0);
+	assert_int_equal(picture.rows[1].kind, PICTURE_DOORBELL);
+	assert_int_equal(picture.rows[1].addr, 0x5000);
+	assert_int_equal(picture.rows[3].kind, PICTURE_DOORBELL);
+	assert_int_equal(picture.rows[3].addr, 0x8090000);
+	assert_int_equal(picture.rows[4].kind, PICTURE_DOORBELL);
+	assert_int_equal(picture.rows[5].kind, PICTURE_RESERVED);
+	assert_int_equal(picture.rows[5].range.first, 0x8002000);
+	picture_note(&picture, &picture.rows[3], &style, note, sizeof(note));
+	assert_string_equal(note, "doorbell -> 0x8090000");
+	picture.aperture = (struct uiommu_range){0, 0xfffffff};
+	picture.window = 0x4000000;
+	picture_note(&picture, &picture.rows[3], &style, note, sizeof(note));
+	assert_string_equal(note, "doorbell -> 0x8090000, window 2");
+	picture_note(&picture, &picture.rows[2], &style, note, sizeof(note));
+	assert_string_equal(note, "free, windows 0-1");
+	uiommu_ioas_unmap_doorbell(ioas, 0x8090000);
+	uiommu_ioas_unmap_doorbell(ioas, 0x80a0000);
+}
+
+/* As many regions, doorbells and mappings between them as it has room for, and more. */
+static void test_crowded(void **state)
+{
+	struct picture picture;
+
+	for (uint64_t i = 0; i < 40; i++)
+		reserve(i << 24, (i << 24) + 0xfff, UIOMMU_RESV_RESERVED);
+	for (uint64_t i = 0; i < 40; i++) {
+		struct uiommu_range page = {(i << 24) + 0x20000, (i << 24) + 0x20fff};
+
+		map((i << 24) + 0x10000, (i << 24) + 0x10fff);
+		assert_int_equal(uiommu_ioas_map(ioas, page, 0x5000 + i * 0x1000,
+						 UIOMMU_WRITE | UIOMMU_MMIO, NULL),
+				 0);
+		map((i << 24) + 0x30000, (i << 24) + 0x30fff);
+	}
+	picture_take(ioas, &picture);
+	check(&picture);
+	assert_int_equal(picture.doorbells, PICTURE_DOORBELL_ROWS);
+}
+
 static void test_sizes(void **state)
 {
 	char buf[16];
@@ -143,6 +202,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_kinds, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_many, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_ends, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_doorbells, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_crowded, set_up, tear_down),
 		cmocka_unit_test(test_sizes),
 	};
 

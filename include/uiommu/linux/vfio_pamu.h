@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /**
- * uiommu/linux/vfio_pamu.h - VFIO for Freescale's PAMU, as Freescale's kernels had it (3.8 on; their
- * include/uapi/linux/vfio.h and drivers/vfio/vfio_iommu_fsl_pamu.c). It never came into Linux, so
- * <linux/vfio.h> lacks it. Self-contained: programs need no other header of uiommu's.
+ * uiommu/linux/vfio_pamu.h - VFIO for Freescale's PAMU, as Freescale's kernels had it (3.8 on;
+ * their include/uapi/linux/vfio.h and drivers/vfio/vfio_iommu_fsl_pamu.c). It never came into
+ * Linux, so <linux/vfio.h> lacks it. Self-contained: programs need no other header of uiommu's.
  *
  * A container's address space is one aperture: a power of two in size and a multiple of it in
  * place, cut into equal windows, a power of two of them, at most 256. In this order:

@@ -14,8 +14,10 @@
  * what that does. XOR and PQ are not advertised and end as control errors.
  *
  * Departures from the hardware, all for lack of side effects of mapped reads: ATTNSTATUS and the
- * interrupt status are cleared by writing INTRCTRL with its master enable (as each driver does at
- * the end of its handler) rather than by reading, and reading CHANCTRL doesn't reserve the channel.
+ * interrupt status are cleared not by reading but when a driver writes back to INTRCTRL, at the end
+ * of its handler, what it read at the beginning, the status bit included; and reading CHANCTRL
+ * doesn't reserve the channel. A handler that read the status before the interrupt came has not
+ * seen it, and what it writes back leaves it pending.
  * An interrupt that comes up while the channel's interrupt is off is sent when it is rearmed, where
  * the documents leave open what happens to it.
  */
@@ -136,6 +138,7 @@ struct ioat {
 	uint64_t next;	    /* the one to fetch */
 	bool relink;	    /* read it again from the completed one: it may be linked only now */
 	bool wanted;	    /* an interrupt waits for being enabled */
+	bool again;	    /* one more was sent before the last was acknowledged */
 	uint8_t buffer[BUFFER_SIZE];
 };
 
@@ -171,7 +174,8 @@ static uint16_t pending(struct uiommu_function *fn)
 static void interrupt(struct uiommu_function *fn)
 {
 	struct ioat *ioat = uiommu_function_state(fn);
-	uint64_t intrctrl = reg_get(fn, REG_INTRCTRL, 1) | INTRCTRL_STATUS;
+	uint64_t before = reg_get(fn, REG_INTRCTRL, 1);
+	uint64_t intrctrl = before | INTRCTRL_STATUS;
 	uint64_t chanctrl = reg_get(fn, REG_CHANCTRL, 2);
 
 	reg_set(fn, REG_ATTNSTATUS, 4, 1);
@@ -182,10 +186,26 @@ static void interrupt(struct uiommu_function *fn)
 		       !(intrctrl & (INTRCTRL_MASTER | INTRCTRL_VECTORS));
 	if (ioat->wanted)
 		return;
+	ioat->again = before & INTRCTRL_STATUS;
 	reg_set(fn, REG_CHANCTRL, 2, chanctrl | CHANCTRL_INT_DISABLED);
 	if (intrctrl & INTRCTRL_MASTER)
 		reg_set(fn, REG_INTRCTRL, 1, intrctrl | INTRCTRL_INT);
 	uiommu_function_raise(fn, 0);
+}
+
+/* The driver has seen the interrupt. One that was sent since then may be news to it. */
+static void acknowledge(struct uiommu_function *fn)
+{
+	struct ioat *ioat = uiommu_function_state(fn);
+	uint64_t intrctrl = reg_get(fn, REG_INTRCTRL, 1);
+
+	if (ioat->again) {
+		ioat->again = false;
+		return;
+	}
+	reg_set(fn, REG_ATTNSTATUS, 4, 0);
+	reg_set(fn, REG_INTRCTRL, 1, intrctrl & ~(uint64_t)(INTRCTRL_STATUS | INTRCTRL_INT));
+	uiommu_function_lower(fn);
 }
 
 static void interrupt_if_wanted(struct uiommu_function *fn)
@@ -379,14 +399,16 @@ static void write_plain(struct uiommu_function *fn, unsigned offset, unsigned le
 static void write_intrctrl(struct uiommu_function *fn, unsigned offset, unsigned len,
 			   uint64_t value)
 {
-	uint64_t status = reg_get(fn, REG_INTRCTRL, 1) & INTRCTRL_STATUS;
+	uint64_t before = reg_get(fn, REG_INTRCTRL, 1);
+	uint64_t kept = before & INTRCTRL_STATUS;
 
-	if (value & INTRCTRL_MASTER) {
-		reg_set(fn, REG_ATTNSTATUS, 4, 0);
-		status = 0;
-	}
-	reg_set(fn, REG_INTRCTRL, 1, value | status);
-	uiommu_function_lower(fn);
+	if (value & INTRCTRL_MASTER)
+		kept |= before & INTRCTRL_INT;
+	else
+		uiommu_function_lower(fn);
+	reg_set(fn, REG_INTRCTRL, 1, (value & ~(uint64_t)INTRCTRL_STATUS) | kept);
+	if ((value & INTRCTRL_MASTER) && (value & before & INTRCTRL_STATUS))
+		acknowledge(fn);
 	interrupt_if_wanted(fn);
 }
 
@@ -423,6 +445,8 @@ static void channel_reset(struct uiommu_function *fn)
 		reg_get(fn, REG_CHANCTRL, 2) & ~(uint64_t)CHANCTRL_INT_DISABLED);
 	rewind_chain(fn);
 	ioat->wanted = false;
+	ioat->again = false;
+	acknowledge(fn);
 	set_status(fn, STATUS_HALTED);
 }
 
@@ -484,7 +508,8 @@ static void write_chanerr(struct uiommu_function *fn, unsigned offset, unsigned 
 /* In the order in which a store that covers several takes effect. */
 static const struct reg registers[] = {
 	{REG_GENCTRL, 1, false, 0x01, write_plain},
-	{REG_INTRCTRL, 1, false, INTRCTRL_MASTER | INTRCTRL_VECTORS, write_intrctrl},
+	{REG_INTRCTRL, 1, false, INTRCTRL_MASTER | INTRCTRL_STATUS | INTRCTRL_VECTORS,
+	 write_intrctrl},
 	{REG_INTRDELAY, 2, false, 0x3fff, write_plain},
 	{REG_PREFETCH, 1, false, 0xff, write_plain},
 	{REG_CHANCTRL, 2, true, CHANCTRL_WRITABLE | CHANCTRL_INT_DISABLED, write_chanctrl},

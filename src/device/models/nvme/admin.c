@@ -137,6 +137,7 @@ static uint16_t abort_command(struct nvme *n, const struct nvme_cmd *cmd, uint32
 	*dw0 = 1; /* it was not aborted */
 	if ((cmd->dw[10] & 0xffff) || cq->entries - 1 - used < 2 || !nvme_event_abort(n, cid))
 		return SC_SUCCESS;
+	nvme_log_error(n, 0, cid, SC_ABORT_REQUESTED, 0, 0);
 	nvme_complete(n, &n->sq[0], cid, 0, SC_ABORT_REQUESTED);
 	*dw0 = 0;
 	return SC_SUCCESS;
@@ -160,6 +161,9 @@ static uint16_t doorbell_buffers(struct nvme *n, const struct nvme_cmd *cmd)
 	    uiommu_function_dma_write(n->fn, events, values, sizeof(values)))
 		return SC_DATA_TRANSFER;
 	n->shadow = true;
+	n->admin_seen[0] = n->sq[0].tail;
+	n->admin_seen[1] = n->cq[0].head;
+	n->admin_shadow[0] = n->admin_shadow[1] = false;
 	n->shadow_base = shadow;
 	n->event_base = events;
 	return SC_SUCCESS;

@@ -86,7 +86,7 @@ static void put_nqn(const struct nvme *n, uint8_t *at)
 	}
 }
 
-/* Figure 247. */
+/* 5.15.2.2 */
 static void controller(const struct nvme *n, uint8_t *id)
 {
 	const struct uiommu_model *model = uiommu_function_info(n->fn)->model;
@@ -125,7 +125,7 @@ static void controller(const struct nvme *n, uint8_t *id)
 	nvme_put(id + 2048, 100, 2); /* power state 0: 1 W at most */
 }
 
-/* Figure 245. */
+/* 5.15.2.1 */
 static void namespace(const struct nvme *n, const struct nvme_ns *ns, uint8_t *id)
 {
 	uint64_t blocks = nvme_ns_blocks(ns);
@@ -150,7 +150,7 @@ static void namespace(const struct nvme *n, const struct nvme_ns *ns, uint8_t *i
 	id[134] = 12;
 }
 
-/* Figure 248: its UUID, then nothing. */
+/* 5.15.2.4: its UUID, then nothing. */
 static void descriptors(const struct nvme *n, uint32_t nsid, uint8_t *out)
 {
 	out[0] = 3;

@@ -18,8 +18,9 @@
 #define CDW12_FUA (1u << 30)
 #define CDW11_AD  (1u << 2)
 
-/* Bytes a step zeroes or looks at when it has to write or read them. */
+/* Buffers a step zeroes or looks at when it has to write or read them, bytes it makes holes of. */
 #define STEP_BUFFERS 4
+#define STEP_HOLE    (UINT64_C(1) << 30)
 
 static uint64_t slba_of(const struct nvme_cmd *cmd)
 {
@@ -169,21 +170,30 @@ static uint16_t zero_end(struct nvme *n, struct nvme_ns *ns)
 	return through ? nvme_store_flush(n, ns) : SC_SUCCESS;
 }
 
-static uint16_t zero_step(struct nvme *n)
+/* Zero a few buffers' worth. */
+static uint16_t write_some(struct nvme *n)
 {
-	struct nvme_ns *ns = step_ns(n);
 	unsigned i;
 
 	memset(n->buffer, 0, sizeof(n->buffer));
 	for (i = 0; i < STEP_BUFFERS && n->step_at < n->step_end; i++) {
 		size_t part = next_part(n);
-		int error = nvme_store_write(ns, n->step_at, n->buffer, part);
+		int error = nvme_store_write(step_ns(n), n->step_at, n->buffer, part);
 
 		if (error)
 			return file_error(n, error, true);
 		n->step_at += part;
 	}
-	return n->step_at < n->step_end ? NVME_STEPS : zero_end(n, ns);
+	return SC_SUCCESS;
+}
+
+static uint16_t zero_step(struct nvme *n)
+{
+	uint16_t status = write_some(n);
+
+	if (status)
+		return status;
+	return n->step_at < n->step_end ? NVME_STEPS : zero_end(n, step_ns(n));
 }
 
 static uint16_t write_zeroes(struct nvme *n, struct nvme_ns *ns, const struct nvme_cmd *cmd)
@@ -287,43 +297,50 @@ static uint16_t dataset(struct nvme *n, struct nvme_ns *ns, const struct nvme_cm
 	return begin(n, NVME_STEP_TRIM, ns, 0, count);
 }
 
-/* One range. A file that makes no holes keeps its data, as it may: deallocating is advice. */
+/* One range, or a part of it, of which step_data bytes are done. A file that makes no holes keeps
+ * its data, as it may: deallocating is advice. */
 static uint16_t trim_step(struct nvme *n)
 {
 	struct nvme_ns *ns = step_ns(n);
-	uint64_t slba, blocks;
+	uint64_t slba, blocks, left;
 	int error = 0;
 
 	range_at(n, n->step_at, &slba, &blocks);
-	if (blocks)
-		error = nvme_store_punch(ns, slba << ns->block_log, blocks << ns->block_log);
+	left = (blocks << ns->block_log) - n->step_data;
+	if (left > STEP_HOLE)
+		left = STEP_HOLE;
+	if (left)
+		error = nvme_store_punch(ns, (slba << ns->block_log) + n->step_data, left);
 	if (error && error != -EOPNOTSUPP)
 		return file_error(n, error, true);
-	return ++n->step_at < n->step_end ? NVME_STEPS : SC_SUCCESS;
+	n->step_data += left;
+	if (n->step_data == blocks << ns->block_log) {
+		n->step_data = 0;
+		n->step_at++;
+	}
+	return n->step_at < n->step_end ? NVME_STEPS : SC_SUCCESS;
 }
 
 /* ---- format (5.23) -----------------------------------------------------------------------------
  */
 
-/* Take the next namespace of a format: what was in it reads as zeros. */
-static uint16_t format_next(struct nvme *n, unsigned i, unsigned end)
+/* Begin with a namespace: what was in it will read as zeros. */
+static uint16_t format_begin(struct nvme *n, unsigned i)
+{
+	return begin(n, NVME_STEP_FORMAT, &n->ns[i], 0, n->ns[i].size);
+}
+
+/* All of it is zeros: it has its new format. */
+static void format_ended(struct nvme *n, struct nvme_ns *ns)
 {
 	static const unsigned logs[] = {9, 12};
 	unsigned log = logs[n->step_cmd.dw[10] & 1];
 
-	for (; i < end; i++) {
-		struct nvme_ns *ns = &n->ns[i];
-
-		if (ns->block_log != log) {
-			ns->block_log = log;
-			ns->changed = true;
-			nvme_event(n, EVENT_NOTICE, EVENT_NOTICE_NAMESPACE, LOG_CHANGED);
-		}
-		if (nvme_store_punch(ns, 0, ns->size))
-			return begin(n, NVME_STEP_FORMAT, ns, 0, ns->size);
-	}
-	n->step = NVME_NO_STEP;
-	return SC_SUCCESS;
+	if (ns->block_log == log)
+		return;
+	ns->block_log = log;
+	ns->changed = true;
+	nvme_event(n, EVENT_NOTICE, EVENT_NOTICE_NAMESPACE, LOG_CHANGED);
 }
 
 static unsigned format_end(const struct nvme *n)
@@ -333,19 +350,19 @@ static unsigned format_end(const struct nvme *n)
 
 static uint16_t format_step(struct nvme *n)
 {
-	unsigned i;
+	uint64_t part = n->step_end - n->step_at;
+	uint16_t status = SC_SUCCESS;
 
-	memset(n->buffer, 0, sizeof(n->buffer));
-	for (i = 0; i < STEP_BUFFERS && n->step_at < n->step_end; i++) {
-		size_t part = next_part(n);
-		int error = nvme_store_write(step_ns(n), n->step_at, n->buffer, part);
-
-		if (error)
-			return file_error(n, error, true);
+	if (part > STEP_HOLE)
+		part = STEP_HOLE;
+	if (!nvme_store_punch(step_ns(n), n->step_at, part))
 		n->step_at += part;
-	}
-	return n->step_at < n->step_end ? NVME_STEPS
-					: format_next(n, n->step_ns + 1, format_end(n));
+	else
+		status = write_some(n);
+	if (status || n->step_at < n->step_end)
+		return status ? status : NVME_STEPS;
+	format_ended(n, step_ns(n));
+	return n->step_ns + 1 < format_end(n) ? format_begin(n, n->step_ns + 1) : SC_SUCCESS;
 }
 
 uint16_t nvme_format(struct nvme *n, const struct nvme_cmd *cmd)
@@ -365,7 +382,7 @@ uint16_t nvme_format(struct nvme *n, const struct nvme_cmd *cmd)
 	for (i = first; i < format_end(n); i++)
 		if (n->ns[i].read_only)
 			return SC_WRITE_PROTECTED;
-	return format_next(n, first, format_end(n));
+	return format_begin(n, first);
 }
 
 /* ---- all of them -------------------------------------------------------------------------------

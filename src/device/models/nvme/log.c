@@ -128,7 +128,7 @@ static void acknowledge(struct nvme *n, uint8_t log)
 /* ---- pages -------------------------------------------------------------------------------------
  * Each fills n->log, which is zeroed, and returns its size. */
 
-/* Figure 193 */
+/* 5.14.1.1 */
 static unsigned error_page(struct nvme *n)
 {
 	uint64_t i, there = n->error_count < NVME_ERRORS ? n->error_count : NVME_ERRORS;
@@ -154,7 +154,7 @@ static uint64_t data_units(uint64_t blocks)
 	return (blocks + 999) / 1000;
 }
 
-/* Figure 194 */
+/* 5.14.1.2 */
 static unsigned smart_page(struct nvme *n)
 {
 	uint64_t seconds = (nvme_clock() - n->powered_on) / 1000000000;
@@ -177,7 +177,7 @@ static unsigned smart_page(struct nvme *n)
 	return 512;
 }
 
-/* Figure 195 */
+/* 5.14.1.3 */
 static unsigned firmware_page(struct nvme *n)
 {
 	n->log[0] = 1; /* slot 1 is active */
@@ -185,6 +185,7 @@ static unsigned firmware_page(struct nvme *n)
 	return 512;
 }
 
+/* 5.14.1.4 */
 static unsigned changed_page(struct nvme *n)
 {
 	uint8_t *at = n->log;
@@ -204,7 +205,7 @@ static unsigned changed_page(struct nvme *n)
 #define EFFECT_NAMESPACE 0x00004u
 #define EFFECT_ALONE	 0x10000u /* no other command to the namespace meanwhile */
 
-/* Figures 196 and 197 */
+/* 5.14.1.5 */
 static unsigned effects_page(struct nvme *n)
 {
 	static const uint8_t admin[] = {

@@ -7,10 +7,15 @@
  * bytes are taken, others ignored (3.1 leaves them undefined). Doorbells are posted: they take no
  * lock and wait for no command.
  *
- * Invariants: commands are executed only while ready. A step takes at most STEP_COMMANDS commands
- * or, one command more, STEP_BYTES of data; the lock is free in between. Whatever makes the
+ * Invariants: commands are executed only while ready. A step ends after STEP_COMMANDS commands, or
+ * the one that brings it to STEP_BYTES of data or STEP_NS of time; the lock is free in between, and
+ * interrupts are raised. Whatever makes the
  * controller unable to go on sets CSTS.CFS, which is left by a reset. A shutdown flushes the
  * namespaces, one a step, before it says that it is complete.
+ *
+ * Commands that wait for a disk (a flush, a read of what is not in the page cache) do so with the
+ * function's lock held: doorbells are taken meanwhile, other registers and configuration space
+ * wait.
  *
  * Nothing fails once init() succeeded.
  */
@@ -31,6 +36,7 @@
 
 #define STEP_COMMANDS 32u
 #define STEP_BYTES    (128u << 10)
+#define STEP_NS	      100000u
 /* How long the worker looks for more before it sleeps: waking it costs about as much. */
 #define SPIN_NS 20000u
 
@@ -259,6 +265,12 @@ static void execute(struct nvme *n, struct nvme_sq *sq, const struct nvme_cmd *c
 	}
 }
 
+/* Has this step done what a step may? */
+static bool enough(const struct nvme *n)
+{
+	return n->moved > STEP_BYTES || nvme_clock() - n->now > STEP_NS;
+}
+
 /* Execute what is in a queue, a few at most. Returns how many it were. */
 static unsigned serve(struct nvme *n, struct nvme_sq *sq)
 {
@@ -277,7 +289,7 @@ static unsigned serve(struct nvme *n, struct nvme_sq *sq)
 		struct nvme_cmd *cmd = &n->fetched[done];
 
 		/* Commands delete queues, end in fatality, and go on in steps. */
-		if (!n->ready || n->step || n->moved > STEP_BYTES || nvme_cq_full(&n->cq[sq->cq]))
+		if (!n->ready || n->step || nvme_cq_full(&n->cq[sq->cq]) || (done && enough(n)))
 			break;
 		for (i = 0; i < 16; i++)
 			cmd->dw[i] = (uint32_t)nvme_get((const uint8_t *)&cmd->dw[i], 4);
@@ -296,7 +308,7 @@ static bool serve_all(struct nvme *n)
 	for (looked = 0; looked < NVME_QUEUES && n->ready && !n->step; looked++) {
 		unsigned id = n->next;
 
-		if (done >= STEP_COMMANDS || n->moved > STEP_BYTES)
+		if (done >= STEP_COMMANDS || (done && enough(n)))
 			break;
 		n->next = id + 1 == NVME_QUEUES ? 0 : id + 1;
 		if (n->pending[id / 64] >> (id % 64) & 1)

@@ -63,6 +63,7 @@ struct nvme_ns {
 	char *path; /* NULL: in memory */
 	uint64_t size;
 	bool sized; /* by an option */
+	bool made;  /* the file wasn't there before */
 	bool read_only;
 	unsigned block_log; /* 9 or 12 */
 	bool changed;	    /* its data structure, since the log page was read */
@@ -156,6 +157,7 @@ struct nvme {
 	/* By options. */
 	struct nvme_ns ns[NVME_NAMESPACES];
 	unsigned ns_count;
+	bool ns_implied; /* the first one was begun by neither file= nor memory= */
 	unsigned io_queues;
 	char serial[NVME_SERIAL + 1];
 	bool spin; /* there is another processor */
@@ -174,6 +176,7 @@ struct nvme {
 	struct nvme_cq cq[NVME_QUEUES];
 	uint64_t pending[2]; /* submission queues that have entries */
 	uint64_t signal[2];  /* completion queues that have an interrupt to raise */
+	bool raised;	     /* an interrupt, since INTx was last lowered */
 	unsigned next;	     /* whose turn it is */
 	uint64_t now;	     /* ns, of this step */
 	uint64_t active;     /* when something was last executed */
@@ -183,6 +186,8 @@ struct nvme {
 	/* Shadow doorbells (7.13). */
 	bool shadow;
 	uint64_t shadow_base, event_base;
+	uint32_t admin_seen[2]; /* the admin queue's copies as they were */
+	bool admin_shadow[2];	/* the host updates them */
 
 	struct nvme_features features;
 	bool queues_made; /* since the controller was enabled */

@@ -40,6 +40,7 @@ void nvme_queues_reset(struct nvme *n)
 	memset(n->pending, 0, sizeof(n->pending));
 	memset(n->signal, 0, sizeof(n->signal));
 	n->next = 0;
+	n->raised = false;
 	uiommu_function_lower(n->fn);
 }
 
@@ -141,8 +142,10 @@ void nvme_signal(struct nvme *n)
 			/* Unmasking looks at what the queue holds then. */
 			bit_set(n->signal, id, false);
 			cq->unsignalled = 0;
-			if (cq->exists && cq->head != cq->tail && !masked(n, cq))
+			if (cq->exists && cq->head != cq->tail && !masked(n, cq)) {
+				n->raised = true;
 				uiommu_function_raise(n->fn, cq->vector);
+			}
 		}
 	}
 }
@@ -169,12 +172,15 @@ void nvme_lower(struct nvme *n)
 {
 	unsigned id;
 
+	if (!n->raised)
+		return;
 	for (id = 0; id < NVME_QUEUES; id++) {
 		const struct nvme_cq *cq = &n->cq[id];
 
 		if (cq->exists && cq->interrupts && cq->head != cq->tail && !masked(n, cq))
 			return;
 	}
+	n->raised = false;
 	uiommu_function_lower(n->fn);
 }
 
@@ -232,22 +238,42 @@ static bool read_shadow(struct nvme *n, unsigned index, uint32_t *value)
 		nvme_fatal(n);
 		return false;
 	}
+	/* What the host wrote before is there now. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	*value = le32toh(*value);
 	return true;
 }
 
-/* Doorbell @index, which is a queue's tail or head, was written. Where there are shadows they are
- * newer than the value: the host updates them first (7.13). The admin queue has none. */
+/* What the host's copy of a doorbell says; false: nothing. There are hosts that have a copy of the
+ * admin queue's doorbells (libvfn) and hosts that haven't (Linux): the first change tells. */
+static bool shadow_says(struct nvme *n, unsigned index, uint32_t *value)
+{
+	if (!n->shadow || !read_shadow(n, index, value))
+		return false;
+	if (index >= 2)
+		return true;
+	if (*value != n->admin_seen[index]) {
+		n->admin_seen[index] = *value;
+		n->admin_shadow[index] = true;
+	}
+	return n->admin_shadow[index];
+}
+
+/* Doorbell @index, which is a queue's tail or head, was written. A shadow is newer than the value:
+ * the host updates it first (7.13). */
 static void ring(struct nvme *n, unsigned index, uint32_t value)
 {
 	unsigned id = index / 2;
 	bool head = index % 2;
+	uint32_t newer;
 
 	if (head ? !n->cq[id].exists : !n->sq[id].exists) {
 		nvme_event(n, EVENT_ERROR, EVENT_ERROR_REGISTER, LOG_ERROR);
 		return;
 	}
-	if (id && n->shadow && !read_shadow(n, index, &value))
+	if (shadow_says(n, index, &newer))
+		value = newer;
+	if (!n->ready)
 		return;
 	if (head)
 		set_head(n, &n->cq[id], value);
@@ -277,7 +303,7 @@ void nvme_doorbells(struct nvme *n)
 		nvme_lower(n);
 }
 
-/* ---- shadow doorbells (5.6, 7.13) --------------------------------------------------------------
+/* ---- shadow doorbells (5.7, 7.13) --------------------------------------------------------------
  */
 
 /* Ask the host to ring the doorbell when it passes this value. */
@@ -299,35 +325,39 @@ static bool poll_tail(struct nvme *n, struct nvme_sq *sq, bool sleep)
 		return false;
 	/* The host writes the shadow and then looks at the index: we the other way round. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (!read_shadow(n, 2u * sq->id, &value) || value == old)
+	if (!shadow_says(n, 2u * sq->id, &value) || value == old)
 		return false;
 	set_tail(n, sq, value);
 	return sq->tail != old;
 }
 
-/* The head of one completion queue, which matters while it holds entries: room, and INTx. */
+/* The head of one completion queue, which matters while it holds entries: room, and INTx. The admin
+ * queue's is always asked for: who has no copy of it rings anyway. */
 static bool poll_head(struct nvme *n, struct nvme_cq *cq, bool sleep)
 {
 	uint32_t value, old = cq->head;
 
-	if (old == cq->tail || (sleep && !write_event_index(n, 2u * cq->id + 1, old)))
+	if (cq->id && old == cq->tail)
+		return false;
+	if (sleep && !write_event_index(n, 2u * cq->id + 1, old))
 		return false;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (!read_shadow(n, 2u * cq->id + 1, &value) || value == old)
+	if (!shadow_says(n, 2u * cq->id + 1, &value) || value == old)
 		return false;
 	set_head(n, cq, value);
 	return cq->head != old;
 }
 
+/* While it is awake, tails of I/O queues are enough, and the heads of those that are full. */
 bool nvme_shadow_poll(struct nvme *n, bool sleep)
 {
 	bool tails = false, heads = false;
 	unsigned id;
 
-	for (id = 1; id < NVME_QUEUES && n->ready; id++) {
+	for (id = sleep ? 0 : 1; id < NVME_QUEUES && n->ready; id++) {
 		if (n->sq[id].exists)
 			tails |= poll_tail(n, &n->sq[id], sleep);
-		if (n->ready && n->cq[id].exists)
+		if (n->ready && n->cq[id].exists && (sleep || nvme_cq_full(&n->cq[id])))
 			heads |= poll_head(n, &n->cq[id], sleep);
 	}
 	if (heads)

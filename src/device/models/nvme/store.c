@@ -3,9 +3,9 @@
  * What is behind the namespaces of an NVMe controller: files, or memory. Options that say so.
  *
  * Options come in order: file= and memory= each begin a namespace, to which the size=, block= and
- * readonly= that follow belong. A namespace is as large as its file; size= makes the file if it
- * isn't there, and otherwise has to agree with it. Memory is a file, too, without a name, so that
- * everything else is the same.
+ * readonly= that follow belong; the first one has those that come before it, too. A namespace is as
+ * large as its file; size= makes the file if it isn't there, and otherwise has to agree with it.
+ * Memory is a file, too, without a name, so that everything else is the same.
  *
  * Invariants: a file that was opened has its size checked against overflow, and is open for
  * writing unless the namespace is read only: because the option or the file's permissions say so.
@@ -81,6 +81,7 @@ static struct nvme_ns *current(struct nvme *n)
 	if (!n->ns_count) {
 		n->ns[0].file.fd = -1;
 		n->ns_count = 1;
+		n->ns_implied = true;
 	}
 	return &n->ns[n->ns_count - 1];
 }
@@ -89,6 +90,10 @@ static struct nvme_ns *add_ns(struct nvme *n)
 {
 	struct nvme_ns *ns;
 
+	if (n->ns_implied) {
+		n->ns_implied = false;
+		return &n->ns[0];
+	}
 	if (n->ns_count == NVME_NAMESPACES)
 		return NULL;
 	ns = &n->ns[n->ns_count++];
@@ -219,11 +224,11 @@ static int open_writable(struct nvme_ns *ns)
 	if (fd < 0)
 		/* Someone else was faster. */
 		return errno == EEXIST ? open(ns->path, O_RDWR | O_CLOEXEC) : -1;
+	ns->made = true;
 	if (ftruncate(fd, (off_t)ns->size)) {
 		int error = errno;
 
 		close(fd);
-		unlink(ns->path);
 		errno = error;
 		return -1;
 	}
@@ -296,8 +301,13 @@ int nvme_store_open(struct nvme *n)
 	current(n);
 	for (i = 0; i < n->ns_count && !error; i++)
 		error = open_ns(n, &n->ns[i]);
-	if (error)
-		nvme_store_close(n);
+	if (!error)
+		return 0;
+	/* Nothing is left of what was begun. */
+	for (i = 0; i < n->ns_count; i++)
+		if (n->ns[i].made)
+			unlink(n->ns[i].path);
+	nvme_store_close(n);
 	return error;
 }
 
