@@ -6,6 +6,7 @@
 #include "../check.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 #include <uiommu/space.h>
 
@@ -732,6 +733,92 @@ static void test_preemption(void **state)
 	free(m);
 }
 
+/* ---- threads ---- */
+
+/* What two threads with a batch each do to one address space, cuts and all: whoever is refused is
+ * told EBUSY or EEXIST, and in the end every reference is given back. */
+static struct {
+	struct uiommu_ioas *ioas;
+	_Atomic int refs[FRAMES];
+	_Atomic uint64_t busy;
+} shared;
+
+static int shared_hold(void *ctx, const struct uiommu_op *op, const struct uiommu_area *area)
+{
+	shared.refs[area->addr / PAGE]++;
+	return 0;
+}
+
+static void shared_release(void *ctx, const struct uiommu_area *area)
+{
+	shared.refs[area->addr / PAGE]--;
+}
+
+static void *batches(void *seed)
+{
+	const struct uiommu_batch_options options = {
+		.size = sizeof(options), .hold = shared_hold, .release = shared_release};
+	struct rng rng = {.state = (uintptr_t)seed};
+	struct uiommu_batch *batch;
+
+	if (uiommu_batch_open(&options, &batch))
+		abort();
+	for (unsigned round = 0; round < 3000; round++) {
+		struct uiommu_op ops[OPS];
+		const struct uiommu_budget two = {.ops = 2};
+
+		for (unsigned i = 0; i < OPS; i++) {
+			uint64_t page = rng_below(&rng, 16);
+
+			ops[i] = rng_below(&rng, 2)
+					 ? op_map(shared.ioas, page, 1, rng_below(&rng, FRAMES))
+					 : op_unmap(shared.ioas, page,
+						    1 + rng_below(&rng, 16 - page));
+		}
+		for (size_t done = 0; done < OPS;)
+			done += uiommu_batch_run(batch, ops + done, OPS - done, &two);
+		uiommu_batch_finish(batch);
+		for (unsigned i = 0; i < OPS; i++) {
+			if (ops[i].status && ops[i].status != -EBUSY && ops[i].status != -EEXIST)
+				abort();
+			shared.busy += ops[i].status == -EBUSY;
+		}
+	}
+	uiommu_batch_close(batch);
+	return NULL;
+}
+
+static void test_two_batches(void **state)
+{
+	struct rng rng = rng_seeded("two batches");
+	int mapped[FRAMES] = {0};
+	struct uiommu_area area;
+	pthread_t thread[2];
+	struct rig rig;
+
+	setup(&rig);
+	shared.ioas = rig.ioas[2];
+	for (unsigned i = 0; i < 2; i++)
+		pthread_create(&thread[i], NULL, batches, (void *)(uintptr_t)rng_next(&rng));
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	for (uint64_t at = 0; !uiommu_ioas_find(shared.ioas, at, &area); at = area.range.last + 1)
+		mapped[area.addr / PAGE]++;
+	for (unsigned i = 0; i < FRAMES; i++)
+		assert_int_equal(shared.refs[i], mapped[i]);
+	for (uint64_t page = 0; page < 16; page++) {
+		bool there = !uiommu_ioas_find(shared.ioas, page * PAGE, &area) &&
+			     area.range.first == page * PAGE;
+
+		assert_int_equal(frame_at(rig.second, page),
+				 there ? (int64_t)(area.addr / PAGE) : -1);
+	}
+	print_message("two batches: %llu operations found something busy\n",
+		      (unsigned long long)shared.busy);
+	assert_int_equal(uiommu_ioas_unmap(shared.ioas, pages(0, 16), NULL, NULL, NULL), 0);
+	teardown(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -739,7 +826,7 @@ int main(void)
 		cmocka_unit_test(test_copy),	     cmocka_unit_test(test_in_transition),
 		cmocka_unit_test(test_shared_flush), cmocka_unit_test(test_budgets),
 		cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_hold_refuses),
-		cmocka_unit_test(test_preemption),
+		cmocka_unit_test(test_preemption),   cmocka_unit_test(test_two_batches),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
