@@ -292,10 +292,9 @@ static void test_program(void **state)
 
 static void test_direct(void **state)
 {
-	struct uiommu_resv_region direct = {
-		.range = {addr_of(mem), addr_of(mem) + 2 * PAGE - 1},
-		.type = UIOMMU_RESV_DIRECT,
-		.prot = UIOMMU_READ | UIOMMU_WRITE};
+	struct uiommu_resv_region direct = {.range = {addr_of(mem), addr_of(mem) + 2 * PAGE - 1},
+					    .type = UIOMMU_RESV_DIRECT,
+					    .prot = UIOMMU_READ | UIOMMU_WRITE};
 	struct uiommu_resv_region part = direct;
 	struct rig rig;
 	uint64_t target;
@@ -310,7 +309,8 @@ static void test_direct(void **state)
 			 -EINVAL);
 	assert_int_equal(uiommu_last_refusal()->resv, UIOMMU_RESV_DIRECT);
 
-	/* Another device with the same region, and one with a part of it, which is refused whole. */
+	/* Another device with the same region, and one with a part of it, which is refused whole.
+	 */
 	assert_int_equal(uiommu_domain_attach(rig.domain, 16, &direct, 1, "0000:00:02.0"), 0);
 	part.range.last -= PAGE;
 	assert_int_equal(uiommu_domain_attach(rig.domain, 24, &part, 1, "0000:00:03.0"), -EINVAL);
