@@ -75,7 +75,7 @@ enum uiommu_rule {
 	UIOMMU_RULE_SPLIT,	 /**< would cut a mapping in two */
 	UIOMMU_RULE_NOT_MAPPED,	 /**< nothing is mapped there */
 	UIOMMU_RULE_SOURCE,	 /**< the memory to be mapped is not there, or not writable */
-	UIOMMU_RULE_LIMIT,	 /**< a limit on the number of mappings is used up */
+	UIOMMU_RULE_LIMIT,	 /**< a limit (of mappings, windows, vectors, …) is used up */
 	UIOMMU_RULE_MEMLOCK,	 /**< RLIMIT_MEMLOCK */
 	UIOMMU_RULE_NO_MEMORY,	 /**< uiommu itself could not allocate */
 	UIOMMU_RULE_BUSY,	 /**< the object is in use */

@@ -29,7 +29,7 @@ static const struct {
 	[UIOMMU_RULE_SPLIT] = {"split", "would cut a mapping in two"},
 	[UIOMMU_RULE_NOT_MAPPED] = {"not-mapped", "nothing is mapped there"},
 	[UIOMMU_RULE_SOURCE] = {"source", "the memory to be mapped is not there or not writable"},
-	[UIOMMU_RULE_LIMIT] = {"limit", "the number of mappings is used up"},
+	[UIOMMU_RULE_LIMIT] = {"limit", "a limit is used up"},
 	[UIOMMU_RULE_MEMLOCK] = {"memlock", "RLIMIT_MEMLOCK is used up"},
 	[UIOMMU_RULE_NO_MEMORY] = {"no-memory", "out of memory"},
 	[UIOMMU_RULE_BUSY] = {"busy", "it is in use"},
