@@ -198,6 +198,8 @@ static void test_ranges(void **state)
 	assert_int_equal(uiommu_ioas_reserve(ioas, (struct uiommu_range){0x8000, UINT64_MAX},
 					     UIOMMU_RESV_APERTURE, &owner, "a narrow one"),
 			 0);
+	expect_no_room(16 * PAGE, "an existing mapping", 0x5000, 0x5fff);
+	unmap(0x5000, PAGE);
 	expect_no_room(16 * PAGE, "a narrow one", 0x8000, UINT64_MAX);
 	uiommu_ioas_unreserve(ioas, &owner);
 	assert_int_equal(put(0, 16 * PAGE), 0x10000);
