@@ -122,6 +122,11 @@ UIOMMU_API int uiommu_geometry_ranges(const struct uiommu_geometry *geometry,
 	return ret;
 }
 
+static bool range_asked(const struct uiommu_ioas_options *o)
+{
+	return o->range.first || o->range.last;
+}
+
 static int check_page(const struct uiommu_ioas_options *o, const struct uiommu_geometry *geometry,
 		      const struct translation *translation)
 {
@@ -137,7 +142,7 @@ static int check_page(const struct uiommu_ioas_options *o, const struct uiommu_g
 			sizes ? (struct uiommu_range){0, (sizes & -sizes) - 1} : UIOMMU_RANGE_NONE);
 	if (!page && geometry)
 		page = sizes & -sizes;
-	if (page && ((o->range.first | (o->range.last + 1)) & (page - 1)))
+	if (page && range_asked(o) && ((o->range.first | (o->range.last + 1)) & (page - 1)))
 		return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EINVAL,
 				     geometry ? geometry->name : "the page size asked for",
 				     o->range, (struct uiommu_range){0, page - 1});
@@ -148,12 +153,11 @@ static int check_page(const struct uiommu_ioas_options *o, const struct uiommu_g
 static int constrain(struct uiommu_ioas *ioas, const struct uiommu_ioas_options *o,
 		     const struct uiommu_geometry *geometry, const struct translation *translation)
 {
-	bool asked = o->range.first || o->range.last;
 	int ret = 0;
 
-	if (geometry && (asked || !translation->windows))
+	if (geometry && (range_asked(o) || !translation->windows))
 		ret = reserve_holes(ioas, geometry, translation->aperture);
-	if (!ret && asked)
+	if (!ret && range_asked(o))
 		ret = uiommu_ioas_allow(ioas, &o->range, 1);
 	ioas->page_size = o->page_size;
 	if (o->page_size)
