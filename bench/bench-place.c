@@ -159,7 +159,7 @@ static double median(double *times)
 static void searches(uint64_t live, bool mixed, double *index, double *naive, double *bytes)
 {
 	double fast[ROUNDS], slow[ROUNDS];
-	struct imap map = {0};
+	struct imap map = {.floor = PAGE};
 	uint64_t before = allocated;
 
 	fill_map(&map, live, mixed);

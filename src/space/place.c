@@ -18,7 +18,7 @@
 #define HUGE_PAGE (UINT64_C(1) << 21)
 
 /* Where Linux looks: never at IOVA 0, nor where last + 1 would be 0. */
-#define EVERYWHERE ((struct uiommu_range){PAGE, UINT64_MAX - PAGE})
+#define EVERYWHERE ((struct uiommu_range){PLACE_FLOOR, UINT64_MAX - PAGE})
 
 /* The parts of a range that are allowed and not reserved, ascending. */
 struct windows {

@@ -101,6 +101,9 @@ int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range 
 /* Count a call that mapped, the largest of whose areas has so many bytes. */
 void ioas_count_map(struct uiommu_ioas *ioas, uint64_t largest, int prot);
 
+/* Nothing is placed below: IOVA 0 is never handed out. */
+#define PLACE_FLOOR UINT64_C(4096)
+
 /* The lowest place for memory at addr: place.c. *range is valid on success only. */
 int ioas_place(struct uiommu_ioas *ioas, const struct uiommu_place *place, uint64_t addr, int prot,
 	       struct uiommu_range *range);

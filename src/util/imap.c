@@ -249,7 +249,7 @@ int imap_insert(struct imap *map, const struct imap_entry *entry, struct imap_en
 	}
 	at = leaf_search(leaf, entry->range.first);
 	if (map->gaps && at && at == leaf->n)
-		gaps_raise(&path, gap_between(&leaf->entry[at - 1], entry));
+		gaps_raise(map, &path, gap_between(&leaf->entry[at - 1], entry));
 	if (leaf->n < LEAF_MAX)
 		leaf_put(leaf, at, entry);
 	else
@@ -370,7 +370,8 @@ static void rebalance(struct imap *map, struct path *path, struct imap_leaf *lea
 }
 
 /* Entry i of the leaf is about to go: the gap that this leaves is the next entry's. */
-static void open_gap(const struct path *path, const struct imap_leaf *leaf, unsigned i)
+static void open_gap(const struct imap *map, const struct path *path, const struct imap_leaf *leaf,
+		     unsigned i)
 {
 	const struct imap_entry *before = NULL;
 
@@ -379,9 +380,9 @@ static void open_gap(const struct path *path, const struct imap_leaf *leaf, unsi
 	else if (leaf->prev)
 		before = &leaf->prev->entry[leaf->prev->n - 1];
 	if (i + 1 < leaf->n)
-		gaps_raise(path, gap_between(before, &leaf->entry[i + 1]));
+		gaps_raise(map, path, gap_between(before, &leaf->entry[i + 1]));
 	else if (leaf->next)
-		gaps_raise_next(path, gap_between(before, &leaf->next->entry[0]));
+		gaps_raise_next(map, path, gap_between(before, &leaf->next->entry[0]));
 }
 
 bool imap_erase(struct imap *map, uint64_t first)
@@ -397,7 +398,7 @@ bool imap_erase(struct imap *map, uint64_t first)
 	if (i == leaf->n || leaf->entry[i].range.first != first)
 		return false;
 	if (map->gaps)
-		open_gap(&path, leaf, i);
+		open_gap(map, &path, leaf, i);
 	leaf->n--;
 	memmove(&leaf->entry[i], &leaf->entry[i + 1], (leaf->n - i) * sizeof(leaf->entry[0]));
 	map->count--;
@@ -420,5 +421,5 @@ void imap_clear(struct imap *map)
 {
 	if (map->root)
 		free_node(map->root, map->height);
-	*map = (struct imap){0};
+	*map = (struct imap){.floor = map->floor};
 }

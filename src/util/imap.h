@@ -24,7 +24,8 @@ struct imap {
 	void *root;	 /* NULL: empty */
 	unsigned height; /* 0: root is a leaf */
 	uint64_t count;
-	bool gaps; /* it has been searched for gaps, so there is an index of them */
+	uint64_t floor; /* no gap below is looked for; constant */
+	bool gaps;	/* it has been searched for gaps, so there is an index of them */
 };
 
 /* A position: valid until the map changes. */

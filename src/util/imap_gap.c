@@ -23,8 +23,10 @@ static uint64_t room(struct uiommu_range gap, unsigned class)
 	return first < gap.first || first > gap.last ? 0 : gap.last - first + 1;
 }
 
-void gaps_raise(const struct path *path, struct uiommu_range gap)
+void gaps_raise(const struct imap *map, const struct path *path, struct uiommu_range gap)
 {
+	if (gap.first < map->floor)
+		gap.first = map->floor;
 	if (!range_valid(gap))
 		return;
 	/* Where it has no room for a class, it has none for a coarser one. */
@@ -42,7 +44,7 @@ void gaps_raise(const struct path *path, struct uiommu_range gap)
 	}
 }
 
-void gaps_raise_next(const struct path *path, struct uiommu_range gap)
+void gaps_raise_next(const struct imap *map, const struct path *path, struct uiommu_range gap)
 {
 	struct path next = *path;
 	unsigned h = next.depth;
@@ -54,7 +56,7 @@ void gaps_raise_next(const struct path *path, struct uiommu_range gap)
 		next.node[h] = next.node[h - 1]->child[next.slot[h - 1]];
 		next.slot[h] = 0;
 	}
-	gaps_raise(&next, gap);
+	gaps_raise(map, &next, gap);
 }
 
 void gaps_put(struct inner *in, unsigned at)
@@ -109,6 +111,7 @@ struct search {
 	struct uiommu_range within;
 	const struct imap_want *want;
 	unsigned class;
+	uint64_t floor;
 	uint64_t first; /* out */
 };
 
@@ -134,36 +137,34 @@ static bool fits(struct search *search, struct uiommu_range gap)
 	return true;
 }
 
-/* Look at the gaps of a leaf, at its edge those that are not before the range only. *most becomes
- * the room in them. */
-static enum outcome search_leaf(const struct imap_leaf *leaf, struct search *search, bool edge,
-				uint64_t *most)
+/* Look at the gaps of a leaf; *most becomes the room in them. */
+static enum outcome search_leaf(const struct imap_leaf *leaf, struct search *search, uint64_t *most)
 {
 	struct uiommu_range gap = {.first = 0};
-	unsigned i = 0;
 
-	*most = edge ? UINT64_MAX : 0;
-	while (edge && i < leaf->n && leaf->entry[i].range.last < search->within.first)
-		i++;
-	if (i)
-		gap.first = leaf->entry[i - 1].range.last + 1;
-	else if (leaf->prev)
+	if (leaf->prev)
 		gap.first = leaf->prev->entry[leaf->prev->n - 1].range.last + 1;
-	for (; i < leaf->n; i++) {
-		const struct imap_entry *entry = &leaf->entry[i];
+	if (gap.first < search->floor)
+		gap.first = search->floor;
+	*most = 0;
+	for (unsigned i = 0; i < leaf->n; i++) {
+		const struct uiommu_range *range = &leaf->entry[i].range;
 
 		if (gap.first > search->within.last)
 			return OUTCOME_PAST;
-		if (gap.first < entry->range.first) {
-			uint64_t has;
+		if (range->first > gap.first) {
+			uint64_t length = range->first - gap.first;
 
-			gap.last = entry->range.first - 1;
-			if (fits(search, gap))
+			gap.last = range->first - 1;
+			if (length >= search->want->length && fits(search, gap))
 				return OUTCOME_FOUND;
-			has = room(gap, search->class);
-			*most = has > *most ? has : *most;
+			if (length > *most) {
+				length = room(gap, search->class);
+				*most = length > *most ? length : *most;
+			}
 		}
-		gap.first = entry->range.last + 1;
+		if (range->last >= gap.first)
+			gap.first = range->last + 1;
 	}
 	return OUTCOME_NONE;
 }
@@ -201,7 +202,7 @@ static enum outcome search_node(void *node, unsigned height, struct search *sear
 				uint64_t *most)
 {
 	return height ? search_inner(node, height, search, edge, most)
-		      : search_leaf(node, search, edge, most);
+		      : search_leaf(node, search, most);
 }
 
 static unsigned class_of(uint64_t alignment)
@@ -216,11 +217,16 @@ static unsigned class_of(uint64_t alignment)
 bool imap_gap(struct imap *map, struct uiommu_range within, const struct imap_want *want,
 	      uint64_t *first)
 {
-	struct search search = {.within = within, .want = want, .class = class_of(want->alignment)};
+	struct search search = {.within = within,
+				.want = want,
+				.class = class_of(want->alignment),
+				.floor = map->floor};
 	struct uiommu_range behind = UIOMMU_RANGE_ALL;
 	enum outcome outcome = OUTCOME_NONE;
 	uint64_t most;
 
+	if (search.within.first < map->floor)
+		search.within.first = map->floor;
 	if (map->root) {
 		const struct imap_leaf *leaf;
 

@@ -61,9 +61,9 @@ struct imap_leaf *imap_descend(const struct imap *map, uint64_t addr, struct pat
 /* ---- imap_gap.c: none of it fails ---- */
 
 /* There will be a gap, and the leaf at the end of the path has it. */
-void gaps_raise(const struct path *path, struct uiommu_range gap);
+void gaps_raise(const struct imap *map, const struct path *path, struct uiommu_range gap);
 /* The same for the leaf behind it. There is one. */
-void gaps_raise_next(const struct path *path, struct uiommu_range gap);
+void gaps_raise_next(const struct imap *map, const struct path *path, struct uiommu_range gap);
 /* A child is put in at slot at, with some of what the one before it had. */
 void gaps_put(struct inner *in, unsigned at);
 void gaps_remove(struct inner *in, unsigned at);

@@ -181,6 +181,8 @@ static void step_gap(struct imap *map, struct rng *rng, uint64_t space, uint64_t
 
 	if (rng_below(rng, 2))
 		within.first = rng_below(rng, space);
+	if (within.first < map->floor)
+		within.first = map->floor;
 	there = model_gap(within, &want, &expected);
 	found = imap_gap(map, within, &want, &at);
 	if (found != there || at != expected)
@@ -210,10 +212,10 @@ static void step_change(struct imap *map, struct rng *rng, uint64_t space, uint6
 }
 
 /* Against a search from the front, with and without memory for the index. */
-static void gaps(struct rng *rng, uint64_t unit, bool starved)
+static void gaps(struct rng *rng, uint64_t unit, uint64_t floor, bool starved)
 {
 	uint64_t steps = test_steps(30000), space = 80000 * unit;
-	struct imap map = {0};
+	struct imap map = {.floor = floor};
 
 	model_count = 0;
 	for (uint64_t i = 0; i < steps; i++) {
@@ -232,9 +234,9 @@ static void test_gaps(void **state)
 	struct rng rng = rng_seeded("imap gaps");
 
 	uiommu_set_allocator(failing_alloc, failing_release);
-	gaps(&rng, 4096, false);
-	gaps(&rng, 1, false);
-	gaps(&rng, 4096, true);
+	gaps(&rng, 4096, 4096, false);
+	gaps(&rng, 1, 0, false);
+	gaps(&rng, 4096, 0, true);
 	assert_int_equal(fail_live, 0);
 	uiommu_set_allocator(NULL, NULL);
 }
