@@ -22,7 +22,7 @@
 #define LEAF_MIN  (LEAF_MAX / 3)
 #define INNER_MIN (INNER_MAX / 3)
 
-struct imap_leaf *imap_descend(const struct imap *map, uint64_t addr, struct path *path)
+static struct imap_leaf *descend(const struct imap *map, uint64_t addr, struct path *path)
 {
 	void *node = map->root;
 
@@ -86,7 +86,7 @@ static struct imap_entry *leaf_find(struct imap_leaf *leaf, uint64_t addr, struc
 
 struct imap_entry *imap_find(const struct imap *map, uint64_t addr, struct imap_pos *pos)
 {
-	return map->root ? leaf_find(imap_descend(map, addr, NULL), addr, pos) : NULL;
+	return map->root ? leaf_find(descend(map, addr, NULL), addr, pos) : NULL;
 }
 
 struct imap_entry *imap_next(struct imap_pos *pos)
@@ -240,7 +240,7 @@ int imap_insert(struct imap *map, const struct imap_entry *entry, struct imap_en
 		map->root = leaf;
 		map->height = 0;
 	}
-	leaf = imap_descend(map, entry->range.first, &path);
+	leaf = descend(map, entry->range.first, &path);
 	hit = leaf->n ? leaf_find(leaf, entry->range.first, NULL) : NULL;
 	if (hit && hit->range.first <= entry->range.last) {
 		if (blocking)
@@ -393,7 +393,7 @@ bool imap_erase(struct imap *map, uint64_t first)
 
 	if (!map->root)
 		return false;
-	leaf = imap_descend(map, first, &path);
+	leaf = descend(map, first, &path);
 	i = leaf_search(leaf, first);
 	if (i == leaf->n || leaf->entry[i].range.first != first)
 		return false;

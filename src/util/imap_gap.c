@@ -205,6 +205,23 @@ static enum outcome search_node(void *node, unsigned height, struct search *sear
 		      : search_leaf(node, search, most);
 }
 
+/* The gap behind the last entry; not valid if there is none. The map is not empty. */
+static struct uiommu_range last_gap(const struct imap *map)
+{
+	const struct imap_leaf *leaf;
+	const void *node = map->root;
+	uint64_t last;
+
+	for (unsigned h = map->height; h; h--) {
+		const struct inner *in = node;
+
+		node = in->child[in->n - 1];
+	}
+	leaf = node;
+	last = leaf->entry[leaf->n - 1].range.last;
+	return last == UINT64_MAX ? UIOMMU_RANGE_NONE : (struct uiommu_range){last + 1, UINT64_MAX};
+}
+
 static unsigned class_of(uint64_t alignment)
 {
 	unsigned shift = 63 - __builtin_clzll(alignment);
@@ -221,23 +238,18 @@ bool imap_gap(struct imap *map, struct uiommu_range within, const struct imap_wa
 				.want = want,
 				.class = class_of(want->alignment),
 				.floor = map->floor};
-	struct uiommu_range behind = UIOMMU_RANGE_ALL;
 	enum outcome outcome = OUTCOME_NONE;
 	uint64_t most;
 
 	if (search.within.first < map->floor)
 		search.within.first = map->floor;
 	if (map->root) {
-		const struct imap_leaf *leaf;
-
 		map->gaps = true;
 		outcome = search_node(map->root, map->height, &search, true, &most);
-		leaf = imap_descend(map, UINT64_MAX, NULL);
-		behind.first = leaf->entry[leaf->n - 1].range.last + 1;
-		if (!behind.first)
-			behind = UIOMMU_RANGE_NONE;
 	}
-	if (outcome == OUTCOME_PAST || (outcome == OUTCOME_NONE && !fits(&search, behind)))
+	if (outcome == OUTCOME_NONE && fits(&search, map->root ? last_gap(map) : UIOMMU_RANGE_ALL))
+		outcome = OUTCOME_FOUND;
+	if (outcome != OUTCOME_FOUND)
 		return false;
 	*first = search.first;
 	return true;

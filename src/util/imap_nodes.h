@@ -55,9 +55,6 @@ struct path {
 	unsigned depth;
 };
 
-/* Where a new entry that starts at addr goes; path may be NULL. The map is not empty. */
-struct imap_leaf *imap_descend(const struct imap *map, uint64_t addr, struct path *path);
-
 /* ---- imap_gap.c: none of it fails ---- */
 
 /* There will be a gap, and the leaf at the end of the path has it. */
