@@ -358,6 +358,19 @@ static void step_unmap(struct rng *rng, struct uiommu_batch *batch)
 				obstacles[i] = obstacles[--obstacle_count];
 			else
 				i++;
+	} else if (o && o->what == LEAVING && obstacle_count < OBSTACLES - 100) {
+		/* The batch takes its IOVAs over; what it doesn't take stays leaving. */
+		uint64_t pages = (o->range.last - o->range.first + 1) / PAGE, last = o->range.last;
+
+		op.kind = UIOMMU_OP_MAP;
+		op.prot = RW;
+		op.range.first = o->range.first;
+		op.range.last = o->range.first + (1 + rng_below(rng, pages)) * PAGE - 1;
+		uiommu_batch_run(batch, &op, 1, NULL);
+		assert_int_equal(op.status, 0);
+		*o = (struct obstacle){op.range, MAPPED};
+		if (op.range.last != last)
+			add(op.range.last + 1, last - op.range.last, LEAVING);
 	} else if (o && o->what == MAPPED && rng_below(rng, 4)) {
 		unmap(o->range.first, o->range.last - o->range.first + 1);
 		*o = obstacles[--obstacle_count];
@@ -367,6 +380,34 @@ static void step_unmap(struct rng *rng, struct uiommu_batch *batch)
 		assert_int_equal(op.status, 0);
 		o->what = LEAVING;
 	}
+}
+
+/* Take a range out of what is mapped, cutting; and perhaps map it anew. */
+static void step_cut(struct rng *rng, uint64_t space)
+{
+	uint64_t first = rng_below(rng, space) * PAGE, length = (1 + rng_below(rng, 30)) * PAGE;
+	const struct uiommu_range cut = {first, first + length - 1};
+	bool replace = rng_below(rng, 2);
+
+	if (obstacle_count > OBSTACLES - 100 ||
+	    (replace ? uiommu_ioas_replace(ioas, cut, first, RW, NULL, NULL, NULL)
+		     : uiommu_ioas_clear(ioas, cut, NULL, NULL, NULL)))
+		return;
+	for (size_t i = 0; i < obstacle_count; i++) {
+		struct obstacle *o = &obstacles[i], old = *o;
+
+		if (old.what != MAPPED || old.range.first > cut.last || cut.first > old.range.last)
+			continue;
+		if (old.range.last > cut.last)
+			add(cut.last + 1, old.range.last - cut.last, MAPPED);
+		if (old.range.first < cut.first)
+			o->range.last = cut.first - 1;
+		else
+			*o = obstacles[--obstacle_count];
+		i -= old.range.first >= cut.first;
+	}
+	if (replace)
+		add(first, length, MAPPED);
 }
 
 static int owners[8];
@@ -437,6 +478,8 @@ static void model_round(struct rng *rng, bool with_domain)
 			step_allow(rng, space);
 		else if (what < 10)
 			step_fixed(rng, space);
+		else if (what < 15)
+			step_cut(rng, space);
 		else if (rng_below(rng, 10) < grow)
 			step_place(rng);
 		else
