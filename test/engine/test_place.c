@@ -62,7 +62,9 @@ static void unmap(uint64_t iova, uint64_t length)
 
 static void test_order(void **state)
 {
+	struct uiommu_place beyond = place_of(PAGE);
 	struct uiommu_domain *domain;
+	uint64_t iova;
 
 	/* The kernel's. */
 	assert_int_equal(put(0x7f0000000000, PAGE), 0x1000);
@@ -83,9 +85,17 @@ static void test_order(void **state)
 	assert_int_equal(put(0, 3 * MIB), 2 * MIB);
 	assert_int_equal(put(0, 5 * MIB), 6 * MIB);
 	assert_int_equal(put(GIB, 512 * PAGE), 12 * MIB);
-	/* A domain later: its width is the limit, and what lies in the gap is refused. */
+	/* A domain that comes later makes the space narrower, while it is there. */
+	beyond.within = (struct uiommu_range){UINT64_C(1) << 48, UINT64_MAX};
+	assert_int_equal(uiommu_ioas_map_anywhere(ioas, &beyond, 0, RW, NULL, &iova), 0);
+	assert_int_equal(iova, UINT64_C(1) << 48);
+	assert_int_equal(uiommu_domain_create(unit, ioas, &vtd, &domain), -EADDRINUSE);
+	unmap(iova, PAGE);
 	assert_int_equal(uiommu_domain_create(unit, ioas, &vtd, &domain), 0);
 	assert_int_equal(put(0x7f0000000000, PAGE), 0x3000);
+	assert_int_equal(uiommu_ioas_map_anywhere(ioas, &beyond, 0, RW, NULL, &iova), -ENOSPC);
+	assert_string_equal(uiommu_last_refusal()->owner, "vtd");
+	assert_int_equal(uiommu_last_refusal()->blocking.first, UINT64_C(1) << 48);
 	uiommu_domain_destroy(domain);
 }
 
