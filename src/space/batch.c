@@ -12,7 +12,9 @@
  * A map where only the batch's own areas are leaving takes their IOVAs over: see replace.c.
  *
  * Flushing serves all batches at once, for it makes everything pending forgotten. The IOAS counts
- * its flushes (the epoch), and a record whose epoch has passed needs none.
+ * its flushes (the epoch), and a record whose epoch has passed needs none. Nothing is released
+ * before every record of the batch is flushed: ranges of records may overlap, for what was mapped
+ * again may leave again.
  *
  * Invariants: a leaving area has no table entries; every leaving area lies within a record of its
  * batch; each area is released once, after the flush that follows its clearing.
@@ -479,12 +481,29 @@ static inline void drop(struct uiommu_batch *batch, const struct batch_record *r
 	}
 }
 
-static inline void finish_record(struct uiommu_batch *batch, const struct batch_record *record)
+/* Flush what the record stands for, unless somebody has since. */
+static inline void flush_record(struct uiommu_batch *batch, const struct batch_record *record)
 {
 	lock_only(batch, record->ioas, NULL);
 	if (record->ioas->epoch == record->epoch)
 		ioas_flush(record->ioas);
+}
+
+static inline void finish_record(struct uiommu_batch *batch, const struct batch_record *record)
+{
+	flush_record(batch, record);
 	drop(batch, record);
+}
+
+/* An area may be leaving for the second time in the range of an earlier record, whose flush
+ * somebody else has made in between: so all records are flushed before the first of them is
+ * dropped. */
+static void flush_records(struct uiommu_batch *batch)
+{
+	flush_record(batch, &batch->first);
+	for (struct batch_chunk *chunk = batch->chunks; chunk; chunk = chunk->next)
+		for (size_t i = 0; i < chunk->used; i++)
+			flush_record(batch, &chunk->record[i]);
 }
 
 static void finish_chunks(struct uiommu_batch *batch)
@@ -492,8 +511,10 @@ static void finish_chunks(struct uiommu_batch *batch)
 	struct batch_chunk *chunk;
 
 	while ((chunk = batch->chunks)) {
-		for (size_t i = 0; i < chunk->used; i++)
-			finish_record(batch, &chunk->record[i]);
+		for (size_t i = 0; i < chunk->used; i++) {
+			lock_only(batch, chunk->record[i].ioas, NULL);
+			drop(batch, &chunk->record[i]);
+		}
 		batch->chunks = chunk->next;
 		uiommu_free(chunk, sizeof(*chunk));
 	}
@@ -502,6 +523,8 @@ static void finish_chunks(struct uiommu_batch *batch)
 
 static inline void finish(struct uiommu_batch *batch)
 {
+	if (batch->chunks)
+		flush_records(batch);
 	if (batch->last)
 		finish_record(batch, &batch->first);
 	if (batch->chunks)

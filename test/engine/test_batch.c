@@ -355,6 +355,51 @@ static void test_shared_flush(void **state)
 	teardown(&rig);
 }
 
+/* How many flushes there had been when the memory at each frame was released. */
+struct left_twice {
+	struct rig *rig;
+	uint64_t flushes_at[FRAMES];
+};
+
+static void note_release(void *ctx, const struct uiommu_area *area)
+{
+	struct left_twice *t = ctx;
+
+	t->flushes_at[area->addr / PAGE] = flushes(t->rig);
+}
+
+/* What is mapped again and leaves again is released after the flush of its own leaving, although
+ * somebody else has flushed since the first time. */
+static void test_left_twice(void **state)
+{
+	struct rig rig;
+	struct left_twice t = {.rig = &rig};
+	const struct uiommu_batch_options o = {
+		.size = sizeof(o), .release = note_release, .ctx = &t};
+	struct uiommu_batch *batch;
+	struct uiommu_op ops[3];
+
+	setup(&rig);
+	ops[0] = op_map(rig.ioas[1], 0, 1, 1);
+	ops[1] = op_map(rig.ioas[1], 9, 1, 3);
+	assert_int_equal(uiommu_batch_submit(ops, 2, NULL), 0);
+	assert_int_equal(uiommu_batch_open(&o, &batch), 0);
+	ops[0] = op_unmap(rig.ioas[1], 0, 1);
+	ops[1] = op_map(rig.ioas[1], 0, 1, 2);
+	ops[2] = op_unmap(rig.ioas[1], 0, 1);
+	uiommu_batch_run(batch, ops, 2, NULL);
+	assert_int_equal(uiommu_ioas_unmap(rig.ioas[1], pages(9, 1), NULL, NULL, NULL), 0);
+	assert_int_equal(flushes(&rig), 1);
+	uiommu_batch_run(batch, ops + 2, 1, NULL);
+	uiommu_batch_close(batch);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(ops[i].status, 0);
+	assert_int_equal(flushes(&rig), 2);
+	assert_int_equal(t.flushes_at[1], 2);
+	assert_int_equal(t.flushes_at[2], 2);
+	teardown(&rig);
+}
+
 static bool stop_at_third(void *ctx)
 {
 	return ++*(unsigned *)ctx >= 3;
@@ -825,8 +870,9 @@ int main(void)
 		cmocka_unit_test(test_one_flush),    cmocka_unit_test(test_statuses),
 		cmocka_unit_test(test_copy),	     cmocka_unit_test(test_in_transition),
 		cmocka_unit_test(test_shared_flush), cmocka_unit_test(test_budgets),
-		cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_hold_refuses),
-		cmocka_unit_test(test_preemption),   cmocka_unit_test(test_two_batches),
+		cmocka_unit_test(test_left_twice),   cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_hold_refuses), cmocka_unit_test(test_preemption),
+		cmocka_unit_test(test_two_batches),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
