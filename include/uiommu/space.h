@@ -93,7 +93,8 @@ struct uiommu_unit_options {
 	void (*fault)(void *ctx, const struct uiommu_fault *fault);
 	void *fault_ctx;
 	/** A translation fault cuts the requester off until it is attached anew or
-	 *  uiommu_domain_enable() is called, as Freescale's PAMU driver does on a violation. */
+	 *  uiommu_domain_enable() is called, as Freescale's PAMU driver does on a violation. What
+	 *  a stage 1 stops is none. */
 	bool cut_off;
 };
 

@@ -280,9 +280,12 @@ static void cut_off(struct uiommu_port *port)
 		atomic_store_explicit(&port->slot->cut, false, memory_order_relaxed);
 }
 
-/* Did the table refuse, rather than what is before or behind it? */
-static bool is_violation(enum uiommu_fault_reason reason)
+/* Did the attachment's table refuse, rather than what is before or behind it? What a stage 1 stops
+ * never came to that table: a guest's fault is its own, and costs nobody the device. */
+static bool is_violation(const struct uiommu_port *port, enum uiommu_fault_reason reason)
 {
+	if (port->stopped_by_stage1)
+		return false;
 	return reason == UIOMMU_FAULT_BEYOND || reason == UIOMMU_FAULT_NOT_PRESENT ||
 	       reason == UIOMMU_FAULT_READ_DENIED || reason == UIOMMU_FAULT_WRITE_DENIED;
 }
@@ -299,7 +302,7 @@ int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_
 		.iova = iova,
 		.data = port->interrupt ? port->interrupt_data : data,
 		.interrupt = port->interrupt,
-		.cut_off = unit->cut_off && is_violation(reason),
+		.cut_off = unit->cut_off && is_violation(port, reason),
 		.stage1 = port->stopped_by_stage1,
 	};
 	port->stopped_by_stage1 = false;

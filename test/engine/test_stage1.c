@@ -71,10 +71,8 @@ static struct uiommu_domain *new_domain(struct uiommu_unit *unit, struct uiommu_
 	return domain;
 }
 
-static void rig_up(struct rig *rig, uint32_t iotlb, bool nested, bool governed)
+static void rig_up_unit(struct rig *rig, struct uiommu_unit_options uo, bool nested, bool governed)
 {
-	const struct uiommu_unit_options uo = {
-		.size = sizeof(uo), .iotlb_entries = iotlb, .memory = &made_up};
 	struct uiommu_stage1_options so = {.size = sizeof(so),
 					   .governed = governed,
 					   .governor = GOVERNOR,
@@ -82,6 +80,8 @@ static void rig_up(struct rig *rig, uint32_t iotlb, bool nested, bool governed)
 					   .fault_ctx = rig};
 
 	*rig = (struct rig){0};
+	uo.size = sizeof(uo);
+	uo.memory = &made_up;
 	assert_int_equal(uiommu_unit_create(&uo, &rig->unit), 0);
 	rig->outer = new_domain(rig->unit, &rig->outer_ioas, 39, NULL);
 	rig->other = new_domain(rig->unit, &rig->other_ioas, 39, NULL);
@@ -91,6 +91,11 @@ static void rig_up(struct rig *rig, uint32_t iotlb, bool nested, bool governed)
 	assert_int_equal(uiommu_stage1_create(rig->unit, &so, &rig->stage1), 0);
 	assert_int_equal(uiommu_port_create(rig->unit, DEVICE, &rig->port), 0);
 	uiommu_port_set_master(rig->port, true);
+}
+
+static void rig_up(struct rig *rig, uint32_t iotlb, bool nested, bool governed)
+{
+	rig_up_unit(rig, (struct uiommu_unit_options){.iotlb_entries = iotlb}, nested, governed);
 }
 
 static void rig_down(struct rig *rig)
@@ -236,6 +241,40 @@ static void test_wall(void **state)
 	assert_int_equal(uiommu_unit_set_stage1(rig.unit, DEVICE, NULL), 0);
 	check_at(&rig, 1, 5 * PAGE + 1);
 	rig_down(&rig);
+}
+
+/* Where a violation cuts the requester off, one of stage 1's rules does not. */
+static void test_cut_off(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		const struct uiommu_unit_options uo = {.iotlb_entries = i ? 64 : UIOMMU_IOTLB_OFF,
+						       .cut_off = true};
+		struct uiommu_fault fault;
+		struct rig rig;
+
+		rig_up_unit(&rig, uo, false, false);
+		attach(rig.outer, DEVICE);
+		assert_int_equal(uiommu_unit_set_stage1(rig.unit, DEVICE, rig.wall), 0);
+		check_fault(&rig, 0, UIOMMU_READ, UIOMMU_FAULT_NO_DOMAIN, true);
+		assert_int_equal(uiommu_unit_set_stage1(rig.unit, DEVICE, rig.stage1), 0);
+		check_fault(&rig, UINT64_C(1) << 50, UIOMMU_READ, UIOMMU_FAULT_BEYOND, true);
+		check_fault(&rig, 0, UIOMMU_READ, UIOMMU_FAULT_NOT_PRESENT, true);
+		map(rig.inner_ioas, 0, PAGE, 5 * PAGE, UIOMMU_READ);
+		map(rig.outer_ioas, 5 * PAGE, PAGE, 9 * PAGE, RW);
+		check_at(&rig, 1, 9 * PAGE + 1);
+		/* From the tables, or from the IOTLB. */
+		check_fault(&rig, 0, UIOMMU_WRITE, UIOMMU_FAULT_WRITE_DENIED, true);
+		uiommu_port_last_fault(rig.port, &fault);
+		assert_false(fault.cut_off);
+		check_at(&rig, 1, 9 * PAGE + 1);
+		/* What the attachment's table refuses does. */
+		unmap(rig.outer_ioas, 5 * PAGE, PAGE);
+		check_fault(&rig, 0, UIOMMU_READ, UIOMMU_FAULT_NOT_PRESENT, false);
+		uiommu_port_last_fault(rig.port, &fault);
+		assert_true(fault.cut_off);
+		check_fault(&rig, 0, UIOMMU_READ, UIOMMU_FAULT_CUT_OFF, false);
+		rig_down(&rig);
+	}
 }
 
 /* Which attachment a stage 1 is in front of. */
@@ -654,7 +693,7 @@ int main(void)
 		cmocka_unit_test(test_compose), cmocka_unit_test(test_wall),
 		cmocka_unit_test(test_holds),	cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_model),	cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_race),
+		cmocka_unit_test(test_race),	cmocka_unit_test(test_cut_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
