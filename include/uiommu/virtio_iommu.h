@@ -34,7 +34,8 @@ struct uiommu_virtio_iommu;
 
 struct uiommu_virtio_iommu_options {
 	size_t size; /**< sizeof(struct uiommu_virtio_iommu_options) */
-	/** Table format, width and reserved regions of its domains. Copied. */
+	/** Table format, width, aperture, page sizes and reserved regions of its domains: what
+	 *  input_range and page_size_mask say follows from them. Copied. */
 	const struct uiommu_platform_facts *facts;
 	/** The domain that the endpoints are attached to: each virtio domain is nested in it, so a
 	 *  MAP to more than it translates is refused, and none goes in front of another. Or NULL.
@@ -66,8 +67,9 @@ struct uiommu_virtio_iommu_options {
 
 /**
  * Make the device, without endpoints. -EINVAL: bad options (uiommu_last_refusal() names them), or
- * the platform's regions do not fit into @probe_size; -E2BIG: options from a newer header; -ENOMEM;
- * what uiommu_domain_create() says of format and width.
+ * the platform's regions do not fit into @probe_size; -E2BIG: options from a newer header;
+ * -EOPNOTSUPP: the platform has no page tables, but windows or nothing; -ENOMEM; what
+ * uiommu_domain_create() says of format and width.
  */
 UIOMMU_API int uiommu_virtio_iommu_create(struct uiommu_unit *unit,
 					  const struct uiommu_virtio_iommu_options *options,

@@ -212,7 +212,7 @@ static void domain_free(struct viommu_domain *domain)
 	uiommu_free(domain, sizeof(*domain));
 }
 
-/* An IOAS that nobody may map reserved regions in, and its page table. */
+/* An IOAS and its page table. */
 static int make_table(struct uiommu_virtio_iommu *dev, struct viommu_domain *domain)
 {
 	const struct uiommu_domain_options options = {
@@ -220,17 +220,27 @@ static int make_table(struct uiommu_virtio_iommu *dev, struct viommu_domain *dom
 		.format = dev->format,
 		.width = dev->width,
 		.name = "virtio-iommu",
+		.aperture = dev->aperture,
+		.page_sizes = dev->page_sizes,
 		.parent = dev->space,
 	};
 	int ret = uiommu_ioas_create(&domain->ioas);
 
+	if (!ret)
+		ret = uiommu_domain_create(dev->unit, domain->ioas, &options, &domain->table);
+	return ret;
+}
+
+/* Nobody may map where the platform reserves. */
+static int reserve_properties(struct uiommu_virtio_iommu *dev, struct uiommu_ioas *ioas)
+{
+	int ret = 0;
+
 	for (size_t i = 0; !ret && i < dev->property_count; i++)
-		ret = uiommu_ioas_reserve(domain->ioas, dev->properties[i].range,
+		ret = uiommu_ioas_reserve(ioas, dev->properties[i].range,
 					  dev->properties[i].msi ? UIOMMU_RESV_MSI
 								 : UIOMMU_RESV_RESERVED,
 					  dev, "the platform");
-	if (!ret)
-		ret = uiommu_domain_create(dev->unit, domain->ioas, &options, &domain->table);
 	return ret;
 }
 
@@ -262,6 +272,8 @@ int viommu_domain_create(struct uiommu_virtio_iommu *dev, uint32_t number, bool 
 	domain->bypass = bypass;
 	if (!bypass) {
 		ret = make_table(dev, domain);
+		if (!ret)
+			ret = reserve_properties(dev, domain->ioas);
 		if (!ret)
 			ret = make_stage1(dev, domain->table, &domain->stage1);
 	}
@@ -469,6 +481,8 @@ static int take_options(struct uiommu_virtio_iommu *dev,
 		return refuse(-EINVAL, "virtio-iommu probe_size");
 	dev->format = o->facts->format;
 	dev->width = o->facts->width;
+	dev->aperture = o->facts->aperture;
+	dev->page_sizes = o->facts->page_sizes;
 	dev->space = o->space;
 	dev->governed = o->governed;
 	dev->self = o->self;
@@ -489,16 +503,34 @@ static int take_options(struct uiommu_virtio_iommu *dev,
 	return 0;
 }
 
-/* What a domain of this device can do, from one that is made to look at it. */
+static int refuse_format(void)
+{
+	return uiommu_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP,
+			     "virtio-iommu needs a table format with pages, not windows",
+			     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+}
+
+/* What a domain of this device can do, from one that is made to look at it. Its driver expects to
+ * map any page of one range: a table of windows has no such range. */
 static int learn_limits(struct uiommu_virtio_iommu *dev)
 {
+	struct uiommu_domain_window window = {.size = sizeof(window)};
 	struct viommu_domain trial = {0};
-	int ret = make_table(dev, &trial);
+	struct uiommu_range range;
+	size_t count = 1;
+	int ret;
 
+	if (!dev->format)
+		return refuse_format();
+	ret = make_table(dev, &trial);
+	if (!ret && (!uiommu_domain_window_find(trial.table, 0, &window) ||
+		     uiommu_ioas_ranges(trial.ioas, &range, &count) || count != 1))
+		ret = refuse_format();
 	if (!ret) {
+		dev->input = range;
 		dev->config.page_size_mask = htole64(uiommu_ioas_page_sizes(trial.ioas));
-		dev->config.input_range.end =
-			dev->width >= 64 ? UINT64_MAX : htole64((UINT64_C(1) << dev->width) - 1);
+		dev->config.input_range.start = htole64(range.first);
+		dev->config.input_range.end = htole64(range.last);
 	}
 	uiommu_domain_destroy(trial.table);
 	uiommu_ioas_destroy(trial.ioas);

@@ -42,6 +42,9 @@ struct uiommu_virtio_iommu {
 	struct uiommu_unit *unit;
 	const char *format;
 	unsigned width;
+	struct uiommu_range aperture; /* as asked for; {0, 0}: all of what the width says */
+	uint64_t page_sizes;
+	struct uiommu_range input; /* and what came of it */
 	struct uiommu_domain *space;
 	bool governed, bypass_initial;
 	uiommu_rid self;

@@ -467,6 +467,74 @@ static void test_options(void **state)
 	rig_down(&rig);
 }
 
+/* The limits are those of the tables that the facts ask for, to the last page; where a table is
+ * made of windows there is no device. */
+static void test_limits(void **state)
+{
+	static const struct {
+		struct uiommu_platform_facts facts;
+		int ret;
+		uint64_t sizes, first, last;
+	} rows[] = {
+		{{.format = "vtd-ss", .width = 48}, 0, 0x40201000, 0, 0xffffffffffff},
+		{{.format = "riscv", .width = 39}, 0, 0x40201000, 0, 0x3fffffffff},
+		{{.format = "riscv", .width = 48}, 0, 0x8040201000, 0, 0x7fffffffffff},
+		{{.format = "arm-s1", .width = 48, .page_sizes = 0x40201000},
+		 0,
+		 0x40201000,
+		 0,
+		 0xffffffffffff},
+		{{.format = "arm-s2", .width = 44, .page_sizes = 0x200000},
+		 0,
+		 0x200000,
+		 0,
+		 0xfffffffffff},
+		{{.format = "vtd-ss", .width = 39, .aperture = {0x100000000, 0x1ffffffff}},
+		 0,
+		 0x40201000,
+		 0x100000000,
+		 0x1ffffffff},
+		{{.format = "pamu", .width = 36}, -EOPNOTSUPP},
+		{{.format = "spapr-tce", .width = 64}, -EOPNOTSUPP},
+		{{.format = "powernv-tce", .width = 64}, -EOPNOTSUPP},
+		{{.format = NULL, .width = 64}, -EOPNOTSUPP},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct uiommu_virtio_iommu_options o = {.bypass = true};
+		uint64_t page = rows[i].sizes & -rows[i].sizes;
+		uint64_t first = rows[i].first, last = rows[i].last;
+		uint8_t config[40];
+		struct rig rig;
+
+		rig_up(&rig, &o);
+		uiommu_virtio_iommu_destroy(rig.dev);
+		rig.dev = NULL;
+		rig.facts = rows[i].facts;
+		assert_int_equal(make_dev(&rig, &o), rows[i].ret);
+		if (rows[i].ret) {
+			assert_int_equal(uiommu_last_refusal()->rule, UIOMMU_RULE_UNSUPPORTED);
+			rig_down(&rig);
+			continue;
+		}
+		assert_int_equal(uiommu_virtio_iommu_add_endpoint(rig.dev, EP_A), 0);
+		assert_int_equal(uiommu_virtio_iommu_set_features(rig.dev, USUAL), 0);
+		uiommu_virtio_iommu_config_read(rig.dev, 0, config, sizeof(config));
+		assert_int_equal(get(config, 8), rows[i].sizes);
+		assert_int_equal(get(config + 8, 8), first);
+		assert_int_equal(get(config + 16, 8), last);
+		assert_int_equal(attach(&rig, 1, EP_A, 0), OK);
+		assert_int_equal(map(&rig, 1, first, first + page - 1, 0, R), OK);
+		assert_int_equal(map(&rig, 1, last - page + 1, last, MIB2, R), OK);
+		check_at(rig.a, first, 0);
+		check_at(rig.a, last, MIB2 + page - 1);
+		if (first)
+			assert_int_equal(map(&rig, 1, first - page, first - 1, 0, R), RANGE);
+		assert_int_equal(map(&rig, 1, last + 1, last + page, 0, R), RANGE);
+		rig_down(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -474,7 +542,7 @@ int main(void)
 		cmocka_unit_test(test_map),	cmocka_unit_test(test_unmap),
 		cmocka_unit_test(test_probe),	cmocka_unit_test(test_properties),
 		cmocka_unit_test(test_short),	cmocka_unit_test(test_config),
-		cmocka_unit_test(test_options),
+		cmocka_unit_test(test_options), cmocka_unit_test(test_limits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
