@@ -509,7 +509,7 @@ UIOMMU_API int uiommu_domain_lookup(struct uiommu_domain *domain, uint64_t iova,
 
 struct uiommu_stage1_options {
 	size_t size; /**< sizeof(struct uiommu_stage1_options) */
-	/** What translates. NULL: nothing passes; every access faults as not attached. */
+	/** What translates. NULL: nothing does; every access faults as not attached. */
 	struct uiommu_domain *domain;
 	/** It holds for requester IDs that are attached to the same domain as @governor, the
 	 *  function whose address space the addresses that come out belong to. Without it, for
@@ -518,6 +518,11 @@ struct uiommu_stage1_options {
 	 *  a say over the devices of somebody else's space. */
 	bool governed;
 	uiommu_rid governor;
+	/** What is in these ranges passes untranslated, as if there were no stage 1: the place for
+	 *  doorbells of the space behind it. Whatever else is mapped there is reached, too. At most
+	 * 16; copied. */
+	const struct uiommu_range *pass;
+	size_t pass_count;
 	/** Called for every access that this stage 1 stops, from the port's thread, inside its
 	 *  access section: it must not wait for anyone who waits for ports, nor call back. May be
 	 *  NULL. The unit's own handler is called too. */

@@ -18,6 +18,7 @@
 
 #include "abi/virtio_iommu.h"
 #include "util/alloc.h"
+#include "util/range.h"
 #include "util/refuse.h"
 
 #define F(name) (UINT64_C(1) << VIRTIO_IOMMU_F_##name)
@@ -252,6 +253,8 @@ static int make_stage1(struct uiommu_virtio_iommu *dev, struct uiommu_domain *ta
 		.domain = table,
 		.governed = dev->governed,
 		.governor = dev->self,
+		.pass = dev->pass,
+		.pass_count = dev->pass_count,
 		.fault = report_fault,
 		.fault_ctx = dev,
 	};
@@ -457,6 +460,27 @@ static int take_features(struct uiommu_virtio_iommu *dev, uint64_t features)
 	return 0;
 }
 
+/* What PROBE says of the platform's regions, and the windows for doorbells: those stand in the
+ * space that the endpoints are attached to, at addresses of that space. What is written there
+ * passes, with a virtio domain and without one. */
+static int take_regions(struct uiommu_virtio_iommu *dev, const struct uiommu_platform_facts *facts)
+{
+	size_t room = viommu_property_room(facts->region_count);
+
+	dev->property_room = room;
+	dev->properties = uiommu_alloc_array(room, sizeof(*dev->properties));
+	dev->pass = uiommu_alloc_array(room, sizeof(*dev->pass));
+	if (!dev->properties || !dev->pass)
+		return refuse(-ENOMEM, "virtio-iommu");
+	dev->property_count =
+		viommu_properties(facts->regions, facts->region_count, dev->properties);
+	for (size_t i = 0; i < facts->region_count; i++)
+		if (facts->regions[i].type == UIOMMU_RESV_SW_MSI &&
+		    range_valid(facts->regions[i].range))
+			dev->pass[dev->pass_count++] = facts->regions[i].range;
+	return 0;
+}
+
 static int take_options(struct uiommu_virtio_iommu *dev,
 			const struct uiommu_virtio_iommu_options *o)
 {
@@ -468,13 +492,9 @@ static int take_options(struct uiommu_virtio_iommu *dev,
 		return ret;
 	if (last < o->domain_first)
 		return refuse(-EINVAL, "virtio-iommu domain numbers");
-	room = viommu_property_room(o->facts->region_count);
-	dev->properties = uiommu_alloc_array(room, sizeof(*dev->properties));
-	if (!dev->properties)
-		return refuse(-ENOMEM, "virtio-iommu");
-	dev->property_room = room;
-	dev->property_count =
-		viommu_properties(o->facts->regions, o->facts->region_count, dev->properties);
+	ret = take_regions(dev, o->facts);
+	if (ret)
+		return ret;
 	room = viommu_properties_size(dev->property_count);
 	dev->probe_size = o->probe_size ? o->probe_size : room > PROBE_LEAST ? room : PROBE_LEAST;
 	if (dev->probe_size < room || dev->probe_size > PROBE_MOST)
@@ -540,6 +560,7 @@ static int learn_limits(struct uiommu_virtio_iommu *dev)
 static void dev_free(struct uiommu_virtio_iommu *dev)
 {
 	uiommu_stage1_destroy(dev->wall);
+	uiommu_free(dev->pass, dev->property_room * sizeof(*dev->pass));
 	uiommu_free(dev->properties, dev->property_room * sizeof(*dev->properties));
 	pthread_mutex_destroy(&dev->event_lock);
 	pthread_mutex_destroy(&dev->lock);

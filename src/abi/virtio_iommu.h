@@ -53,6 +53,8 @@ struct uiommu_virtio_iommu {
 	uint64_t max_entries;
 	size_t probe_size, property_count, property_room;
 	struct viommu_property *properties;
+	struct uiommu_range *pass; /* where software places doorbells; room: property_room */
+	size_t pass_count;
 	struct uiommu_stage1 *wall; /* in front of endpoints that may do nothing */
 	void (*event_fn)(void *ctx);
 	void *event_ctx;

@@ -60,10 +60,11 @@ static void hear(void *ctx, const struct uiommu_fault *fault)
 }
 
 static struct uiommu_domain *new_domain(struct uiommu_unit *unit, struct uiommu_ioas **ioas,
-					unsigned width, struct uiommu_domain *parent)
+					const char *format, unsigned width,
+					struct uiommu_domain *parent)
 {
 	const struct uiommu_domain_options options = {
-		.size = sizeof(options), .format = "vtd-ss", .width = width, .parent = parent};
+		.size = sizeof(options), .format = format, .width = width, .parent = parent};
 	struct uiommu_domain *domain;
 
 	assert_int_equal(uiommu_ioas_create(ioas), 0);
@@ -83,9 +84,10 @@ static void rig_up_unit(struct rig *rig, struct uiommu_unit_options uo, bool nes
 	uo.size = sizeof(uo);
 	uo.memory = &made_up;
 	assert_int_equal(uiommu_unit_create(&uo, &rig->unit), 0);
-	rig->outer = new_domain(rig->unit, &rig->outer_ioas, 39, NULL);
-	rig->other = new_domain(rig->unit, &rig->other_ioas, 39, NULL);
-	rig->inner = new_domain(rig->unit, &rig->inner_ioas, 48, nested ? rig->outer : NULL);
+	rig->outer = new_domain(rig->unit, &rig->outer_ioas, "vtd-ss", 39, NULL);
+	rig->other = new_domain(rig->unit, &rig->other_ioas, "vtd-ss", 39, NULL);
+	rig->inner =
+		new_domain(rig->unit, &rig->inner_ioas, "vtd-ss", 48, nested ? rig->outer : NULL);
 	assert_int_equal(uiommu_stage1_create(rig->unit, &so, &rig->wall), 0);
 	so.domain = rig->inner;
 	assert_int_equal(uiommu_stage1_create(rig->unit, &so, &rig->stage1), 0);
@@ -277,6 +279,100 @@ static void test_cut_off(void **state)
 	}
 }
 
+static uint64_t rung_address;
+
+static int ring(void *ctx, uiommu_rid rid, uint64_t address, uint32_t data)
+{
+	rung_address = address;
+	return rid == DEVICE && data == 0x55 ? 0 : -EINVAL;
+}
+
+static void check_rings(struct rig *rig, uint64_t iova)
+{
+	rung_address = 0;
+	assert_int_equal(uiommu_port_interrupt(rig->port, iova, 0x55), 0);
+	assert_int_equal(rung_address, 0x8090040);
+}
+
+/* What passes untranslated, with a domain and with a wall, to the byte at either end. */
+static void test_pass(void **state)
+{
+	static const uint32_t iotlbs[] = {0, 1, UIOMMU_IOTLB_OFF};
+	static const struct uiommu_doorbell_window window = {
+		.range = {0x8090000, 0x809ffff}, .write = ring, .translated = true};
+	static const struct uiommu_range passes[] = {
+		{20 * PAGE, 21 * PAGE - 1}, {10 * PAGE, 12 * PAGE - 1}, {0, PAGE - 1}};
+
+	for (size_t i = 0; i < 3; i++) {
+		const struct uiommu_unit_options uo = {
+			.iotlb_entries = iotlbs[i], .windows = &window, .window_count = 1};
+		const struct uiommu_doorbell_place place = {.range = {20 * PAGE, 21 * PAGE - 1},
+							    .step = PAGE};
+		struct uiommu_stage1_options so = {
+			.size = sizeof(so), .pass = passes, .pass_count = 3, .fault = hear};
+		struct uiommu_stage1 *stage1, *wall;
+		struct uiommu_segment segments[4];
+		size_t count = 4;
+		struct uiommu_ioas *ioas;
+		struct uiommu_domain *behind;
+		uint64_t iova;
+		struct rig rig;
+
+		rig_up_unit(&rig, uo, false, false);
+		behind = new_domain(rig.unit, &ioas, "arm-s1", 39, NULL);
+		so.fault_ctx = &rig;
+		assert_int_equal(uiommu_stage1_create(rig.unit, &so, &wall), 0);
+		so.domain = rig.inner;
+		assert_int_equal(uiommu_stage1_create(rig.unit, &so, &stage1), 0);
+		attach(behind, DEVICE);
+		assert_int_equal(uiommu_unit_set_stage1(rig.unit, DEVICE, stage1), 0);
+		/* Either stage has one large leaf: the ranges that pass cut both. */
+		map(ioas, MIB2, MIB2, 5 * MIB2, RW);
+		map(ioas, 0, 20 * PAGE, 3 * MIB2, RW);
+		map(rig.inner_ioas, 0, MIB2, MIB2, RW);
+		assert_int_equal(uiommu_ioas_place_doorbells(ioas, &place), 0);
+		assert_int_equal(uiommu_ioas_map_doorbell(ioas, 0x8090000, "its", &iova), 1);
+		assert_int_equal(iova, 20 * PAGE);
+		for (unsigned twice = 0; twice < 2; twice++) {
+			check_at(&rig, 1, 3 * MIB2 + 1);
+			check_at(&rig, PAGE - 1, 3 * MIB2 + PAGE - 1);
+			check_at(&rig, PAGE, 5 * MIB2 + PAGE);
+			check_at(&rig, 10 * PAGE - 1, 5 * MIB2 + 10 * PAGE - 1);
+			check_at(&rig, 10 * PAGE, 3 * MIB2 + 10 * PAGE);
+			check_at(&rig, 12 * PAGE - 1, 3 * MIB2 + 12 * PAGE - 1);
+			check_at(&rig, 12 * PAGE, 5 * MIB2 + 12 * PAGE);
+			check_rings(&rig, iova + 0x40);
+		}
+		/* One access over all of it. */
+		uiommu_port_enter(rig.port);
+		assert_int_equal(uiommu_port_translate(rig.port, 9 * PAGE, 4 * PAGE, UIOMMU_READ,
+						       segments, &count),
+				 4 * PAGE);
+		uiommu_port_leave(rig.port);
+		assert_int_equal(count, 3);
+		assert_int_equal(segments[0].addr, 5 * MIB2 + 9 * PAGE);
+		assert_int_equal(segments[1].addr, 3 * MIB2 + 10 * PAGE);
+		assert_int_equal(segments[1].len, 2 * PAGE);
+		assert_int_equal(segments[2].addr, 5 * MIB2 + 12 * PAGE);
+		/* What is not there is the attachment's to say. */
+		unmap(ioas, 0, 20 * PAGE);
+		check_fault(&rig, 10 * PAGE, UIOMMU_READ, UIOMMU_FAULT_NOT_PRESENT, false);
+		check_fault(&rig, 20 * PAGE, UIOMMU_READ, UIOMMU_FAULT_DOORBELL_READ, false);
+		check_at(&rig, 12 * PAGE, 5 * MIB2 + 12 * PAGE);
+		assert_int_equal(uiommu_unit_set_stage1(rig.unit, DEVICE, wall), 0);
+		check_fault(&rig, 12 * PAGE, UIOMMU_READ, UIOMMU_FAULT_NO_DOMAIN, true);
+		check_rings(&rig, iova + 0x40);
+		uiommu_unit_set_stage1(rig.unit, DEVICE, NULL);
+		uiommu_ioas_unmap_doorbell(ioas, 0x8090000);
+		uiommu_stage1_destroy(stage1);
+		uiommu_stage1_destroy(wall);
+		uiommu_domain_detach(behind, DEVICE);
+		uiommu_domain_destroy(behind);
+		uiommu_ioas_destroy(ioas);
+		rig_down(&rig);
+	}
+}
+
 /* Which attachment a stage 1 is in front of. */
 static void test_holds(void **state)
 {
@@ -327,6 +423,7 @@ static void test_holds(void **state)
 static void test_refused(void **state)
 {
 	struct uiommu_domain_options dopt = {.size = sizeof(dopt), .format = "vtd-ss", .width = 48};
+	static const struct uiommu_range passes[17] = {{PAGE, 0}};
 	struct uiommu_stage1_options so = {.size = sizeof(so)};
 	struct uiommu_domain *domain;
 	struct uiommu_stage1 *stage1;
@@ -334,6 +431,17 @@ static void test_refused(void **state)
 
 	rig_up(&rig, 0, true, false);
 	rig_up(&foreign, 0, false, false);
+	so.pass = passes;
+	so.pass_count = 1;
+	assert_int_equal(uiommu_stage1_create(rig.unit, &so, &stage1), -EINVAL);
+	so.pass = passes + 1;
+	so.pass_count = 16;
+	assert_int_equal(uiommu_stage1_create(rig.unit, &so, &stage1), 0);
+	uiommu_stage1_destroy(stage1);
+	so.pass = passes;
+	so.pass_count = 17;
+	assert_int_equal(uiommu_stage1_create(rig.unit, &so, &stage1), -EINVAL);
+	so.pass_count = 0;
 	dopt.parent = rig.inner;
 	assert_int_equal(uiommu_domain_create(rig.unit, rig.other_ioas, &dopt, &domain), -EINVAL);
 	dopt.parent = foreign.outer;
@@ -642,8 +750,8 @@ static void test_race(void **state)
 
 	race.memory = aligned_alloc(PAGE, WINDOW * PAGE);
 	assert_int_equal(uiommu_unit_create(&uo, &race.rig.unit), 0);
-	race.rig.outer = new_domain(race.rig.unit, &race.rig.outer_ioas, 48, NULL);
-	race.inner = new_domain(race.rig.unit, &race.inner_ioas, 48, race.rig.outer);
+	race.rig.outer = new_domain(race.rig.unit, &race.rig.outer_ioas, "vtd-ss", 48, NULL);
+	race.inner = new_domain(race.rig.unit, &race.inner_ioas, "vtd-ss", 48, race.rig.outer);
 	assert_int_equal(uiommu_stage1_create(race.rig.unit, &so, &race.wall), 0);
 	so.domain = race.inner;
 	assert_int_equal(uiommu_stage1_create(race.rig.unit, &so, &race.stage1), 0);
@@ -694,6 +802,7 @@ int main(void)
 		cmocka_unit_test(test_holds),	cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_model),	cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_race),	cmocka_unit_test(test_cut_off),
+		cmocka_unit_test(test_pass),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
