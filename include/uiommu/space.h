@@ -518,9 +518,9 @@ struct uiommu_stage1_options {
 	 *  a say over the devices of somebody else's space. */
 	bool governed;
 	uiommu_rid governor;
-	/** What is in these ranges passes untranslated, as if there were no stage 1: the place for
-	 *  doorbells of the space behind it. Whatever else is mapped there is reached, too. At most
-	 * 16; copied. */
+	/** Doorbells that the space behind it has in these ranges (uiommu_ioas_map_doorbell()) are
+	 *  reached at their own IOVAs, whatever @domain translates, and without one. It should
+	 *  translate nothing there. What else is there is not reached. At most 16; copied. */
 	const struct uiommu_range *pass;
 	size_t pass_count;
 	/** Called for every access that this stage 1 stops, from the port's thread, inside its

@@ -8,6 +8,14 @@
  * that the endpoints are attached to; who attaches them there, e.g. VFIO, knows nothing of this
  * device. An endpoint's number is its requester ID.
  *
+ * PROBE reports the platform's regions: as an MSI region that of hardware's doorbells, or where
+ * there is none the window in which software places them (UIOMMU_RESV_SW_MSI). Interrupts of
+ * endpoints arrive in every state: a doorbell that stands in such a window of the space behind is
+ * reached at its IOVA there, and nothing can be mapped over it. Where the program chooses the
+ * window
+ * (@program_msi of the facts) nothing is reported, and the driver maps the doorbell's page, READ or
+ * WRITE, to the address that it has in that space.
+ *
  * The library's own machine has the device as the model "virtio-iommu" (uiommu/device.h).
  *
  * Layouts and numbers are those of <linux/virtio_iommu.h>. Any thread may call any function but

@@ -5,7 +5,7 @@
  *
  * The first region for hardware doorbells is the MSI property, or without one the first window in
  * which software places doorbells: those stand in the space behind the device, which lets what is
- * written there pass, so that the driver need not map what it cannot know. Others are merged, and
+ * written to them pass, so that the driver need not map what it cannot know. Others are merged, and
  * cut where they overlap it. Nothing here allocates, locks or fails.
  */
 #include <endian.h>

@@ -214,17 +214,6 @@ find_leaf(struct uiommu_port *port, struct uiommu_domain *first, struct uiommu_d
 	return check_prot(leaf->prot, access);
 }
 
-/* What of a leaf lies in the range, which has some of it. */
-static void leaf_cut(struct table_leaf *leaf, struct uiommu_range to)
-{
-	if (leaf->range.first < to.first) {
-		leaf->addr += to.first - leaf->range.first;
-		leaf->range.first = to.first;
-	}
-	if (leaf->range.last > to.last)
-		leaf->range.last = to.last;
-}
-
 /* A stage 1 stopped an access: who set it hears of it. Inside a section, so that it is still there.
  */
 static __attribute__((noinline)) void tell_stage1(struct uiommu_port *port,
@@ -241,17 +230,15 @@ static __attribute__((noinline)) void tell_stage1(struct uiommu_port *port,
 		stage1->fault(stage1->fault_ctx, &fault);
 }
 
-/* The leaf that translates what a stage 1 lets pass: interrupts, so it is not worth room in the
- * IOTLB, whose entries stand for both stages. */
-static enum uiommu_fault_reason walk_past(struct uiommu_port *port, struct uiommu_domain *domain,
-					  uint64_t iova, int access, struct table_leaf *leaf)
+/* Does a doorbell stand there that the stage 1 lets pass? Then its leaf. Interrupts are not worth
+ * room in the IOTLB, whose entries stand for both stages. */
+static bool find_passing(struct uiommu_port *port, const struct uiommu_stage1 *stage1,
+			 const struct uiommu_domain *domain, uint64_t iova, struct table_leaf *leaf)
 {
-	if (!table_covers(&domain->table, iova))
-		return UIOMMU_FAULT_BEYOND;
+	if (!stage1_passes(stage1, iova) || !table_covers(&domain->table, iova))
+		return false;
 	counter_add(&port->counters.walks, 1);
-	if (!table_walk(&domain->table, iova, leaf))
-		return UIOMMU_FAULT_NOT_PRESENT;
-	return check_prot(leaf->prot, access);
+	return table_walk(&domain->table, iova, leaf) && (leaf->prot & UIOMMU_MMIO);
 }
 
 /* The leaf that translates iova through a stage 1 and the domain behind it. */
@@ -260,21 +247,16 @@ translate_behind(struct uiommu_port *port, struct uiommu_stage1 *stage1,
 		 struct uiommu_domain *domain, uint64_t iova, int access, struct table_leaf *leaf)
 {
 	enum uiommu_fault_reason reason = UIOMMU_FAULT_NO_DOMAIN;
-	struct uiommu_range alike;
 	bool by_stage1 = true;
 
-	if (stage1_passes(stage1, iova, &alike)) {
-		by_stage1 = false;
-		reason = walk_past(port, domain, iova, access, leaf);
-	} else if (stage1->domain) {
+	if (find_passing(port, stage1, domain, iova, leaf))
+		return check_prot(leaf->prot, access);
+	if (stage1->domain)
 		reason = find_leaf(port, stage1->domain, domain, iova, access, leaf, &by_stage1);
-	}
 	if (reason && by_stage1) {
 		port->stopped_by_stage1 = true;
 		tell_stage1(port, stage1, iova, access, reason);
 	}
-	if (!reason)
-		leaf_cut(leaf, alike);
 	return reason;
 }
 

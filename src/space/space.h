@@ -166,7 +166,7 @@ struct uiommu_stage1 {
 	void (*fault)(void *ctx, const struct uiommu_fault *fault);
 	void *fault_ctx;
 	size_t pass_count;
-	struct uiommu_range pass[]; /* untranslated */
+	struct uiommu_range pass[]; /* where doorbells behind it are reached */
 };
 
 /* What is known of one requester ID. Made once, kept for the unit's life. */
@@ -221,8 +221,8 @@ static inline enum uiommu_fault_reason check_prot(int prot, int access)
 /* Does it stand in front of an attachment to this domain? Inside a section. */
 bool stage1_holds(const struct uiommu_stage1 *stage1, const struct uiommu_domain *domain);
 
-/* Does iova pass it untranslated? *alike: around it, where the answer is the same. */
-bool stage1_passes(const struct uiommu_stage1 *stage1, uint64_t iova, struct uiommu_range *alike);
+/* Does it let a doorbell pass that stands there in the space behind it? */
+bool stage1_passes(const struct uiommu_stage1 *stage1, uint64_t iova);
 
 /* Through a stage 1 domain, and if that allows the access through the one behind it: a leaf of the
  * first, cut to what one leaf of the second translates, with the permissions of both; *first_prot:

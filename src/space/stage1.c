@@ -31,23 +31,11 @@ bool stage1_holds(const struct uiommu_stage1 *stage1, const struct uiommu_domain
 	       stage1->domain->parent_uid == domain->uid;
 }
 
-bool stage1_passes(const struct uiommu_stage1 *stage1, uint64_t iova, struct uiommu_range *alike)
+bool stage1_passes(const struct uiommu_stage1 *stage1, uint64_t iova)
 {
-	*alike = UIOMMU_RANGE_ALL;
-	for (size_t i = 0; i < stage1->pass_count; i++) {
-		struct uiommu_range pass = stage1->pass[i];
-
-		if (iova < pass.first) {
-			if (pass.first - 1 < alike->last)
-				alike->last = pass.first - 1;
-		} else if (iova > pass.last) {
-			if (pass.last + 1 > alike->first)
-				alike->first = pass.last + 1;
-		} else {
-			*alike = pass;
+	for (size_t i = 0; i < stage1->pass_count; i++)
+		if (stage1->pass[i].first <= iova && iova <= stage1->pass[i].last)
 			return true;
-		}
-	}
 	return false;
 }
 
@@ -99,7 +87,6 @@ static int refuse_memory(void)
 			     UIOMMU_RANGE_NONE);
 }
 
-/* A pass range that is none would let everything or nothing through. */
 static bool pass_valid(const struct uiommu_stage1_options *options)
 {
 	for (size_t i = 0; i < options->pass_count; i++)

@@ -290,7 +290,7 @@ static void test_probe(void **state)
 }
 
 /* Where software places doorbells and hardware has none, that window is the MSI property: nobody
- * maps there, and what is written there passes, with a domain and without one. */
+ * maps there, and memory that the space behind has there is not reached. */
 static void test_doorbells(void **state)
 {
 	static const struct uiommu_resv_region window = {
@@ -314,16 +314,14 @@ static void test_doorbells(void **state)
 	assert_int_equal(get(out + 16, 8), window.range.last);
 	assert_int_equal(get(out + 24, 8), 0);
 	for (unsigned round = 0; round < 2; round++) {
-		check_at(rig.a, 16 * PAGE, 16 * PAGE);
-		check_at(rig.a, 32 * PAGE - 1, 32 * PAGE - 1);
-		check_no(rig.a, 16 * PAGE - 1);
-		check_no(rig.a, 32 * PAGE);
+		check_no(rig.a, 16 * PAGE);
+		check_no(rig.a, 32 * PAGE - 1);
 		assert_int_equal(attach(&rig, 1, EP_A, 0), OK);
 	}
 	assert_int_equal(map(&rig, 1, 31 * PAGE, 32 * PAGE - 1, 0, W | IO), INVAL);
 	assert_int_equal(map(&rig, 1, 32 * PAGE, 33 * PAGE - 1, 0, R), OK);
 	check_at(rig.a, 32 * PAGE, 0);
-	check_at(rig.a, 31 * PAGE, 31 * PAGE);
+	check_no(rig.a, 31 * PAGE);
 	rig_down(&rig);
 }
 
