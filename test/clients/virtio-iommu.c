@@ -6,8 +6,9 @@
  * event queue with an interrupt; bypass is switched on and off; the container's own mappings count
  * as ever; an edu in another container is none of the virtio-iommu's business. The edu's interrupts
  * arrive whatever stands in front of it.
- * Usage: virtio-iommu LAST MSI_FIRST MSI_LAST, hexadecimal: the end of input_range, and where PROBE
- * says that interrupts go.
+ * Usage: virtio-iommu LAST [MSI_FIRST MSI_LAST], hexadecimal: the end of input_range, and where
+ * PROBE says that interrupts go. Without it the program gives the container a place for doorbells,
+ * and maps that in its virtio domains.
  */
 #include "client.h"
 
@@ -15,6 +16,8 @@
 
 #include <fcntl.h>
 #include <poll.h>
+
+#include <uiommu/linux/vfio_msi_2016.h>
 
 #define VIRTIO_IOMMU 0x1af4, 0x1057
 /* edu's addresses have 28 bits. Where the container has the queues, and what edu reaches directly.
@@ -32,6 +35,9 @@ static struct vdrv driver;
 static uint8_t *data;
 static uint32_t endpoint;
 static uint64_t input_last, msi_first, msi_last; /* as the arguments say */
+static bool own_place;				 /* the program gives the doorbells' */
+#define OWN_FIRST UINT64_C(0x6000000)
+#define OWN_LAST  UINT64_C(0x600ffff)
 static int edu_event;
 
 /* ---- how the driver reaches the function ---- */
@@ -231,6 +237,27 @@ static void test_limits(void)
 	CHECK_EQ(vd_detach(&driver, 3, endpoint), OK);
 }
 
+/* Nobody has told the device: the driver maps the page that it gave, as it would memory. */
+static void test_own_place(void)
+{
+	CHECK(edu_interrupts());
+	CHECK_EQ(vd_attach(&driver, 1, endpoint, 0), OK);
+	CHECK_EQ(vd_map(&driver, 1, OWN_FIRST, OWN_LAST, OWN_FIRST, MAP_W), OK);
+	CHECK(edu_interrupts());
+	CHECK_EQ(vd_detach(&driver, 1, endpoint), OK);
+	CHECK(edu_interrupts());
+}
+
+static void give_place(void)
+{
+	struct vfio_iommu_type1_dma_map map = {.argsz = sizeof(map),
+					       .flags = VFIO_DMA_MAP_FLAG_RESERVED_MSI_IOVA,
+					       .iova = OWN_FIRST,
+					       .size = OWN_LAST - OWN_FIRST + 1};
+
+	CHECK_EQ(call(iommu.container, VFIO_IOMMU_MAP_DMA, &map), 0);
+}
+
 /* With a domain in which nothing is mapped, with one that passes all, without one and a wall. */
 static void test_interrupts(void)
 {
@@ -258,12 +285,16 @@ static void test_probe(void)
 
 	CHECK_EQ(vd_request(&driver, request, 72, words, 68, 30, true), 68);
 	CHECK_EQ(words[16], OK);
-	CHECK_EQ(words[0], 20 << 16 | 1);
-	CHECK_EQ(words[1], 1); /* where interrupts go */
-	memcpy(&first, &words[2], 8);
-	memcpy(&last, &words[4], 8);
-	CHECK_EQ(first, msi_first);
-	CHECK_EQ(last, msi_last);
+	if (own_place) {
+		CHECK_EQ(words[0], 0);
+	} else {
+		CHECK_EQ(words[0], 20 << 16 | 1);
+		CHECK_EQ(words[1], 1); /* where interrupts go */
+		memcpy(&first, &words[2], 8);
+		memcpy(&last, &words[4], 8);
+		CHECK_EQ(first, msi_first);
+		CHECK_EQ(last, msi_last);
+	}
 	request[1] = 0x7777;
 	CHECK_EQ(vd_request(&driver, request, 72, words, 68, 20, false), 68);
 	CHECK_EQ(words[16], NOENT);
@@ -353,10 +384,13 @@ int main(int argc, char **argv)
 {
 	unsigned bus, slot, function;
 
-	REQUIRE(argc == 4);
+	REQUIRE(argc == 2 || argc == 4);
 	input_last = strtoull(argv[1], NULL, 16);
-	msi_first = strtoull(argv[2], NULL, 16);
-	msi_last = strtoull(argv[3], NULL, 16);
+	own_place = argc == 2;
+	if (!own_place) {
+		msi_first = strtoull(argv[2], NULL, 16);
+		msi_last = strtoull(argv[3], NULL, 16);
+	}
 	edu_event = client_eventfd();
 	client_find(&iommu, VIRTIO_IOMMU, 0);
 	client_find(&edu, EDU, 0);
@@ -369,10 +403,18 @@ int main(int argc, char **argv)
 		 0);
 	CHECK_EQ(client_map(iommu.container, LOW_AT, data, PAGES * PAGE, RW), 0);
 	CHECK_EQ(client_map(iommu.container, DATA_AT, data, PAGES * PAGE, RW), 0);
+	if (own_place)
+		give_place();
 	iommu_open();
 	edu_open(iommu.container);
 	test_probe();
 	test_limits();
+	if (own_place) {
+		test_own_place();
+		edu_close();
+		client_close(&iommu);
+		return client_done();
+	}
 	test_interrupts();
 	test_two_stages();
 	test_bypass();
