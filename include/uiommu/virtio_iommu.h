@@ -12,9 +12,9 @@
  * there is none the window in which software places them (UIOMMU_RESV_SW_MSI). Interrupts of
  * endpoints arrive in every state: a doorbell that stands in such a window of the space behind is
  * reached at its IOVA there, and nothing can be mapped over it. Where the program chooses the
- * window
- * (@program_msi of the facts) nothing is reported, and the driver maps the doorbell's page, READ or
- * WRITE, to the address that it has in that space.
+ * window (@program_msi of the facts) nothing is reported, and the driver maps the doorbell's page,
+ * for WRITE, to the address that it has in that space: at that very address, for that is what the
+ * function was told to write to.
  *
  * The library's own machine has the device as the model "virtio-iommu" (uiommu/device.h).
  *

@@ -461,8 +461,8 @@ static int take_features(struct uiommu_virtio_iommu *dev, uint64_t features)
 }
 
 /* What PROBE says of the platform's regions, and the windows for doorbells: those stand in the
- * space that the endpoints are attached to, at addresses of that space. What is written there
- * passes, with a virtio domain and without one. */
+ * space that the endpoints are attached to, at addresses of that space, and are reached there with
+ * a virtio domain and without one. */
 static int take_regions(struct uiommu_virtio_iommu *dev, const struct uiommu_platform_facts *facts)
 {
 	size_t room = viommu_property_room(facts->region_count);
