@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fuzz_ioas - random map, unmap, reserve, allow and DMA, in one of several table formats, against a
- * model of an address space that is too simple to be wrong: lists, searched from end to end. Every
- * answer of the library, refusals included, must be the model's. Memory is made up: a byte's value
- * follows from its address, and what is written is compared with what the model says should have
- * been.
+ * fuzz_ioas - random map, place, unmap, reserve, allow and DMA, in one of several table formats,
+ * against a model of an address space that is too simple to be wrong: lists, searched from end to
+ * end. Every answer of the library, refusals included, must be the model's. Memory is made up: a
+ * byte's value follows from its address, and what is written is compared with what the model says
+ * should have been.
  */
 #include "fuzz.h"
 
@@ -146,6 +146,51 @@ static int model_map(struct uiommu_range r, uint64_t addr, int prot)
 	return 0;
 }
 
+/* May memory be placed there? */
+static bool model_may_place(struct uiommu_range r, struct uiommu_range within)
+{
+	uint64_t at = r.first;
+
+	if (r.first < PAGE || r.last < r.first || r.last > UINT64_MAX - PAGE ||
+	    r.first < within.first || r.last > within.last || meets_area(r) || is_reserved(r))
+		return false;
+	for (size_t i = 0; model.allowed_count && i < model.allowed_count; i++) {
+		if (!meets((struct uiommu_range){at, at}, model.allowed[i]))
+			continue;
+		if (model.allowed[i].last >= r.last)
+			return true;
+		at = model.allowed[i].last + 1;
+		i = -1; /* the list is in no order: look for the next one from its start */
+	}
+	return !model.allowed_count;
+}
+
+/* The lowest place is the first multiple behind something: try them all. */
+static bool model_place(uint64_t length, uint64_t alignment, struct uiommu_range within,
+			struct uiommu_range *best)
+{
+	uint64_t starts[2 * MOST + 6] = {PAGE, within.first};
+	bool found = false;
+	size_t n = 2;
+
+	for (size_t i = 0; i < model.area_count; i++)
+		starts[n++] = model.areas[i].range.last + 1;
+	for (size_t i = 0; i < model.reserved_count; i++)
+		starts[n++] = model.reserved[i].range.last + 1;
+	for (size_t i = 0; i < model.allowed_count; i++)
+		starts[n++] = model.allowed[i].first;
+	while (n--) {
+		uint64_t at = (starts[n] + alignment - 1) & ~(alignment - 1);
+		struct uiommu_range r = {at, at + length - 1};
+
+		if (at < starts[n] || !model_may_place(r, within) || (found && at > best->first))
+			continue;
+		*best = r;
+		found = true;
+	}
+	return found;
+}
+
 static int model_unmap(struct uiommu_range r, uint64_t *bytes)
 {
 	size_t kept = 0;
@@ -252,6 +297,47 @@ static void do_map(struct input *in)
 	if (model.area_count == MOST)
 		return;
 	PROMISE(uiommu_ioas_map(ioas, r, addr, prot, &model) == model_map(r, addr, prot));
+}
+
+static void do_place(struct input *in)
+{
+	uint8_t how = take8(in), more = take8(in);
+	uint64_t addr = (uint64_t)take16(in) << 12, iova = 0, end;
+	struct uiommu_place place = {.size = sizeof(place), .length = (how % 32) * PAGE};
+	struct uiommu_range within = {0, UINT64_MAX}, r;
+	int prot = more % 32 ? more % 3 + 1 : take8(in), expected = 0;
+	uint64_t alignment = 1;
+
+	if (how >= 224)
+		place.length = take16(in);
+	else if (how >= 192)
+		place.length *= 128;
+	if (more >= 192)
+		place.within = take_range(in);
+	if (more >= 128)
+		place.alignment = alignment = UINT64_C(1) << take8(in) % 33;
+	while (!place.alignment && alignment < place.length && alignment < 0x200000 &&
+	       !(addr & alignment))
+		alignment *= 2;
+	if (model.domain && alignment < PAGE)
+		alignment = PAGE;
+	if (place.within.first || place.within.last)
+		within = place.within;
+	if (model.area_count == MOST)
+		return;
+	end = addr + place.length - 1;
+	if (within.first > within.last || !place.length || !(prot & 3) || prot > 7 ||
+	    (model.domain && place.length & (PAGE - 1)))
+		expected = -EINVAL;
+	else if (model.domain && end > format->oa_last)
+		expected = -EOVERFLOW;
+	else if (!model_place(place.length, alignment, within, &r))
+		expected = -ENOSPC;
+	else
+		expected = model_map(r, addr, prot);
+	PROMISE(uiommu_ioas_map_anywhere(ioas, &place, addr, prot, &model, &iova) == expected);
+	if (!expected)
+		PROMISE(iova == r.first);
 }
 
 struct removed {
@@ -502,8 +588,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (in.left) {
 		uint8_t op = take8(&in) % 16;
 
-		if (op < 5)
+		if (op < 4)
 			do_map(&in);
+		else if (op == 4)
+			do_place(&in);
 		else if (op < 8)
 			do_unmap(&in);
 		else if (op < 11 && model.domain)

@@ -125,6 +125,14 @@ struct uiommu_platform_facts {
 UIOMMU_API const struct uiommu_platform_facts *
 uiommu_platform_facts(const struct uiommu_platform *platform);
 
+/** The same as a constraint for address spaces (uiommu_ioas_create_constrained()). Its pointers
+ * live as long as the platform. @geometry->size is set. */
+UIOMMU_API void uiommu_platform_geometry(const struct uiommu_platform *platform,
+					 struct uiommu_geometry *geometry);
+/** The ranges that can be used on it, as uiommu_geometry_ranges(). */
+UIOMMU_API int uiommu_platform_ranges(const struct uiommu_platform *platform,
+				      struct uiommu_range *ranges, size_t *count);
+
 /** Names of the platforms this library knows: the @index-th, or NULL past the end. */
 UIOMMU_API const char *uiommu_platform_name(size_t index);
 /** One line about the platform @name, or NULL. */

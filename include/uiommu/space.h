@@ -127,6 +127,52 @@ UIOMMU_API void uiommu_unit_stats(struct uiommu_unit *unit, struct uiommu_unit_s
 /** Make an empty IOAS: everything usable, nothing reserved, alignment 1. -ENOMEM. */
 UIOMMU_API int uiommu_ioas_create(struct uiommu_ioas **out);
 
+/** What a machine translates and reserves; a platform's is uiommu_platform_geometry(). */
+struct uiommu_geometry {
+	size_t size;	    /**< sizeof(struct uiommu_geometry) */
+	const char *name;   /**< whose it is in refusals; NULL: the format's */
+	const char *format; /**< as in struct uiommu_domain_options; NULL: nothing is translated */
+	unsigned width;
+	struct uiommu_range aperture; /**< {0, 0}: all that @width allows */
+	uint64_t page_sizes;	      /**< 0: all of the format's */
+	const struct uiommu_resv_region *regions;
+	size_t region_count;
+};
+
+/**
+ * What can be used there, ascending; *@count as in uiommu_ioas_ranges(). It is what an IOAS with a
+ * domain of this kind and a device with these regions has from its start (relaxable regions are
+ * left out). Of a format whose windows come and go, as POWER's, that is nothing: *@count is 0.
+ * -EINVAL: @geometry, or a format, width, aperture or page sizes that no domain can have;
+ * -EMSGSIZE; -ENOMEM. Thread safe.
+ */
+UIOMMU_API int uiommu_geometry_ranges(const struct uiommu_geometry *geometry,
+				      struct uiommu_range *ranges, size_t *count);
+
+/** What an IOAS must hold to. What is asked for is a constraint, not a hint. */
+struct uiommu_ioas_options {
+	size_t size; /**< sizeof(struct uiommu_ioas_options) */
+	/** All of it must be usable. It becomes the list of allowed ranges: no domain or device
+	 * that would break it can come later, until uiommu_ioas_allow() replaces it. {0, 0}: none.
+	 */
+	struct uiommu_range range;
+	/** A page of this size must be translatable; it becomes the least alignment, and no domain
+	 *  that wants a coarser one can come later. A power of two; 0: any. */
+	uint64_t page_size;
+	/** What it is to hold on. Its holes are reserved for the life of the IOAS (but not those of
+	 *  windows that come and go). NULL: nothing is known yet. */
+	const struct uiommu_geometry *geometry;
+};
+
+/**
+ * Make an IOAS under constraints, or nothing. -EINVAL, -E2BIG RULE_ARGUMENT: bad options, or a
+ * geometry that no domain can have; -EINVAL RULE_EMPTY (first > last); -EINVAL RULE_ALIGNMENT: the
+ * tables have no pages of @page_size, or @range is not made of whole pages; -EADDRINUSE
+ * RULE_RESERVED or RULE_APERTURE: @range crosses a hole, the refusal says which and whose; -ENOMEM.
+ */
+UIOMMU_API int uiommu_ioas_create_constrained(const struct uiommu_ioas_options *options,
+					      struct uiommu_ioas **out);
+
 /** Destroy it and forget its areas. Its domains must be gone. NULL is fine. */
 UIOMMU_API void uiommu_ioas_destroy(struct uiommu_ioas *ioas);
 
@@ -168,7 +214,7 @@ UIOMMU_API int uiommu_ioas_reserved(struct uiommu_ioas *ioas, struct uiommu_rese
 				    size_t *count);
 
 /** The alignment that IOVAs, addresses and sizes must have: the largest of the smallest I/O pages
- *  of the domains; 1 if there is none. */
+ *  of the domains, and of the page size it was made with; 1 if there is none. */
 UIOMMU_API uint64_t uiommu_ioas_alignment(struct uiommu_ioas *ioas);
 
 /** The intersection of the domains' page sizes, as a bitmap; all ones if there is no domain. */
@@ -219,6 +265,38 @@ UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range r
  */
 UIOMMU_API int uiommu_ioas_copy(struct uiommu_ioas *ioas, struct uiommu_range range,
 				struct uiommu_ioas *source, uint64_t iova, int prot, void *tag);
+
+/** How to choose the IOVAs of a mapping. */
+struct uiommu_place {
+	size_t size;	 /**< sizeof(struct uiommu_place) */
+	uint64_t length; /**< bytes, at most 2^63 - 2 */
+	/** Of the IOVA, a power of two; 0: the length rounded up to one, or the lowest bit set in
+	 * the memory's address (0 has none), or 2 MiB, whichever is smallest. Never less than the
+	 * IOAS' own. */
+	uint64_t alignment;
+	struct uiommu_range within; /**< look here only; {0, 0}: everywhere */
+};
+
+/**
+ * As uiommu_ioas_map(), at the lowest IOVA that will do, as Linux' iommufd chooses it: in the
+ * allowed ranges (where there are none: everywhere), never in the first 4 KiB nor at the very end
+ * of the 64-bit space, outside of what is reserved or mapped (what a batch is taking away still
+ * is), aligned as @place says, with the memory's offset in its 4 KiB page or'ed in. *@iova says
+ * where. Takes no longer for being full: about logarithmic in the number of areas. -EINVAL
+ * RULE_ARGUMENT:
+ * @place is not valid; -EINVAL RULE_PERMISSION, RULE_EMPTY, RULE_ALIGNMENT, -EOVERFLOW RULE_WRAP as
+ * uiommu_ioas_map(), RULE_WRAP also for a length above 2^63 - 2; -ENOSPC RULE_NO_ROOM. Rules of a
+ * format that are coarser than the IOAS' alignment (pamu's windows: give @place an alignment) are
+ * applied to the place that was chosen; no other is looked for.
+ */
+UIOMMU_API int uiommu_ioas_map_anywhere(struct uiommu_ioas *ioas, const struct uiommu_place *place,
+					uint64_t addr, int prot, void *tag, uint64_t *iova);
+
+/** As uiommu_ioas_copy(), to the IOVA that uiommu_ioas_map_anywhere() would choose for the memory
+ *  where the source begins. -ENOENT RULE_NOT_MAPPED: nothing is mapped at @from. */
+UIOMMU_API int uiommu_ioas_copy_anywhere(struct uiommu_ioas *ioas, const struct uiommu_place *place,
+					 struct uiommu_ioas *source, uint64_t from, int prot,
+					 void *tag, uint64_t *iova);
 
 /**
  * Point the area that is exactly @range to memory at @addr, keeping its permissions. Returns when
@@ -326,7 +404,7 @@ struct uiommu_op {
 	enum uiommu_op_kind kind;
 	int prot; /**< map, copy */
 	struct uiommu_ioas *ioas;
-	struct uiommu_range range;
+	struct uiommu_range range;  /**< out, where @place is given; {1, 0} if it can't be had */
 	uint64_t addr;		    /**< map: the memory; copy: the first IOVA in @source */
 	struct uiommu_ioas *source; /**< copy */
 	void *tag;		    /**< map, copy: the caller's, for the area */
@@ -336,6 +414,9 @@ struct uiommu_op {
 	 *  the batch is finished. */
 	int status;
 	uint64_t bytes; /**< out: unmap: bytes removed; 0 is no error */
+	/** Map, copy: choose @range, as uiommu_ioas_map_anywhere() and uiommu_ioas_copy_anywhere();
+	 *  NULL: it is given. */
+	const struct uiommu_place *place;
 };
 
 struct uiommu_batch_options {

@@ -86,6 +86,8 @@ enum uiommu_rule {
 	UIOMMU_RULE_ADDRESS,	 /**< a pointer argument cannot be read or written */
 	UIOMMU_RULE_DOORBELL,	 /**< no IOVA can be had for a doorbell */
 	UIOMMU_RULE_CAPABILITY,	 /**< the program lacks a capability that Linux asks for */
+	UIOMMU_RULE_NO_ROOM,	 /**< no free range is large enough: where it would have been tried,
+				    and what is in the way there */
 };
 
 /** Owner of a refusal's blocking range, in words ("platform x86-vtd", "area", …). */

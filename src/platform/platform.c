@@ -59,6 +59,32 @@ uiommu_platform_facts(const struct uiommu_platform *platform)
 	return &platform->facts;
 }
 
+UIOMMU_API void uiommu_platform_geometry(const struct uiommu_platform *platform,
+					 struct uiommu_geometry *geometry)
+{
+	const struct uiommu_platform_facts *facts = &platform->facts;
+
+	*geometry = (struct uiommu_geometry){
+		.size = sizeof(*geometry),
+		.name = facts->name,
+		.format = facts->format,
+		.width = facts->width,
+		.aperture = facts->aperture,
+		.page_sizes = facts->page_sizes,
+		.regions = facts->regions,
+		.region_count = facts->region_count,
+	};
+}
+
+UIOMMU_API int uiommu_platform_ranges(const struct uiommu_platform *platform,
+				      struct uiommu_range *ranges, size_t *count)
+{
+	struct uiommu_geometry geometry;
+
+	uiommu_platform_geometry(platform, &geometry);
+	return uiommu_geometry_ranges(&geometry, ranges, count);
+}
+
 /* ---- options ---- */
 
 int platform_word(const struct uiommu_platform *platform, const char *key, const char *value,

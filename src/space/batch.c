@@ -368,6 +368,24 @@ static int do_copy(struct uiommu_batch *batch, struct uiommu_op *op)
 	return ret;
 }
 
+/* Choose the range of a map or a copy. */
+static int choose(const struct uiommu_batch *batch, struct uiommu_op *op)
+{
+	uint64_t addr = op->addr;
+
+	op->range = UIOMMU_RANGE_NONE;
+	if (op->kind == UIOMMU_OP_COPY) {
+		const struct imap_entry *area = imap_find(&op->source->areas, addr, NULL);
+
+		if (!area || area->range.first > addr || leaves_by(batch, area))
+			return uiommu_refuse(UIOMMU_RULE_NOT_MAPPED, -ENOENT,
+					     "the source of the copy",
+					     (struct uiommu_range){addr, addr}, UIOMMU_RANGE_NONE);
+		addr = area->value + (addr - area->range.first);
+	}
+	return ioas_place(op->ioas, op->place, addr, op->prot, &op->range);
+}
+
 /* ---- running ---- */
 
 static void do_op(struct uiommu_batch *batch, struct uiommu_op *op)
@@ -380,6 +398,13 @@ static void do_op(struct uiommu_batch *batch, struct uiommu_op *op)
 		return;
 	}
 	lock_only(batch, op->ioas, op->kind == UIOMMU_OP_COPY ? op->source : NULL);
+	if (op->kind == UIOMMU_OP_UNMAP) {
+		op->status = do_unmap(batch, op->ioas, op->range, &op->bytes);
+		return;
+	}
+	op->status = op->place ? choose(batch, op) : 0;
+	if (op->status)
+		return;
 	if (op->kind == UIOMMU_OP_MAP) {
 		const struct imap_entry entry = {.range = op->range,
 						 .value = op->addr,
@@ -387,11 +412,11 @@ static void do_op(struct uiommu_batch *batch, struct uiommu_op *op)
 						 .info = (unsigned)op->prot};
 
 		op->status = do_map(batch, op->ioas, op, &entry, op->prot);
-	} else if (op->kind == UIOMMU_OP_UNMAP) {
-		op->status = do_unmap(batch, op->ioas, op->range, &op->bytes);
 	} else {
 		op->status = do_copy(batch, op);
 	}
+	if (op->status && op->place)
+		op->range = UIOMMU_RANGE_NONE;
 }
 
 static uint64_t now(void)
@@ -552,6 +577,16 @@ int ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *un
 	return ret;
 }
 
+/* An operation by itself. */
+static int run_one(struct uiommu_op *op)
+{
+	struct uiommu_batch batch = {0};
+
+	do_op(&batch, op);
+	finish(&batch);
+	return op->status;
+}
+
 UIOMMU_API int uiommu_ioas_copy(struct uiommu_ioas *ioas, struct uiommu_range range,
 				struct uiommu_ioas *source, uint64_t iova, int prot, void *tag)
 {
@@ -564,11 +599,49 @@ UIOMMU_API int uiommu_ioas_copy(struct uiommu_ioas *ioas, struct uiommu_range ra
 		.source = source,
 		.tag = tag,
 	};
-	struct uiommu_batch batch = {0};
 
-	do_op(&batch, &op);
-	finish(&batch);
-	return op.status;
+	return run_one(&op);
+}
+
+static int place_one(struct uiommu_op *op, uint64_t *iova)
+{
+	int ret = run_one(op);
+
+	if (!ret)
+		*iova = op->range.first;
+	return ret;
+}
+
+UIOMMU_API int uiommu_ioas_map_anywhere(struct uiommu_ioas *ioas, const struct uiommu_place *place,
+					uint64_t addr, int prot, void *tag, uint64_t *iova)
+{
+	struct uiommu_op op = {
+		.kind = UIOMMU_OP_MAP,
+		.prot = prot,
+		.ioas = ioas,
+		.addr = addr,
+		.tag = tag,
+		.place = place,
+	};
+
+	return place_one(&op, iova);
+}
+
+UIOMMU_API int uiommu_ioas_copy_anywhere(struct uiommu_ioas *ioas, const struct uiommu_place *place,
+					 struct uiommu_ioas *source, uint64_t from, int prot,
+					 void *tag, uint64_t *iova)
+{
+	struct uiommu_op op = {
+		.kind = UIOMMU_OP_COPY,
+		.prot = prot,
+		.ioas = ioas,
+		.addr = from,
+		.source = source,
+		.tag = tag,
+		.place = place,
+	};
+
+	return place_one(&op, iova);
 }
 
 /* ---- life ---- */

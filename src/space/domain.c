@@ -60,7 +60,7 @@ static uint64_t max_addr(const struct uiommu_domain *domain)
 /* Recompute what the domains of an IOAS have in common. */
 static void common_limits(struct uiommu_ioas *ioas)
 {
-	ioas->alignment = 1;
+	ioas->alignment = ioas->page_size ? ioas->page_size : 1;
 	ioas->page_sizes = UINT64_MAX;
 	ioas->max_addr = UINT64_MAX;
 	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
@@ -153,6 +153,17 @@ static int reserve_gaps(struct uiommu_domain *domain, const uint64_t *without)
 				 domain->name);
 }
 
+/* Does a table keep the promise that the IOAS was made with? */
+static int check_page_size(const struct uiommu_domain *domain, const struct table *table)
+{
+	uint64_t promised = domain->ioas->page_size, page = table_page(table);
+
+	if (!promised || page <= promised)
+		return 0;
+	return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EADDRINUSE, domain->name, UIOMMU_RANGE_NONE,
+			     (struct uiommu_range){0, page - 1});
+}
+
 /* Tie a new domain, whose table is empty, to its IOAS. The table is destroyed by the caller if this
  * fails, so what was filled in need not be undone. */
 static int join(struct uiommu_domain *domain)
@@ -160,6 +171,9 @@ static int join(struct uiommu_domain *domain)
 	struct uiommu_ioas *ioas = domain->ioas;
 	int ret;
 
+	ret = check_page_size(domain, &domain->table);
+	if (ret)
+		return ret;
 	pthread_mutex_lock(&ioas->lock);
 	ret = reserve_gaps(domain, NULL);
 	if (!ret) {
@@ -344,9 +358,12 @@ UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
 		ret = make_table(domain->unit, &known, &table, &uid);
 	if (ret)
 		return ret;
-	pthread_mutex_lock(&ioas->lock);
-	ret = reshape_locked(domain, &table, uid, each, ctx);
-	pthread_mutex_unlock(&ioas->lock);
+	ret = check_page_size(domain, &table);
+	if (!ret) {
+		pthread_mutex_lock(&ioas->lock);
+		ret = reshape_locked(domain, &table, uid, each, ctx);
+		pthread_mutex_unlock(&ioas->lock);
+	}
 	/* The one that is not in use. */
 	unmake_table(domain->unit, &table);
 	return ret;

@@ -32,6 +32,7 @@ UIOMMU_API int uiommu_ioas_create(struct uiommu_ioas **out)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL, UIOMMU_RANGE_NONE,
 				     UIOMMU_RANGE_NONE);
 	pthread_mutex_init(&ioas->lock, NULL);
+	ioas->areas.floor = PLACE_FLOOR;
 	ioas->alignment = 1;
 	ioas->page_sizes = UINT64_MAX;
 	ioas->max_addr = UINT64_MAX;

@@ -52,6 +52,8 @@ struct uiommu_ioas {
 
 	struct uiommu_domain *domains;
 	uint64_t alignment, page_sizes, max_addr;
+	uint64_t page_size; /* the alignment is promised to be this at least, and enough; 0: no
+			       promise. Constant. */
 	struct uiommu_ioas_stats stats;
 
 	struct placed *placed; /* ascending by IOVA; placed.c */
@@ -98,6 +100,13 @@ int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range 
 
 /* Count a call that mapped, the largest of whose areas has so many bytes. */
 void ioas_count_map(struct uiommu_ioas *ioas, uint64_t largest, int prot);
+
+/* Nothing is placed below: IOVA 0 is never handed out. */
+#define PLACE_FLOOR UINT64_C(4096)
+
+/* The lowest place for memory at addr: place.c. *range is valid on success only. */
+int ioas_place(struct uiommu_ioas *ioas, const struct uiommu_place *place, uint64_t addr, int prot,
+	       struct uiommu_range *range);
 
 /* Refuse a range for the area that is in its way: -EEXIST, or -EBUSY if the area is leaving. */
 int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area);

@@ -11,44 +11,16 @@
  * Insertion takes all the nodes it can need before it changes anything, so a failed allocation
  * leaves the map as it was. Erasing never allocates and never fails.
  */
-#include "util/imap.h"
+#include "util/imap_nodes.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "util/alloc.h"
 
-#define NODE_SIZE  1024
-#define MAX_HEIGHT 16
-
-struct imap_leaf {
-	struct imap_leaf *next, *prev;
-	uint32_t n;
-	struct imap_entry entry[(NODE_SIZE - 24) / sizeof(struct imap_entry)];
-};
-
-struct inner {
-	uint64_t n;
-	uint64_t key[(NODE_SIZE - 8) / 16];
-	void *child[(NODE_SIZE - 8) / 16];
-};
-
-#define LEAF_MAX  (sizeof(((struct imap_leaf *)0)->entry) / sizeof(struct imap_entry))
-#define INNER_MAX (sizeof(((struct inner *)0)->child) / sizeof(void *))
 /* Nodes with fewer entries than this are merged with, or filled from, a sibling. */
 #define LEAF_MIN  (LEAF_MAX / 3)
 #define INNER_MIN (INNER_MAX / 3)
-
-_Static_assert(sizeof(struct imap_leaf) <= NODE_SIZE, "a leaf fits a node");
-_Static_assert(sizeof(struct inner) <= NODE_SIZE, "an inner node fits a node");
-_Static_assert(LEAF_MAX >= 8 && INNER_MAX >= 8, "nodes are wide");
-
-/* The way from the root to a leaf: which child was taken in each inner node. */
-struct path {
-	struct inner *node[MAX_HEIGHT];
-	unsigned slot[MAX_HEIGHT];
-	unsigned depth;
-};
 
 static struct imap_leaf *descend(const struct imap *map, uint64_t addr, struct path *path)
 {
@@ -141,6 +113,7 @@ static void inner_put(struct inner *in, unsigned at, uint64_t key, void *child)
 {
 	memmove(&in->key[at + 1], &in->key[at], (in->n - at) * sizeof(in->key[0]));
 	memmove(&in->child[at + 1], &in->child[at], (in->n - at) * sizeof(in->child[0]));
+	gaps_put(in, at);
 	in->key[at] = key;
 	in->child[at] = child;
 	in->n++;
@@ -243,11 +216,21 @@ static int insert_split(struct imap *map, struct path *path, struct imap_leaf *l
 	return 0;
 }
 
+/* Not valid if they adjoin. before may be NULL. */
+static struct uiommu_range gap_between(const struct imap_entry *before,
+				       const struct imap_entry *after)
+{
+	struct uiommu_range gap = {before ? before->range.last + 1 : 0, after->range.first - 1};
+
+	return after->range.first ? gap : UIOMMU_RANGE_NONE;
+}
+
 int imap_insert(struct imap *map, const struct imap_entry *entry, struct imap_entry *blocking)
 {
 	const struct imap_entry *hit;
 	struct imap_leaf *leaf;
 	struct path path;
+	unsigned at;
 	int ret = 0;
 
 	if (!map->root) {
@@ -264,10 +247,13 @@ int imap_insert(struct imap *map, const struct imap_entry *entry, struct imap_en
 			*blocking = *hit;
 		return -EEXIST;
 	}
+	at = leaf_search(leaf, entry->range.first);
+	if (map->gaps && at && at == leaf->n)
+		gaps_raise(map, &path, gap_between(&leaf->entry[at - 1], entry));
 	if (leaf->n < LEAF_MAX)
-		leaf_put(leaf, leaf_search(leaf, entry->range.first), entry);
+		leaf_put(leaf, at, entry);
 	else
-		ret = insert_split(map, &path, leaf, leaf_search(leaf, entry->range.first), entry);
+		ret = insert_split(map, &path, leaf, at, entry);
 	if (!ret)
 		map->count++;
 	return ret;
@@ -277,6 +263,7 @@ int imap_insert(struct imap *map, const struct imap_entry *entry, struct imap_en
 
 static void inner_remove(struct inner *in, unsigned at)
 {
+	gaps_remove(in, at);
 	in->n--;
 	memmove(&in->key[at], &in->key[at + 1], (in->n - at) * sizeof(in->key[0]));
 	memmove(&in->child[at], &in->child[at + 1], (in->n - at) * sizeof(in->child[0]));
@@ -321,6 +308,8 @@ static bool inner_balance(struct inner *in, unsigned i)
 	unsigned total = a->n + b->n, half = total / 2;
 
 	b->key[0] = in->key[i + 1];
+	gaps_forget(a);
+	gaps_forget(b);
 	if (total <= INNER_MAX) {
 		memcpy(&a->key[a->n], b->key, b->n * sizeof(b->key[0]));
 		memcpy(&a->child[a->n], b->child, b->n * sizeof(b->child[0]));
@@ -362,6 +351,7 @@ static void rebalance(struct imap *map, struct path *path, struct imap_leaf *lea
 
 		if (i + 1 == in->n)
 			i--;
+		gaps_level(in, i);
 		merged = h == path->depth ? leaf_balance(in, i) : inner_balance(in, i);
 		small = merged && in->n < INNER_MIN;
 	}
@@ -370,12 +360,29 @@ static void rebalance(struct imap *map, struct path *path, struct imap_leaf *lea
 
 		map->root = old->child[0];
 		map->height--;
+		gaps_forget(old);
 		uiommu_free(old, NODE_SIZE);
 	}
 	if (!map->height && !((struct imap_leaf *)map->root)->n) {
 		uiommu_free(map->root, NODE_SIZE);
 		map->root = NULL;
 	}
+}
+
+/* Entry i of the leaf is about to go: the gap that this leaves is the next entry's. */
+static void open_gap(const struct imap *map, const struct path *path, const struct imap_leaf *leaf,
+		     unsigned i)
+{
+	const struct imap_entry *before = NULL;
+
+	if (i)
+		before = &leaf->entry[i - 1];
+	else if (leaf->prev)
+		before = &leaf->prev->entry[leaf->prev->n - 1];
+	if (i + 1 < leaf->n)
+		gaps_raise(map, path, gap_between(before, &leaf->entry[i + 1]));
+	else if (leaf->next)
+		gaps_raise_next(map, path, gap_between(before, &leaf->next->entry[0]));
 }
 
 bool imap_erase(struct imap *map, uint64_t first)
@@ -390,6 +397,8 @@ bool imap_erase(struct imap *map, uint64_t first)
 	i = leaf_search(leaf, first);
 	if (i == leaf->n || leaf->entry[i].range.first != first)
 		return false;
+	if (map->gaps)
+		open_gap(map, &path, leaf, i);
 	leaf->n--;
 	memmove(&leaf->entry[i], &leaf->entry[i + 1], (leaf->n - i) * sizeof(leaf->entry[0]));
 	map->count--;
@@ -401,9 +410,10 @@ static void free_node(void *node, unsigned height)
 {
 	struct inner *in = node;
 
+	for (unsigned i = 0; height && i < in->n; i++)
+		free_node(in->child[i], height - 1);
 	if (height)
-		for (unsigned i = 0; i < in->n; i++)
-			free_node(in->child[i], height - 1);
+		gaps_forget(in);
 	uiommu_free(node, NODE_SIZE);
 }
 
@@ -411,5 +421,5 @@ void imap_clear(struct imap *map)
 {
 	if (map->root)
 		free_node(map->root, map->height);
-	*map = (struct imap){0};
+	*map = (struct imap){.floor = map->floor};
 }

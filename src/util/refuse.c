@@ -41,6 +41,8 @@ static const struct {
 	[UIOMMU_RULE_ADDRESS] = {"address", "a pointer argument cannot be read or written"},
 	[UIOMMU_RULE_DOORBELL] = {"doorbell", "the doorbell has no address in this space"},
 	[UIOMMU_RULE_CAPABILITY] = {"capability", "the program needs CAP_SYS_RAWIO"},
+	[UIOMMU_RULE_NO_ROOM] = {"no-room", "no free range is large enough; unmap something, or "
+					    "ask for less or a smaller alignment"},
 };
 
 static const char *const resv_names[] = {

@@ -143,6 +143,130 @@ static void test_million(void **state)
 	assert_null(map.root);
 }
 
+/* ---- gaps ---- */
+
+/* The lowest place, looked for from one entry to the next. */
+static bool model_gap(struct uiommu_range within, const struct imap_want *want, uint64_t *first)
+{
+	uint64_t gap = 0;
+
+	for (size_t i = 0; i <= model_count; i++) {
+		uint64_t last = i < model_count ? model[i].first - 1 : UINT64_MAX;
+		uint64_t from = gap > within.first ? gap : within.first;
+		uint64_t to = last < within.last ? last : within.last;
+		uint64_t at = (from + want->alignment - 1) / want->alignment * want->alignment;
+
+		at |= want->offset;
+		if ((i == model_count || model[i].first > gap) && from <= to && at <= to &&
+		    to - at >= want->length - 1) {
+			*first = at;
+			return true;
+		}
+		if (i < model_count)
+			gap = model[i].last + 1;
+	}
+	return false;
+}
+
+static void step_gap(struct imap *map, struct rng *rng, uint64_t space, uint64_t unit)
+{
+	const struct imap_want want = {
+		.length = (1 + rng_below(rng, rng_below(rng, 4) ? 8 : 600)) * unit,
+		.alignment = UINT64_C(1) << rng_below(rng, unit == 1 ? 13 : 23),
+		.offset = unit == 1 && !rng_below(rng, 8) ? rng_below(rng, 16) : 0,
+	};
+	struct uiommu_range within = {0, rng_below(rng, 4) ? UINT64_MAX : rng_below(rng, space)};
+	uint64_t at = 1, expected = 1;
+	bool found, there;
+
+	if (rng_below(rng, 2))
+		within.first = rng_below(rng, space);
+	if (within.first < map->floor)
+		within.first = map->floor;
+	there = model_gap(within, &want, &expected);
+	found = imap_gap(map, within, &want, &at);
+	if (found != there || at != expected)
+		fail_msg("length 0x%llx, alignment 0x%llx in [0x%llx, 0x%llx]: %d 0x%llx, "
+			 "not %d 0x%llx",
+			 (unsigned long long)want.length, (unsigned long long)want.alignment,
+			 (unsigned long long)within.first, (unsigned long long)within.last, found,
+			 (unsigned long long)at, there, (unsigned long long)expected);
+}
+
+/* One more entry where there is room, or one erased; of whole units. */
+static void step_change(struct imap *map, struct rng *rng, uint64_t space, uint64_t unit, bool grow)
+{
+	uint64_t first = rng_below(rng, space / unit) * unit;
+	struct imap_entry e = entry(first, first + (1 + rng_below(rng, 24)) * unit - 1);
+	size_t at = model_find(first);
+
+	if (!grow) {
+		step_erase(map, rng, space);
+	} else if (model_count < MODEL_MAX &&
+		   (at == model_count || model[at].first > e.range.last)) {
+		assert_int_equal(imap_insert(map, &e, NULL), 0);
+		memmove(&model[at + 1], &model[at], (model_count - at) * sizeof(model[0]));
+		model[at] = e.range;
+		model_count++;
+	}
+}
+
+/* Against a search from the front, with and without memory for the index. */
+static void gaps(struct rng *rng, uint64_t unit, uint64_t floor, bool starved)
+{
+	uint64_t steps = test_steps(30000), space = 80000 * unit;
+	struct imap map = {.floor = floor};
+
+	model_count = 0;
+	for (uint64_t i = 0; i < steps; i++) {
+		step_change(&map, rng, space, unit, rng_below(rng, 10) < (i / 9000 % 2 ? 2 : 8));
+		fail_countdown = starved && rng_below(rng, 3) ? 0 : -1;
+		if (i % 4 == 0)
+			step_gap(&map, rng, space, unit);
+		fail_countdown = -1;
+	}
+	check_all(&map);
+	imap_clear(&map);
+}
+
+static void test_gaps(void **state)
+{
+	struct rng rng = rng_seeded("imap gaps");
+
+	uiommu_set_allocator(failing_alloc, failing_release);
+	gaps(&rng, 4096, 4096, false);
+	gaps(&rng, 1, 0, false);
+	gaps(&rng, 4096, 0, true);
+	assert_int_equal(fail_live, 0);
+	uiommu_set_allocator(NULL, NULL);
+}
+
+/* At the ends of the space. */
+static void test_gap_edges(void **state)
+{
+	const struct imap_want one = {.length = 1, .alignment = 1},
+			       half = {.length = UINT64_C(1) << 63, .alignment = UINT64_C(1) << 63};
+	struct imap map = {0};
+	struct imap_entry e;
+	uint64_t at;
+
+	assert_true(imap_gap(&map, UIOMMU_RANGE_ALL, &half, &at));
+	assert_int_equal(at, 0);
+	e = entry(0, 0);
+	assert_int_equal(imap_insert(&map, &e, NULL), 0);
+	assert_true(imap_gap(&map, UIOMMU_RANGE_ALL, &half, &at));
+	assert_int_equal(at, UINT64_C(1) << 63);
+	e = entry(UINT64_MAX, UINT64_MAX);
+	assert_int_equal(imap_insert(&map, &e, NULL), 0);
+	assert_false(imap_gap(&map, UIOMMU_RANGE_ALL, &half, &at));
+	e = entry(1, UINT64_MAX - 2);
+	assert_int_equal(imap_insert(&map, &e, NULL), 0);
+	assert_true(imap_gap(&map, UIOMMU_RANGE_ALL, &one, &at));
+	assert_int_equal(at, UINT64_MAX - 1);
+	assert_false(imap_gap(&map, (struct uiommu_range){0, UINT64_MAX - 2}, &one, &at));
+	imap_clear(&map);
+}
+
 /* A failed allocation leaves the map as it was. */
 static void test_no_memory(void **state)
 {
@@ -177,10 +301,9 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_edges),
-		cmocka_unit_test(test_random),
-		cmocka_unit_test(test_million),
-		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_edges),	  cmocka_unit_test(test_random),
+		cmocka_unit_test(test_million),	  cmocka_unit_test(test_gaps),
+		cmocka_unit_test(test_gap_edges), cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
