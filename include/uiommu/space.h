@@ -93,7 +93,8 @@ struct uiommu_unit_options {
 	void (*fault)(void *ctx, const struct uiommu_fault *fault);
 	void *fault_ctx;
 	/** A translation fault cuts the requester off until it is attached anew or
-	 *  uiommu_domain_enable() is called, as Freescale's PAMU driver does on a violation. */
+	 *  uiommu_domain_enable() is called, as Freescale's PAMU driver does on a violation. What
+	 *  a stage 1 stops is none. */
 	bool cut_off;
 };
 
@@ -589,7 +590,7 @@ UIOMMU_API int uiommu_domain_lookup(struct uiommu_domain *domain, uint64_t iova,
 
 struct uiommu_stage1_options {
 	size_t size; /**< sizeof(struct uiommu_stage1_options) */
-	/** What translates. NULL: nothing passes; every access faults as not attached. */
+	/** What translates. NULL: nothing does; every access faults as not attached. */
 	struct uiommu_domain *domain;
 	/** It holds for requester IDs that are attached to the same domain as @governor, the
 	 *  function whose address space the addresses that come out belong to. Without it, for
@@ -598,6 +599,11 @@ struct uiommu_stage1_options {
 	 *  a say over the devices of somebody else's space. */
 	bool governed;
 	uiommu_rid governor;
+	/** Doorbells that the space behind it has in these ranges (uiommu_ioas_map_doorbell()) are
+	 *  reached at their own IOVAs, whatever @domain translates, and without one. It should
+	 *  translate nothing there. What else is there is not reached. At most 16; copied. */
+	const struct uiommu_range *pass;
+	size_t pass_count;
 	/** Called for every access that this stage 1 stops, from the port's thread, inside its
 	 *  access section: it must not wait for anyone who waits for ports, nor call back. May be
 	 *  NULL. The unit's own handler is called too. */

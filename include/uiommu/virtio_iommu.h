@@ -8,6 +8,14 @@
  * that the endpoints are attached to; who attaches them there, e.g. VFIO, knows nothing of this
  * device. An endpoint's number is its requester ID.
  *
+ * PROBE reports the platform's regions: as an MSI region that of hardware's doorbells, or where
+ * there is none the window in which software places them (UIOMMU_RESV_SW_MSI). Interrupts of
+ * endpoints arrive in every state: a doorbell that stands in such a window of the space behind is
+ * reached at its IOVA there, and nothing can be mapped over it. Where the program chooses the
+ * window (@program_msi of the facts) nothing is reported, and the driver maps the doorbell's page,
+ * for WRITE, to the address that it has in that space: at that very address, for that is what the
+ * function was told to write to.
+ *
  * The library's own machine has the device as the model "virtio-iommu" (uiommu/device.h).
  *
  * Layouts and numbers are those of <linux/virtio_iommu.h>. Any thread may call any function but
@@ -34,7 +42,8 @@ struct uiommu_virtio_iommu;
 
 struct uiommu_virtio_iommu_options {
 	size_t size; /**< sizeof(struct uiommu_virtio_iommu_options) */
-	/** Table format, width and reserved regions of its domains. Copied. */
+	/** Table format, width, aperture, page sizes and reserved regions of its domains: what
+	 *  input_range and page_size_mask say follows from them. Copied. */
 	const struct uiommu_platform_facts *facts;
 	/** The domain that the endpoints are attached to: each virtio domain is nested in it, so a
 	 *  MAP to more than it translates is refused, and none goes in front of another. Or NULL.
@@ -66,8 +75,9 @@ struct uiommu_virtio_iommu_options {
 
 /**
  * Make the device, without endpoints. -EINVAL: bad options (uiommu_last_refusal() names them), or
- * the platform's regions do not fit into @probe_size; -E2BIG: options from a newer header; -ENOMEM;
- * what uiommu_domain_create() says of format and width.
+ * the platform's regions do not fit into @probe_size; -E2BIG: options from a newer header;
+ * -EOPNOTSUPP: the platform has no page tables, but windows or nothing; -ENOMEM; what
+ * uiommu_domain_create() says of format and width.
  */
 UIOMMU_API int uiommu_virtio_iommu_create(struct uiommu_unit *unit,
 					  const struct uiommu_virtio_iommu_options *options,

@@ -18,6 +18,7 @@
 
 #include "abi/virtio_iommu.h"
 #include "util/alloc.h"
+#include "util/range.h"
 #include "util/refuse.h"
 
 #define F(name) (UINT64_C(1) << VIRTIO_IOMMU_F_##name)
@@ -212,7 +213,7 @@ static void domain_free(struct viommu_domain *domain)
 	uiommu_free(domain, sizeof(*domain));
 }
 
-/* An IOAS that nobody may map reserved regions in, and its page table. */
+/* An IOAS and its page table. */
 static int make_table(struct uiommu_virtio_iommu *dev, struct viommu_domain *domain)
 {
 	const struct uiommu_domain_options options = {
@@ -220,17 +221,27 @@ static int make_table(struct uiommu_virtio_iommu *dev, struct viommu_domain *dom
 		.format = dev->format,
 		.width = dev->width,
 		.name = "virtio-iommu",
+		.aperture = dev->aperture,
+		.page_sizes = dev->page_sizes,
 		.parent = dev->space,
 	};
 	int ret = uiommu_ioas_create(&domain->ioas);
 
+	if (!ret)
+		ret = uiommu_domain_create(dev->unit, domain->ioas, &options, &domain->table);
+	return ret;
+}
+
+/* Nobody may map where the platform reserves. */
+static int reserve_properties(struct uiommu_virtio_iommu *dev, struct uiommu_ioas *ioas)
+{
+	int ret = 0;
+
 	for (size_t i = 0; !ret && i < dev->property_count; i++)
-		ret = uiommu_ioas_reserve(domain->ioas, dev->properties[i].range,
+		ret = uiommu_ioas_reserve(ioas, dev->properties[i].range,
 					  dev->properties[i].msi ? UIOMMU_RESV_MSI
 								 : UIOMMU_RESV_RESERVED,
 					  dev, "the platform");
-	if (!ret)
-		ret = uiommu_domain_create(dev->unit, domain->ioas, &options, &domain->table);
 	return ret;
 }
 
@@ -242,6 +253,8 @@ static int make_stage1(struct uiommu_virtio_iommu *dev, struct uiommu_domain *ta
 		.domain = table,
 		.governed = dev->governed,
 		.governor = dev->self,
+		.pass = dev->pass,
+		.pass_count = dev->pass_count,
 		.fault = report_fault,
 		.fault_ctx = dev,
 	};
@@ -262,6 +275,8 @@ int viommu_domain_create(struct uiommu_virtio_iommu *dev, uint32_t number, bool 
 	domain->bypass = bypass;
 	if (!bypass) {
 		ret = make_table(dev, domain);
+		if (!ret)
+			ret = reserve_properties(dev, domain->ioas);
 		if (!ret)
 			ret = make_stage1(dev, domain->table, &domain->stage1);
 	}
@@ -445,6 +460,27 @@ static int take_features(struct uiommu_virtio_iommu *dev, uint64_t features)
 	return 0;
 }
 
+/* What PROBE says of the platform's regions, and the windows for doorbells: those stand in the
+ * space that the endpoints are attached to, at addresses of that space, and are reached there with
+ * a virtio domain and without one. */
+static int take_regions(struct uiommu_virtio_iommu *dev, const struct uiommu_platform_facts *facts)
+{
+	size_t room = viommu_property_room(facts->region_count);
+
+	dev->property_room = room;
+	dev->properties = uiommu_alloc_array(room, sizeof(*dev->properties));
+	dev->pass = uiommu_alloc_array(room, sizeof(*dev->pass));
+	if (!dev->properties || !dev->pass)
+		return refuse(-ENOMEM, "virtio-iommu");
+	dev->property_count =
+		viommu_properties(facts->regions, facts->region_count, dev->properties);
+	for (size_t i = 0; i < facts->region_count; i++)
+		if (facts->regions[i].type == UIOMMU_RESV_SW_MSI &&
+		    range_valid(facts->regions[i].range))
+			dev->pass[dev->pass_count++] = facts->regions[i].range;
+	return 0;
+}
+
 static int take_options(struct uiommu_virtio_iommu *dev,
 			const struct uiommu_virtio_iommu_options *o)
 {
@@ -456,19 +492,17 @@ static int take_options(struct uiommu_virtio_iommu *dev,
 		return ret;
 	if (last < o->domain_first)
 		return refuse(-EINVAL, "virtio-iommu domain numbers");
-	room = viommu_property_room(o->facts->region_count);
-	dev->properties = uiommu_alloc_array(room, sizeof(*dev->properties));
-	if (!dev->properties)
-		return refuse(-ENOMEM, "virtio-iommu");
-	dev->property_room = room;
-	dev->property_count =
-		viommu_properties(o->facts->regions, o->facts->region_count, dev->properties);
+	ret = take_regions(dev, o->facts);
+	if (ret)
+		return ret;
 	room = viommu_properties_size(dev->property_count);
 	dev->probe_size = o->probe_size ? o->probe_size : room > PROBE_LEAST ? room : PROBE_LEAST;
 	if (dev->probe_size < room || dev->probe_size > PROBE_MOST)
 		return refuse(-EINVAL, "virtio-iommu probe_size");
 	dev->format = o->facts->format;
 	dev->width = o->facts->width;
+	dev->aperture = o->facts->aperture;
+	dev->page_sizes = o->facts->page_sizes;
 	dev->space = o->space;
 	dev->governed = o->governed;
 	dev->self = o->self;
@@ -489,16 +523,34 @@ static int take_options(struct uiommu_virtio_iommu *dev,
 	return 0;
 }
 
-/* What a domain of this device can do, from one that is made to look at it. */
+static int refuse_format(void)
+{
+	return uiommu_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP,
+			     "virtio-iommu needs a table format with pages, not windows",
+			     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+}
+
+/* What a domain of this device can do, from one that is made to look at it. Its driver expects to
+ * map any page of one range: a table of windows has no such range. */
 static int learn_limits(struct uiommu_virtio_iommu *dev)
 {
+	struct uiommu_domain_window window = {.size = sizeof(window)};
 	struct viommu_domain trial = {0};
-	int ret = make_table(dev, &trial);
+	struct uiommu_range range;
+	size_t count = 1;
+	int ret;
 
+	if (!dev->format)
+		return refuse_format();
+	ret = make_table(dev, &trial);
+	if (!ret && (!uiommu_domain_window_find(trial.table, 0, &window) ||
+		     uiommu_ioas_ranges(trial.ioas, &range, &count) || count != 1))
+		ret = refuse_format();
 	if (!ret) {
+		dev->input = range;
 		dev->config.page_size_mask = htole64(uiommu_ioas_page_sizes(trial.ioas));
-		dev->config.input_range.end =
-			dev->width >= 64 ? UINT64_MAX : htole64((UINT64_C(1) << dev->width) - 1);
+		dev->config.input_range.start = htole64(range.first);
+		dev->config.input_range.end = htole64(range.last);
 	}
 	uiommu_domain_destroy(trial.table);
 	uiommu_ioas_destroy(trial.ioas);
@@ -508,6 +560,7 @@ static int learn_limits(struct uiommu_virtio_iommu *dev)
 static void dev_free(struct uiommu_virtio_iommu *dev)
 {
 	uiommu_stage1_destroy(dev->wall);
+	uiommu_free(dev->pass, dev->property_room * sizeof(*dev->pass));
 	uiommu_free(dev->properties, dev->property_room * sizeof(*dev->properties));
 	pthread_mutex_destroy(&dev->event_lock);
 	pthread_mutex_destroy(&dev->lock);

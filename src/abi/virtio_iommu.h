@@ -42,6 +42,9 @@ struct uiommu_virtio_iommu {
 	struct uiommu_unit *unit;
 	const char *format;
 	unsigned width;
+	struct uiommu_range aperture; /* as asked for; {0, 0}: all of what the width says */
+	uint64_t page_sizes;
+	struct uiommu_range input; /* and what came of it */
 	struct uiommu_domain *space;
 	bool governed, bypass_initial;
 	uiommu_rid self;
@@ -50,6 +53,8 @@ struct uiommu_virtio_iommu {
 	uint64_t max_entries;
 	size_t probe_size, property_count, property_room;
 	struct viommu_property *properties;
+	struct uiommu_range *pass; /* where software places doorbells; room: property_room */
+	size_t pass_count;
 	struct uiommu_stage1 *wall; /* in front of endpoints that may do nothing */
 	void (*event_fn)(void *ctx);
 	void *event_ctx;

@@ -155,10 +155,12 @@ static bool have_one(struct uiommu_machine *machine)
 static int viommu_init(struct uiommu_function *fn)
 {
 	struct uiommu_machine *machine = uiommu_function_machine(fn);
+	const struct uiommu_platform_facts *facts =
+		uiommu_platform_facts(uiommu_machine_platform(machine));
 	struct model *model = uiommu_function_state(fn);
 	const struct uiommu_virtio_iommu_options options = {
 		.size = sizeof(options),
-		.facts = uiommu_platform_facts(uiommu_machine_platform(machine)),
+		.facts = facts,
 		.governed = true,
 		.self = uiommu_function_info(fn)->rid,
 		.bypass = !model->bypass_off,
@@ -171,6 +173,13 @@ static int viommu_init(struct uiommu_function *fn)
 
 	if (have_one(machine))
 		return -EEXIST;
+	if (!(facts->vfio_types & UIOMMU_VFIO_TYPE1)) {
+		uiommu_function_explain(fn,
+					"virtio-iommu needs a platform with page tables: x86-vtd, "
+					"x86-amd, arm-smmuv3 or riscv, not %s",
+					facts->name);
+		return -EOPNOTSUPP;
+	}
 	ret = uiommu_virtio_iommu_create(uiommu_machine_unit(machine), &options, &model->dev);
 	if (ret)
 		return ret;

@@ -3,9 +3,10 @@
  * A platform's reserved regions as RESV_MEM properties (virtio 1.3, 5.13.6.6 "PROBE properties"):
  * one MSI property at most, no two that overlap.
  *
- * The first region for hardware doorbells is the MSI property; others are merged, and cut where
- * they overlap it. A window in which software places doorbells is not reported: a driver that sees
- * no MSI property maps the doorbell itself. Nothing here allocates, locks or fails.
+ * The first region for hardware doorbells is the MSI property, or without one the first window in
+ * which software places doorbells: those stand in the space behind the device, which lets what is
+ * written to them pass, so that the driver need not map what it cannot know. Others are merged, and
+ * cut where they overlap it. Nothing here allocates, locks or fails.
  */
 #include <endian.h>
 #include <linux/virtio_iommu.h>
@@ -16,8 +17,7 @@
 
 static bool reported(const struct uiommu_resv_region *region)
 {
-	return range_valid(region->range) && region->type != UIOMMU_RESV_SW_MSI &&
-	       region->type != UIOMMU_RESV_DIRECT_RELAXABLE;
+	return range_valid(region->range) && region->type != UIOMMU_RESV_DIRECT_RELAXABLE;
 }
 
 /* Put a range into the ascending list, joined with those it touches. */
@@ -74,20 +74,32 @@ static size_t insert_msi(struct viommu_property *list, size_t count, struct uiom
 	return count + 1;
 }
 
-size_t viommu_properties(const struct uiommu_resv_region *regions, size_t count,
-			 struct viommu_property *list)
+/* The region that is the MSI property, or NULL. */
+static const struct uiommu_resv_region *find_msi(const struct uiommu_resv_region *regions,
+						 size_t count)
 {
-	const struct uiommu_resv_region *msi = NULL;
-	size_t n = 0;
+	const struct uiommu_resv_region *placed = NULL;
 
 	for (size_t i = 0; i < count; i++) {
 		if (!reported(&regions[i]))
 			continue;
-		if (!msi && regions[i].type == UIOMMU_RESV_MSI)
-			msi = &regions[i];
-		else
-			n = insert(list, n, regions[i].range);
+		if (regions[i].type == UIOMMU_RESV_MSI)
+			return &regions[i];
+		if (!placed && regions[i].type == UIOMMU_RESV_SW_MSI)
+			placed = &regions[i];
 	}
+	return placed;
+}
+
+size_t viommu_properties(const struct uiommu_resv_region *regions, size_t count,
+			 struct viommu_property *list)
+{
+	const struct uiommu_resv_region *msi = find_msi(regions, count);
+	size_t n = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (reported(&regions[i]) && &regions[i] != msi)
+			n = insert(list, n, regions[i].range);
 	return msi ? insert_msi(list, n, msi->range) : n;
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "abi/virtio_iommu.h"
+#include "util/range.h"
 
 /* A device-readable part, as much of it as a request can have. */
 union readable {
@@ -118,7 +119,7 @@ static uint8_t check_map_range(const struct uiommu_virtio_iommu *dev, struct uio
 		return VIRTIO_IOMMU_S_INVAL;
 	if ((range.first | addr | (range.last + 1)) & mask)
 		return VIRTIO_IOMMU_S_RANGE;
-	if (range.last > le64toh(dev->config.input_range.end))
+	if (!range_contains(dev->input, range))
 		return VIRTIO_IOMMU_S_RANGE;
 	return VIRTIO_IOMMU_S_OK;
 }

@@ -230,6 +230,17 @@ static __attribute__((noinline)) void tell_stage1(struct uiommu_port *port,
 		stage1->fault(stage1->fault_ctx, &fault);
 }
 
+/* Does a doorbell stand there that the stage 1 lets pass? Then its leaf. Interrupts are not worth
+ * room in the IOTLB, whose entries stand for both stages. */
+static bool find_passing(struct uiommu_port *port, const struct uiommu_stage1 *stage1,
+			 const struct uiommu_domain *domain, uint64_t iova, struct table_leaf *leaf)
+{
+	if (!stage1_passes(stage1, iova) || !table_covers(&domain->table, iova))
+		return false;
+	counter_add(&port->counters.walks, 1);
+	return table_walk(&domain->table, iova, leaf) && (leaf->prot & UIOMMU_MMIO);
+}
+
 /* The leaf that translates iova through a stage 1 and the domain behind it. */
 static __attribute__((noinline)) enum uiommu_fault_reason
 translate_behind(struct uiommu_port *port, struct uiommu_stage1 *stage1,
@@ -238,6 +249,8 @@ translate_behind(struct uiommu_port *port, struct uiommu_stage1 *stage1,
 	enum uiommu_fault_reason reason = UIOMMU_FAULT_NO_DOMAIN;
 	bool by_stage1 = true;
 
+	if (find_passing(port, stage1, domain, iova, leaf))
+		return check_prot(leaf->prot, access);
 	if (stage1->domain)
 		reason = find_leaf(port, stage1->domain, domain, iova, access, leaf, &by_stage1);
 	if (reason && by_stage1) {
@@ -280,9 +293,12 @@ static void cut_off(struct uiommu_port *port)
 		atomic_store_explicit(&port->slot->cut, false, memory_order_relaxed);
 }
 
-/* Did the table refuse, rather than what is before or behind it? */
-static bool is_violation(enum uiommu_fault_reason reason)
+/* Did the attachment's table refuse, rather than what is before or behind it? What a stage 1 stops
+ * never came to that table: a guest's fault is its own, and costs nobody the device. */
+static bool is_violation(const struct uiommu_port *port, enum uiommu_fault_reason reason)
 {
+	if (port->stopped_by_stage1)
+		return false;
 	return reason == UIOMMU_FAULT_BEYOND || reason == UIOMMU_FAULT_NOT_PRESENT ||
 	       reason == UIOMMU_FAULT_READ_DENIED || reason == UIOMMU_FAULT_WRITE_DENIED;
 }
@@ -299,7 +315,7 @@ int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_
 		.iova = iova,
 		.data = port->interrupt ? port->interrupt_data : data,
 		.interrupt = port->interrupt,
-		.cut_off = unit->cut_off && is_violation(reason),
+		.cut_off = unit->cut_off && is_violation(port, reason),
 		.stage1 = port->stopped_by_stage1,
 	};
 	port->stopped_by_stage1 = false;

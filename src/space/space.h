@@ -174,6 +174,8 @@ struct uiommu_stage1 {
 	const struct slot *governor;  /* NULL: none */
 	void (*fault)(void *ctx, const struct uiommu_fault *fault);
 	void *fault_ctx;
+	size_t pass_count;
+	struct uiommu_range pass[]; /* where doorbells behind it are reached */
 };
 
 /* What is known of one requester ID. Made once, kept for the unit's life. */
@@ -227,6 +229,9 @@ static inline enum uiommu_fault_reason check_prot(int prot, int access)
 
 /* Does it stand in front of an attachment to this domain? Inside a section. */
 bool stage1_holds(const struct uiommu_stage1 *stage1, const struct uiommu_domain *domain);
+
+/* Does it let a doorbell pass that stands there in the space behind it? */
+bool stage1_passes(const struct uiommu_stage1 *stage1, uint64_t iova);
 
 /* Through a stage 1 domain, and if that allows the access through the one behind it: a leaf of the
  * first, cut to what one leaf of the second translates, with the permissions of both; *first_prot:

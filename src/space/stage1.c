@@ -19,6 +19,9 @@
 #include "util/alloc.h"
 #include "util/refuse.h"
 
+/* Most ranges that pass: each access looks at all of them. */
+#define STAGE1_PASSES 16
+
 bool stage1_holds(const struct uiommu_stage1 *stage1, const struct uiommu_domain *domain)
 {
 	if (stage1->governor &&
@@ -26,6 +29,14 @@ bool stage1_holds(const struct uiommu_stage1 *stage1, const struct uiommu_domain
 		return false;
 	return !stage1->domain || !stage1->domain->parent_uid ||
 	       stage1->domain->parent_uid == domain->uid;
+}
+
+bool stage1_passes(const struct uiommu_stage1 *stage1, uint64_t iova)
+{
+	for (size_t i = 0; i < stage1->pass_count; i++)
+		if (stage1->pass[i].first <= iova && iova <= stage1->pass[i].last)
+			return true;
+	return false;
 }
 
 enum uiommu_fault_reason stage1_walk(const struct uiommu_domain *first,
@@ -76,6 +87,19 @@ static int refuse_memory(void)
 			     UIOMMU_RANGE_NONE);
 }
 
+static bool pass_valid(const struct uiommu_stage1_options *options)
+{
+	for (size_t i = 0; i < options->pass_count; i++)
+		if (!range_valid(options->pass[i]))
+			return false;
+	return options->pass_count <= STAGE1_PASSES;
+}
+
+static size_t stage1_size(size_t pass_count)
+{
+	return sizeof(struct uiommu_stage1) + pass_count * sizeof(struct uiommu_range);
+}
+
 UIOMMU_API int uiommu_stage1_create(struct uiommu_unit *unit,
 				    const struct uiommu_stage1_options *options,
 				    struct uiommu_stage1 **out)
@@ -85,21 +109,24 @@ UIOMMU_API int uiommu_stage1_create(struct uiommu_unit *unit,
 	if (!options || options->size != sizeof(*options))
 		return refuse_argument(options && options->size > sizeof(*options) ? -E2BIG
 										   : -EINVAL);
-	if (options->domain && options->domain->unit != unit)
+	if ((options->domain && options->domain->unit != unit) || !pass_valid(options))
 		return refuse_argument(-EINVAL);
-	stage1 = uiommu_alloc(sizeof(*stage1));
+	stage1 = uiommu_alloc(stage1_size(options->pass_count));
 	if (!stage1)
 		return refuse_memory();
 	stage1->unit = unit;
 	stage1->domain = options->domain;
 	stage1->fault = options->fault;
 	stage1->fault_ctx = options->fault_ctx;
+	stage1->pass_count = options->pass_count;
+	for (size_t i = 0; i < options->pass_count; i++)
+		stage1->pass[i] = options->pass[i];
 	if (options->governed) {
 		pthread_mutex_lock(&unit->lock);
 		stage1->governor = unit_slot(unit, options->governor);
 		pthread_mutex_unlock(&unit->lock);
 		if (!stage1->governor) {
-			uiommu_free(stage1, sizeof(*stage1));
+			uiommu_stage1_destroy(stage1);
 			return refuse_memory();
 		}
 	}
@@ -109,7 +136,8 @@ UIOMMU_API int uiommu_stage1_create(struct uiommu_unit *unit,
 
 UIOMMU_API void uiommu_stage1_destroy(struct uiommu_stage1 *stage1)
 {
-	uiommu_free(stage1, sizeof(*stage1));
+	if (stage1)
+		uiommu_free(stage1, stage1_size(stage1->pass_count));
 }
 
 UIOMMU_API int uiommu_unit_set_stage1(struct uiommu_unit *unit, uiommu_rid rid,

@@ -125,7 +125,8 @@ static void test_map(void **state)
 		{1, 0xf1fff000, 0xf1ffffff, 0, R, INVAL},
 		{1, 0xf2000000, 0xf2000fff, 0, R, OK},
 		{1, 0xfef00000, 0xfef00fff, 0, R, OK},
-		{1, 0x08000000, 0x08000fff, 0, R, OK}, /* for software's doorbells: not reserved */
+		{1, 0x080ff000, 0x080fffff, 0, R, INVAL}, /* for software's doorbells */
+		{1, 0x08100000, 0x08100fff, 0, R, OK},
 		{1, 0x09000000, 0x09000fff, 0, R, OK}, /* relaxed */
 	};
 	struct uiommu_virtio_iommu_options o = {.bypass = true};
@@ -238,7 +239,9 @@ static void test_probe(void **state)
 	static const struct {
 		uint8_t subtype;
 		uint64_t first, last;
-	} expected[] = {{0, 0xf0000000, 0xf1ffffff}, {1, 0xfee00000, 0xfeefffff}};
+	} expected[] = {{0, 0x08000000, 0x080fffff},
+			{0, 0xf0000000, 0xf1ffffff},
+			{1, 0xfee00000, 0xfeefffff}};
 	uint8_t out[256], config[40];
 	size_t size, written;
 	struct rig rig;
@@ -246,10 +249,10 @@ static void test_probe(void **state)
 	rig_usual(&rig);
 	uiommu_virtio_iommu_config_read(rig.dev, 0, config, 40);
 	size = get(config + 32, 4);
-	assert_int_equal(size, 64);
+	assert_int_equal(size, 72);
 	assert_int_equal(probe(&rig, EP_A, out, size + 4, &written), 0);
 	assert_int_equal(written, size + 4);
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 3; i++) {
 		const uint8_t *p = out + 24 * i;
 
 		assert_int_equal(get(p, 2), 1);
@@ -259,7 +262,7 @@ static void test_probe(void **state)
 		assert_int_equal(get(p + 8, 8), expected[i].first);
 		assert_int_equal(get(p + 16, 8), expected[i].last);
 	}
-	for (size_t i = 48; i < size + 4; i++)
+	for (size_t i = 72; i < size + 4; i++)
 		assert_int_equal(out[i], 0);
 	assert_int_equal(out[size + 4], 0xaa);
 	/* More room changes nothing; less is refused, with the status at the end. */
@@ -283,6 +286,42 @@ static void test_probe(void **state)
 	assert_int_equal(get(out, 8), 0);
 	assert_int_equal(uiommu_virtio_iommu_set_features(rig.dev, USUAL & ~PROBE), 0);
 	assert_int_equal(probe(&rig, EP_A, out, size + 4, &written), -EBADMSG);
+	rig_down(&rig);
+}
+
+/* Where software places doorbells and hardware has none, that window is the MSI property: nobody
+ * maps there, and memory that the space behind has there is not reached. */
+static void test_doorbells(void **state)
+{
+	static const struct uiommu_resv_region window = {
+		{16 * PAGE, 32 * PAGE - 1}, UIOMMU_RESV_SW_MSI, UIOMMU_WRITE};
+	struct uiommu_virtio_iommu_options o = {.bypass = false};
+	uint8_t out[256];
+	size_t written;
+	struct rig rig;
+
+	rig_up(&rig, &o);
+	uiommu_virtio_iommu_destroy(rig.dev);
+	rig.facts.regions = &window;
+	rig.facts.region_count = 1;
+	assert_int_equal(make_dev(&rig, &o), 0);
+	assert_int_equal(uiommu_virtio_iommu_add_endpoint(rig.dev, EP_A), 0);
+	assert_int_equal(uiommu_virtio_iommu_set_features(rig.dev, USUAL), 0);
+	assert_int_equal(probe(&rig, EP_A, out, 68, &written), 0);
+	assert_int_equal(out[64], OK);
+	assert_int_equal(get(out, 8), 0x100140001);
+	assert_int_equal(get(out + 8, 8), window.range.first);
+	assert_int_equal(get(out + 16, 8), window.range.last);
+	assert_int_equal(get(out + 24, 8), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		check_no(rig.a, 16 * PAGE);
+		check_no(rig.a, 32 * PAGE - 1);
+		assert_int_equal(attach(&rig, 1, EP_A, 0), OK);
+	}
+	assert_int_equal(map(&rig, 1, 31 * PAGE, 32 * PAGE - 1, 0, W | IO), INVAL);
+	assert_int_equal(map(&rig, 1, 32 * PAGE, 33 * PAGE - 1, 0, R), OK);
+	check_at(rig.a, 32 * PAGE, 0);
+	check_no(rig.a, 31 * PAGE);
 	rig_down(&rig);
 }
 
@@ -398,7 +437,7 @@ static void test_config(void **state)
 	assert_int_equal(get(config + 16, 8), LAST);
 	assert_int_equal(get(config + 24, 4), 5);
 	assert_int_equal(get(config + 28, 4), 77);
-	assert_int_equal(get(config + 32, 4), 64);
+	assert_int_equal(get(config + 32, 4), 72);
 	assert_int_equal(get(config + 36, 4), 0);
 	assert_int_equal(get(config + 40, 8), 0);
 	uiommu_virtio_iommu_config_read(rig.dev, UINT32_MAX, config, 4);
@@ -437,8 +476,8 @@ static void test_options(void **state)
 		{{.features = INPUT_RANGE}, -EINVAL},
 		{{.features = USUAL | BYPASS}, -EINVAL},
 		{{.features = INPUT_RANGE | MAP_UNMAP}, 0},
-		{{.probe_size = 47}, -EINVAL},
-		{{.probe_size = 48}, 0},
+		{{.probe_size = 71}, -EINVAL},
+		{{.probe_size = 72}, 0},
 		{{.probe_size = 65537}, -EINVAL},
 		{{.domain_first = 3, .domain_last = 2}, -EINVAL},
 	};
@@ -467,14 +506,83 @@ static void test_options(void **state)
 	rig_down(&rig);
 }
 
+/* The limits are those of the tables that the facts ask for, to the last page; where a table is
+ * made of windows there is no device. */
+static void test_limits(void **state)
+{
+	static const struct {
+		struct uiommu_platform_facts facts;
+		int ret;
+		uint64_t sizes, first, last;
+	} rows[] = {
+		{{.format = "vtd-ss", .width = 48}, 0, 0x40201000, 0, 0xffffffffffff},
+		{{.format = "riscv", .width = 39}, 0, 0x40201000, 0, 0x3fffffffff},
+		{{.format = "riscv", .width = 48}, 0, 0x8040201000, 0, 0x7fffffffffff},
+		{{.format = "arm-s1", .width = 48, .page_sizes = 0x40201000},
+		 0,
+		 0x40201000,
+		 0,
+		 0xffffffffffff},
+		{{.format = "arm-s2", .width = 44, .page_sizes = 0x200000},
+		 0,
+		 0x200000,
+		 0,
+		 0xfffffffffff},
+		{{.format = "vtd-ss", .width = 39, .aperture = {0x100000000, 0x1ffffffff}},
+		 0,
+		 0x40201000,
+		 0x100000000,
+		 0x1ffffffff},
+		{{.format = "pamu", .width = 36}, -EOPNOTSUPP},
+		{{.format = "spapr-tce", .width = 64}, -EOPNOTSUPP},
+		{{.format = "powernv-tce", .width = 64}, -EOPNOTSUPP},
+		{{.format = NULL, .width = 64}, -EOPNOTSUPP},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct uiommu_virtio_iommu_options o = {.bypass = true};
+		uint64_t page = rows[i].sizes & -rows[i].sizes;
+		uint64_t first = rows[i].first, last = rows[i].last;
+		uint8_t config[40];
+		struct rig rig;
+
+		rig_up(&rig, &o);
+		uiommu_virtio_iommu_destroy(rig.dev);
+		rig.dev = NULL;
+		rig.facts = rows[i].facts;
+		assert_int_equal(make_dev(&rig, &o), rows[i].ret);
+		if (rows[i].ret) {
+			assert_int_equal(uiommu_last_refusal()->rule, UIOMMU_RULE_UNSUPPORTED);
+			rig_down(&rig);
+			continue;
+		}
+		assert_int_equal(uiommu_virtio_iommu_add_endpoint(rig.dev, EP_A), 0);
+		assert_int_equal(uiommu_virtio_iommu_set_features(rig.dev, USUAL), 0);
+		uiommu_virtio_iommu_config_read(rig.dev, 0, config, sizeof(config));
+		assert_int_equal(get(config, 8), rows[i].sizes);
+		assert_int_equal(get(config + 8, 8), first);
+		assert_int_equal(get(config + 16, 8), last);
+		assert_int_equal(attach(&rig, 1, EP_A, 0), OK);
+		assert_int_equal(map(&rig, 1, first, first + page - 1, 0, R), OK);
+		assert_int_equal(map(&rig, 1, last - page + 1, last, MIB2, R), OK);
+		check_at(rig.a, first, 0);
+		check_at(rig.a, last, MIB2 + page - 1);
+		if (first)
+			assert_int_equal(map(&rig, 1, first - page, first - 1, 0, R), RANGE);
+		assert_int_equal(map(&rig, 1, last + 1, last + page, 0, R), RANGE);
+		rig_down(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_attach),	cmocka_unit_test(test_detach),
-		cmocka_unit_test(test_map),	cmocka_unit_test(test_unmap),
-		cmocka_unit_test(test_probe),	cmocka_unit_test(test_properties),
-		cmocka_unit_test(test_short),	cmocka_unit_test(test_config),
-		cmocka_unit_test(test_options),
+		cmocka_unit_test(test_attach),	  cmocka_unit_test(test_detach),
+		cmocka_unit_test(test_map),	  cmocka_unit_test(test_unmap),
+		cmocka_unit_test(test_probe),	  cmocka_unit_test(test_properties),
+		cmocka_unit_test(test_short),	  cmocka_unit_test(test_config),
+		cmocka_unit_test(test_options),	  cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_doorbells),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

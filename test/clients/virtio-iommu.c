@@ -4,7 +4,11 @@
  * drives the virtio function through its registers and queues, with the tests' own driver, and has
  * the edu do DMA through two stages: its virtio domain, then the container. Faults come over the
  * event queue with an interrupt; bypass is switched on and off; the container's own mappings count
- * as ever; an edu in another container is none of the virtio-iommu's business.
+ * as ever; an edu in another container is none of the virtio-iommu's business. The edu's interrupts
+ * arrive whatever stands in front of it.
+ * Usage: virtio-iommu LAST [MSI_FIRST MSI_LAST], hexadecimal: the end of input_range, and where
+ * PROBE says that interrupts go. Without it the program gives the container a place for doorbells,
+ * and maps that in its virtio domains.
  */
 #include "client.h"
 
@@ -13,13 +17,15 @@
 #include <fcntl.h>
 #include <poll.h>
 
+#include <uiommu/linux/vfio_msi_2016.h>
+
 #define VIRTIO_IOMMU 0x1af4, 0x1057
 /* edu's addresses have 28 bits. Where the container has the queues, and what edu reaches directly.
  */
-enum { QUEUES_AT = 0x8000000, LOW_AT = 0x100000, PAGES = 32 };
+enum { QUEUES_AT = 0xa000000, LOW_AT = 0x100000, PAGES = 32 };
 #define DATA_AT UINT64_C(0x4000000000) /* out of edu's own reach */
 
-enum { OK, INVAL = 4, NOENT = 6 };
+enum { OK, INVAL = 4, RANGE, NOENT };
 enum { MAP_R = 1, MAP_W = 2 };
 
 static struct client iommu, edu;
@@ -28,6 +34,11 @@ static int events[3];
 static struct vdrv driver;
 static uint8_t *data;
 static uint32_t endpoint;
+static uint64_t input_last, msi_first, msi_last; /* as the arguments say */
+static bool own_place;				 /* the program gives the doorbells' */
+#define OWN_FIRST UINT64_C(0x6000000)
+#define OWN_LAST  UINT64_C(0x600ffff)
+static int edu_event;
 
 /* ---- how the driver reaches the function ---- */
 
@@ -138,6 +149,18 @@ static void edu_open(int container)
 	client_open_device(&edu);
 	client_command(edu.device, COMMAND_MEMORY | COMMAND_MASTER, 0);
 	edu_bar = client_bar(edu.device);
+	REQUIRE(client_irqs(edu.device, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+			    VFIO_PCI_MSI_IRQ_INDEX, 0, 1, &edu_event) == 0);
+}
+
+static bool edu_interrupts(void)
+{
+	bool came;
+
+	REG(edu_bar, uint32_t, 0x60) = 1;
+	came = client_wait_event(edu_event) == 1;
+	REG(edu_bar, uint32_t, 0x64) = 1;
+	return came;
 }
 
 static void edu_close(void)
@@ -201,6 +224,60 @@ static void check_event(uint8_t reason, uint32_t flags, uint64_t address)
 
 /* ---- tests ---- */
 
+static void test_limits(void)
+{
+	CHECK_EQ(vd_get(&driver, VD_DEVICE, 0, 4) & 0x201000, 0x201000);
+	CHECK_EQ(vd_get(&driver, VD_DEVICE, 8, 8), 0);
+	CHECK_EQ(vd_get(&driver, VD_DEVICE, 16, 8), input_last);
+	CHECK_EQ(vd_attach(&driver, 3, endpoint, 0), OK);
+	CHECK_EQ(vd_map(&driver, 3, input_last - 0xfff, input_last, DATA_AT, MAP_R), OK);
+	if (input_last != UINT64_MAX)
+		CHECK_EQ(vd_map(&driver, 3, input_last + 1, input_last + PAGE, DATA_AT, MAP_R),
+			 RANGE);
+	CHECK_EQ(vd_detach(&driver, 3, endpoint), OK);
+}
+
+/* Nobody has told the device: the driver maps the page that it gave, as it would memory. */
+static void test_own_place(void)
+{
+	CHECK(edu_interrupts());
+	CHECK_EQ(vd_attach(&driver, 1, endpoint, 0), OK);
+	CHECK_EQ(vd_map(&driver, 1, OWN_FIRST, OWN_LAST, OWN_FIRST, MAP_W), OK);
+	CHECK(edu_interrupts());
+	CHECK_EQ(vd_detach(&driver, 1, endpoint), OK);
+	CHECK(edu_interrupts());
+}
+
+static void give_place(void)
+{
+	struct vfio_iommu_type1_dma_map map = {.argsz = sizeof(map),
+					       .flags = VFIO_DMA_MAP_FLAG_RESERVED_MSI_IOVA,
+					       .iova = OWN_FIRST,
+					       .size = OWN_LAST - OWN_FIRST + 1};
+
+	CHECK_EQ(call(iommu.container, VFIO_IOMMU_MAP_DMA, &map), 0);
+}
+
+/* With a domain in which nothing is mapped, with one that passes all, without one and a wall. */
+static void test_interrupts(void)
+{
+	CHECK(edu_interrupts());
+	CHECK_EQ(vd_attach(&driver, 1, endpoint, 0), OK);
+	CHECK(edu_interrupts());
+	CHECK_EQ(vd_map(&driver, 1, msi_first, msi_first + 0xfff, DATA_AT, MAP_R | MAP_W), INVAL);
+	CHECK_EQ(vd_map(&driver, 1, 0x3000, 0x3fff, DATA_AT, MAP_R), OK);
+	edu_dma(0x3000, 0x40000, 64, 1);
+	CHECK(edu_interrupts());
+	CHECK_EQ(vd_detach(&driver, 1, endpoint), OK);
+	vd_set(&driver, VD_DEVICE, 36, 1, 0);
+	CHECK(!edu_copies(LOW_AT, LOW_AT + PAGE, data, data + PAGE));
+	CHECK(edu_interrupts());
+	CHECK_EQ(vd_attach(&driver, 9, endpoint, 1), OK);
+	CHECK(edu_interrupts());
+	CHECK_EQ(vd_detach(&driver, 9, endpoint), OK);
+	vd_set(&driver, VD_DEVICE, 36, 1, 1);
+}
+
 static void test_probe(void)
 {
 	uint32_t request[18] = {5, endpoint}, words[17];
@@ -208,12 +285,16 @@ static void test_probe(void)
 
 	CHECK_EQ(vd_request(&driver, request, 72, words, 68, 30, true), 68);
 	CHECK_EQ(words[16], OK);
-	CHECK_EQ(words[0], 20 << 16 | 1);
-	CHECK_EQ(words[1], 1); /* where interrupts go */
-	memcpy(&first, &words[2], 8);
-	memcpy(&last, &words[4], 8);
-	CHECK_EQ(first, 0xfee00000);
-	CHECK_EQ(last, 0xfeefffff);
+	if (own_place) {
+		CHECK_EQ(words[0], 0);
+	} else {
+		CHECK_EQ(words[0], 20 << 16 | 1);
+		CHECK_EQ(words[1], 1); /* where interrupts go */
+		memcpy(&first, &words[2], 8);
+		memcpy(&last, &words[4], 8);
+		CHECK_EQ(first, msi_first);
+		CHECK_EQ(last, msi_last);
+	}
 	request[1] = 0x7777;
 	CHECK_EQ(vd_request(&driver, request, 72, words, 68, 20, false), 68);
 	CHECK_EQ(words[16], NOENT);
@@ -299,10 +380,18 @@ static void test_closed(void)
 	CHECK(edu_copies(LOW_AT, LOW_AT + PAGE, data, data + PAGE));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	unsigned bus, slot, function;
 
+	REQUIRE(argc == 2 || argc == 4);
+	input_last = strtoull(argv[1], NULL, 16);
+	own_place = argc == 2;
+	if (!own_place) {
+		msi_first = strtoull(argv[2], NULL, 16);
+		msi_last = strtoull(argv[3], NULL, 16);
+	}
+	edu_event = client_eventfd();
 	client_find(&iommu, VIRTIO_IOMMU, 0);
 	client_find(&edu, EDU, 0);
 	REQUIRE(sscanf(edu.bdf, "0000:%x:%x.%x", &bus, &slot, &function) == 3);
@@ -314,9 +403,19 @@ int main(void)
 		 0);
 	CHECK_EQ(client_map(iommu.container, LOW_AT, data, PAGES * PAGE, RW), 0);
 	CHECK_EQ(client_map(iommu.container, DATA_AT, data, PAGES * PAGE, RW), 0);
+	if (own_place)
+		give_place();
 	iommu_open();
 	edu_open(iommu.container);
 	test_probe();
+	test_limits();
+	if (own_place) {
+		test_own_place();
+		edu_close();
+		client_close(&iommu);
+		return client_done();
+	}
+	test_interrupts();
 	test_two_stages();
 	test_bypass();
 	test_other_container();

@@ -60,10 +60,11 @@ static void hear(void *ctx, const struct uiommu_fault *fault)
 }
 
 static struct uiommu_domain *new_domain(struct uiommu_unit *unit, struct uiommu_ioas **ioas,
-					unsigned width, struct uiommu_domain *parent)
+					const char *format, unsigned width,
+					struct uiommu_domain *parent)
 {
 	const struct uiommu_domain_options options = {
-		.size = sizeof(options), .format = "vtd-ss", .width = width, .parent = parent};
+		.size = sizeof(options), .format = format, .width = width, .parent = parent};
 	struct uiommu_domain *domain;
 
 	assert_int_equal(uiommu_ioas_create(ioas), 0);
@@ -71,10 +72,8 @@ static struct uiommu_domain *new_domain(struct uiommu_unit *unit, struct uiommu_
 	return domain;
 }
 
-static void rig_up(struct rig *rig, uint32_t iotlb, bool nested, bool governed)
+static void rig_up_unit(struct rig *rig, struct uiommu_unit_options uo, bool nested, bool governed)
 {
-	const struct uiommu_unit_options uo = {
-		.size = sizeof(uo), .iotlb_entries = iotlb, .memory = &made_up};
 	struct uiommu_stage1_options so = {.size = sizeof(so),
 					   .governed = governed,
 					   .governor = GOVERNOR,
@@ -82,15 +81,23 @@ static void rig_up(struct rig *rig, uint32_t iotlb, bool nested, bool governed)
 					   .fault_ctx = rig};
 
 	*rig = (struct rig){0};
+	uo.size = sizeof(uo);
+	uo.memory = &made_up;
 	assert_int_equal(uiommu_unit_create(&uo, &rig->unit), 0);
-	rig->outer = new_domain(rig->unit, &rig->outer_ioas, 39, NULL);
-	rig->other = new_domain(rig->unit, &rig->other_ioas, 39, NULL);
-	rig->inner = new_domain(rig->unit, &rig->inner_ioas, 48, nested ? rig->outer : NULL);
+	rig->outer = new_domain(rig->unit, &rig->outer_ioas, "vtd-ss", 39, NULL);
+	rig->other = new_domain(rig->unit, &rig->other_ioas, "vtd-ss", 39, NULL);
+	rig->inner =
+		new_domain(rig->unit, &rig->inner_ioas, "vtd-ss", 48, nested ? rig->outer : NULL);
 	assert_int_equal(uiommu_stage1_create(rig->unit, &so, &rig->wall), 0);
 	so.domain = rig->inner;
 	assert_int_equal(uiommu_stage1_create(rig->unit, &so, &rig->stage1), 0);
 	assert_int_equal(uiommu_port_create(rig->unit, DEVICE, &rig->port), 0);
 	uiommu_port_set_master(rig->port, true);
+}
+
+static void rig_up(struct rig *rig, uint32_t iotlb, bool nested, bool governed)
+{
+	rig_up_unit(rig, (struct uiommu_unit_options){.iotlb_entries = iotlb}, nested, governed);
 }
 
 static void rig_down(struct rig *rig)
@@ -238,6 +245,127 @@ static void test_wall(void **state)
 	rig_down(&rig);
 }
 
+/* Where a violation cuts the requester off, one of stage 1's rules does not. */
+static void test_cut_off(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		const struct uiommu_unit_options uo = {.iotlb_entries = i ? 64 : UIOMMU_IOTLB_OFF,
+						       .cut_off = true};
+		struct uiommu_fault fault;
+		struct rig rig;
+
+		rig_up_unit(&rig, uo, false, false);
+		attach(rig.outer, DEVICE);
+		assert_int_equal(uiommu_unit_set_stage1(rig.unit, DEVICE, rig.wall), 0);
+		check_fault(&rig, 0, UIOMMU_READ, UIOMMU_FAULT_NO_DOMAIN, true);
+		assert_int_equal(uiommu_unit_set_stage1(rig.unit, DEVICE, rig.stage1), 0);
+		check_fault(&rig, UINT64_C(1) << 50, UIOMMU_READ, UIOMMU_FAULT_BEYOND, true);
+		check_fault(&rig, 0, UIOMMU_READ, UIOMMU_FAULT_NOT_PRESENT, true);
+		map(rig.inner_ioas, 0, PAGE, 5 * PAGE, UIOMMU_READ);
+		map(rig.outer_ioas, 5 * PAGE, PAGE, 9 * PAGE, RW);
+		check_at(&rig, 1, 9 * PAGE + 1);
+		/* From the tables, or from the IOTLB. */
+		check_fault(&rig, 0, UIOMMU_WRITE, UIOMMU_FAULT_WRITE_DENIED, true);
+		uiommu_port_last_fault(rig.port, &fault);
+		assert_false(fault.cut_off);
+		check_at(&rig, 1, 9 * PAGE + 1);
+		/* What the attachment's table refuses does. */
+		unmap(rig.outer_ioas, 5 * PAGE, PAGE);
+		check_fault(&rig, 0, UIOMMU_READ, UIOMMU_FAULT_NOT_PRESENT, false);
+		uiommu_port_last_fault(rig.port, &fault);
+		assert_true(fault.cut_off);
+		check_fault(&rig, 0, UIOMMU_READ, UIOMMU_FAULT_CUT_OFF, false);
+		rig_down(&rig);
+	}
+}
+
+static uint64_t rung_address;
+
+static int ring(void *ctx, uiommu_rid rid, uint64_t address, uint32_t data)
+{
+	rung_address = address;
+	return rid == DEVICE && data == 0x55 ? 0 : -EINVAL;
+}
+
+static void check_rings(struct rig *rig, uint64_t iova)
+{
+	rung_address = 0;
+	assert_int_equal(uiommu_port_interrupt(rig->port, iova, 0x55), 0);
+	assert_int_equal(rung_address, 0x8090040);
+}
+
+/* Doorbells behind a stage 1 are reached in the ranges that pass, with a domain and with a wall;
+ * memory is not, nor is a doorbell elsewhere. */
+static void test_pass(void **state)
+{
+	static const uint32_t iotlbs[] = {0, 1, UIOMMU_IOTLB_OFF};
+	static const struct uiommu_doorbell_window window = {
+		.range = {0x8090000, 0x809ffff}, .write = ring, .translated = true};
+	static const struct uiommu_range passes[] = {{40 * PAGE, 50 * PAGE - 1},
+						     {10 * PAGE, 21 * PAGE - 1}};
+
+	for (size_t i = 0; i < 6; i++) {
+		const struct uiommu_unit_options uo = {.iotlb_entries = iotlbs[i / 2],
+						       .windows = &window,
+						       .window_count = 1,
+						       .cut_off = true};
+		/* In the second range, or behind it. */
+		const uint64_t at = (i % 2 ? 21 : 20) * PAGE;
+		const struct uiommu_doorbell_place place = {.range = {at, at + PAGE - 1},
+							    .step = PAGE};
+		struct uiommu_stage1_options so = {
+			.size = sizeof(so), .pass = passes, .pass_count = 2, .fault = hear};
+		struct uiommu_stage1 *stage1, *wall;
+		struct uiommu_domain *behind;
+		struct uiommu_ioas *ioas;
+		uint64_t iova;
+		struct rig rig;
+
+		rig_up_unit(&rig, uo, false, false);
+		behind = new_domain(rig.unit, &ioas, "arm-s1", 39, NULL);
+		so.fault_ctx = &rig;
+		assert_int_equal(uiommu_stage1_create(rig.unit, &so, &wall), 0);
+		so.domain = rig.inner;
+		assert_int_equal(uiommu_stage1_create(rig.unit, &so, &stage1), 0);
+		attach(behind, DEVICE);
+		map(ioas, 0, 20 * PAGE, 5 * MIB2, RW);
+		map(rig.inner_ioas, 0, 10 * PAGE, 0, RW);
+		map(rig.inner_ioas, 30 * PAGE, PAGE, at, RW);
+		assert_int_equal(uiommu_ioas_place_doorbells(ioas, &place), 0);
+		assert_int_equal(uiommu_ioas_map_doorbell(ioas, 0x8090000, "its", &iova), 1);
+		assert_int_equal(iova, at);
+		for (unsigned twice = 0; twice < 2; twice++) {
+			assert_int_equal(uiommu_unit_set_stage1(rig.unit, DEVICE, stage1), 0);
+			check_at(&rig, 1, 5 * MIB2 + 1);
+			if (i % 2)
+				check_fault(&rig, at + 0x40, UIOMMU_WRITE, UIOMMU_FAULT_NOT_PRESENT,
+					    true);
+			else
+				check_rings(&rig, at + 0x40);
+			/* As ever, where the stage 1 itself leads to it. */
+			check_rings(&rig, 30 * PAGE + 0x40);
+			check_fault(&rig, 10 * PAGE, UIOMMU_READ, UIOMMU_FAULT_NOT_PRESENT, true);
+			check_fault(&rig, 45 * PAGE, UIOMMU_WRITE, UIOMMU_FAULT_NOT_PRESENT, true);
+			assert_int_equal(uiommu_unit_set_stage1(rig.unit, DEVICE, wall), 0);
+			check_fault(&rig, 10 * PAGE, UIOMMU_READ, UIOMMU_FAULT_NO_DOMAIN, true);
+			if (!(i % 2))
+				check_rings(&rig, at + 0x40);
+		}
+		if (!(i % 2))
+			check_fault(&rig, at, UIOMMU_READ, UIOMMU_FAULT_DOORBELL_READ, false);
+		/* The doorbell gone, the place is like any other. */
+		uiommu_ioas_unmap_doorbell(ioas, 0x8090000);
+		check_fault(&rig, at + 0x40, UIOMMU_WRITE, UIOMMU_FAULT_NO_DOMAIN, true);
+		uiommu_unit_set_stage1(rig.unit, DEVICE, NULL);
+		uiommu_stage1_destroy(stage1);
+		uiommu_stage1_destroy(wall);
+		uiommu_domain_detach(behind, DEVICE);
+		uiommu_domain_destroy(behind);
+		uiommu_ioas_destroy(ioas);
+		rig_down(&rig);
+	}
+}
+
 /* Which attachment a stage 1 is in front of. */
 static void test_holds(void **state)
 {
@@ -288,6 +416,7 @@ static void test_holds(void **state)
 static void test_refused(void **state)
 {
 	struct uiommu_domain_options dopt = {.size = sizeof(dopt), .format = "vtd-ss", .width = 48};
+	static const struct uiommu_range passes[17] = {{PAGE, 0}};
 	struct uiommu_stage1_options so = {.size = sizeof(so)};
 	struct uiommu_domain *domain;
 	struct uiommu_stage1 *stage1;
@@ -295,6 +424,17 @@ static void test_refused(void **state)
 
 	rig_up(&rig, 0, true, false);
 	rig_up(&foreign, 0, false, false);
+	so.pass = passes;
+	so.pass_count = 1;
+	assert_int_equal(uiommu_stage1_create(rig.unit, &so, &stage1), -EINVAL);
+	so.pass = passes + 1;
+	so.pass_count = 16;
+	assert_int_equal(uiommu_stage1_create(rig.unit, &so, &stage1), 0);
+	uiommu_stage1_destroy(stage1);
+	so.pass = passes;
+	so.pass_count = 17;
+	assert_int_equal(uiommu_stage1_create(rig.unit, &so, &stage1), -EINVAL);
+	so.pass_count = 0;
 	dopt.parent = rig.inner;
 	assert_int_equal(uiommu_domain_create(rig.unit, rig.other_ioas, &dopt, &domain), -EINVAL);
 	dopt.parent = foreign.outer;
@@ -603,8 +743,8 @@ static void test_race(void **state)
 
 	race.memory = aligned_alloc(PAGE, WINDOW * PAGE);
 	assert_int_equal(uiommu_unit_create(&uo, &race.rig.unit), 0);
-	race.rig.outer = new_domain(race.rig.unit, &race.rig.outer_ioas, 48, NULL);
-	race.inner = new_domain(race.rig.unit, &race.inner_ioas, 48, race.rig.outer);
+	race.rig.outer = new_domain(race.rig.unit, &race.rig.outer_ioas, "vtd-ss", 48, NULL);
+	race.inner = new_domain(race.rig.unit, &race.inner_ioas, "vtd-ss", 48, race.rig.outer);
 	assert_int_equal(uiommu_stage1_create(race.rig.unit, &so, &race.wall), 0);
 	so.domain = race.inner;
 	assert_int_equal(uiommu_stage1_create(race.rig.unit, &so, &race.stage1), 0);
@@ -654,7 +794,8 @@ int main(void)
 		cmocka_unit_test(test_compose), cmocka_unit_test(test_wall),
 		cmocka_unit_test(test_holds),	cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_model),	cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_race),
+		cmocka_unit_test(test_race),	cmocka_unit_test(test_cut_off),
+		cmocka_unit_test(test_pass),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -47,6 +47,10 @@ status 2 "$uiommu" run --iotlb -1 true
 status 2 "$uiommu" run --memlock perhaps true
 status 2 run --device nonsense true
 status 2 run --platform nonsense true
+for platform in none xen fsl-pamu ppc-spapr ppc-spapr,flavour=powernv; do
+	status 2 run --platform "$platform" --device virtio-iommu true
+	says "needs a platform with page tables: x86-vtd, x86-amd, arm-smmuv3 or riscv, not ${platform%%,*}"
+done
 status 2 run --device edu@00:01.0 --device ioat@00:01.0 true
 
 status 2 "$uiommu" run --nonsense true
