@@ -124,6 +124,89 @@ static void judy_add(uint64_t live, const char *name)
 }
 #endif
 
+#ifdef HAVE_URCU
+#define _LGPL_SOURCE
+#include <urcu.h>
+#include <urcu/rculfhash.h>
+
+struct hashed {
+	struct cds_lfht_node node;
+	struct rcu_head head;
+	uint64_t page, addr;
+};
+
+static int hash_match(struct cds_lfht_node *node, const void *key)
+{
+	return caa_container_of(node, struct hashed, node)->page == *(const uint64_t *)key;
+}
+
+static unsigned long hash_of(uint64_t page)
+{
+	return (unsigned long)(page * UINT64_C(0x9e3779b97f4a7c15) >> 20);
+}
+
+static struct hashed *hash_put(struct cds_lfht *table, uint64_t page, uint64_t addr)
+{
+	struct hashed *h = malloc(sizeof(*h));
+
+	must(!h, "memory");
+	h->page = page;
+	h->addr = addr;
+	rcu_read_lock();
+	cds_lfht_add(table, hash_of(page), &h->node);
+	rcu_read_unlock();
+	return h;
+}
+
+/* Freed after one grace period for all, as a batch has one flush. */
+static double hash_pairs(const struct work *w)
+{
+	static struct hashed *gone[OPS];
+	double start = now_ns();
+
+	for (uint64_t i = 0; i < OPS; i++) {
+		gone[i] = hash_put(w->state, page_place(w->live + i) >> 12, i * PAGE);
+		rcu_read_lock();
+		must(cds_lfht_del(w->state, &gone[i]->node), "liburcu");
+		rcu_read_unlock();
+	}
+	synchronize_rcu();
+	for (uint64_t i = 0; i < OPS; i++)
+		free(gone[i]);
+	return (now_ns() - start) / OPS;
+}
+
+static double hash_find(const struct work *w)
+{
+	uint64_t x = settings.seed | 1;
+	double start = now_ns();
+
+	for (int i = 0; i < OPS; i++) {
+		struct cds_lfht_iter iter;
+		uint64_t page;
+
+		x = x * UINT64_C(6364136223846793005) + 1442695040888963407;
+		page = page_place((x >> 33) % w->live) >> 12;
+		rcu_read_lock();
+		cds_lfht_lookup(w->state, hash_of(page), hash_match, &page, &iter);
+		must(!cds_lfht_iter_get_node(&iter), "liburcu");
+		rcu_read_unlock();
+	}
+	return (now_ns() - start) / OPS;
+}
+
+static void hash_add(uint64_t live, const char *name)
+{
+	struct cds_lfht *table = cds_lfht_new(1 << 20, 1, 0, 0, NULL);
+
+	must(!table, "liburcu");
+	for (uint64_t i = 0; i < live; i++)
+		hash_put(table, page_place(i) >> 12, i * PAGE);
+	work_add(hash_pairs, table, 0, live, "peer: liburcu hash, random hole, %s live", name);
+	work_add(hash_find, table, 0, live, "peer: liburcu hash, find, %s live", name);
+}
+#endif
+
 void peers_add(void)
 {
 	static const struct {
@@ -133,12 +216,18 @@ void peers_add(void)
 
 	if (!work_wanted("peer"))
 		return;
+#ifdef HAVE_URCU
+	rcu_register_thread();
+#endif
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 #ifdef HAVE_GLIB
 		glib_add(sizes[i].live, sizes[i].name);
 #endif
 #ifdef HAVE_JUDY
 		judy_add(sizes[i].live, sizes[i].name);
+#endif
+#ifdef HAVE_URCU
+		hash_add(sizes[i].live, sizes[i].name);
 #endif
 	}
 }

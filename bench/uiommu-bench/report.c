@@ -30,7 +30,7 @@ void report_targets(void)
 	} targets[] = {
 		{"ours: random hole, batches of 256, 1M live", NULL, 250},
 		{"ours: the same, in batches of 256, 100k live", NULL, 60},
-		{"ours: 2 MiB scattered, an entry", NULL, 1.0},
+		{"ours: 2 MiB as 512 entries, an entry", NULL, 1.0},
 		{"ours: translate, local, 64 B steps", NULL, 1.3},
 		{"ours: translate, local, 4 KiB steps", NULL, 2.0},
 		{"ours: translate, random, 1M live", NULL, 22},
