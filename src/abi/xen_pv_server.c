@@ -266,15 +266,21 @@ static int unmap_foreign(struct uiommu_xen_call *call, const struct uiommu_xen_s
 	if (!xen->off && !lookup(call, bfn, &area, &mfn))
 		return -ENOENT;
 	if (!book_find(xen, &xen->foreign, mfn, &entry) ||
-	    (entry.info && (uintptr_t)entry.tag != bfn) || !book_remove(xen, &xen->foreign, mfn))
+	    (entry.info && (uintptr_t)entry.tag != bfn))
 		return -ENOENT;
 	if (!entry.info) {
+		if (!book_remove(xen, &xen->foreign, mfn))
+			return -ENOENT;
 		/* Looked up: what is mapped there stays, and the reference is the book's. */
 		xen->hooks.put_frame(xen->hooks.ctx, mfn);
 		return 0;
 	}
+	/* The book forgets it only once it is unmapped: that may want memory. */
 	ret = xen_unmap_page(call, call->domain->zero->ioas, bfn);
-	return ret && ret != -ENOENT ? -EIO : ret;
+	if (ret)
+		return ret == -ENOENT ? ret : -EIO;
+	book_remove(xen, &xen->foreign, mfn);
+	return 0;
 }
 
 void xen_server_relinquish(struct uiommu_xen *xen, uint16_t domid)
