@@ -62,7 +62,8 @@ void report_targets(void)
 		printf("\n");
 	}
 	printf("Not measured here: placement, a preloaded ioctl (bench-ioctl), a flush beside a\n"
-	       "running device (bench-batch), batched translation, formats with windows.\n");
+	       "running device (bench-batch), batched translation, 1 GiB scattered, formats with\n"
+	       "windows.\n");
 }
 
 int report_json(void)
