@@ -142,6 +142,7 @@ UIOMMU_API int uiommu_xen_domain_create(struct uiommu_xen *xen,
 	domain = uiommu_alloc(sizeof(*domain));
 	if (!domain)
 		return refuse(-ENOMEM, "Xen domain");
+	domain->refs = 1;
 	domain->xen = xen;
 	domain->domid = options->domid;
 	domain->hardware = options->hardware;
@@ -165,6 +166,20 @@ free_domain:
 	return ret;
 }
 
+void xen_domain_get(struct uiommu_xen_domain *domain)
+{
+	__atomic_fetch_add(&domain->refs, 1, __ATOMIC_RELAXED);
+}
+
+void xen_domain_put(struct uiommu_xen_domain *domain)
+{
+	if (__atomic_sub_fetch(&domain->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	xen_context_put(domain, domain->zero);
+	pthread_mutex_destroy(&domain->lock);
+	uiommu_free(domain, sizeof(*domain));
+}
+
 UIOMMU_API void uiommu_xen_domain_destroy(struct uiommu_xen_domain *domain)
 {
 	if (!domain)
@@ -172,11 +187,12 @@ UIOMMU_API void uiommu_xen_domain_destroy(struct uiommu_xen_domain *domain)
 	xen_server_relinquish(domain->xen, domain->domid);
 	while (domain->devices)
 		uiommu_xen_domain_deassign(domain, domain->devices->rid);
-	xen_contexts_free(domain);
+	/* From here on no other call finds it; one that works on it has a context of its own use. */
 	delist(domain);
-	xen_context_put(domain, domain->zero);
-	pthread_mutex_destroy(&domain->lock);
-	uiommu_free(domain, sizeof(*domain));
+	pthread_mutex_lock(&domain->lock);
+	xen_contexts_free(domain);
+	pthread_mutex_unlock(&domain->lock);
+	xen_domain_put(domain);
 }
 
 UIOMMU_API struct uiommu_ioas *uiommu_xen_domain_ioas(struct uiommu_xen_domain *domain)

@@ -64,6 +64,8 @@ struct uiommu_xen_domain {
 	struct uiommu_xen *xen;
 	uint16_t domid;
 	bool hardware, contexts_allowed, identity;
+	/* Who still looks at it: its owner, calls of other domains that work on it. Atomic. */
+	unsigned refs;
 
 	pthread_mutex_t lock;	       /* guards what follows */
 	struct xen_context *zero;      /* constant */
@@ -72,6 +74,10 @@ struct uiommu_xen_domain {
 	bool initialised;
 	struct xen_device *devices;
 };
+
+/* xen_pv.c: the domain's memory stays until the last one has put it. */
+void xen_domain_get(struct uiommu_xen_domain *domain);
+void xen_domain_put(struct uiommu_xen_domain *domain);
 
 /* Indices whose success is to be written when it is true. */
 struct xen_run {

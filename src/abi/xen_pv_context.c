@@ -66,6 +66,7 @@ void xen_contexts_free(struct uiommu_xen_domain *domain)
 	uiommu_free(domain->contexts,
 		    ((size_t)domain->context_count + 1) * sizeof(struct xen_context *));
 	domain->contexts = NULL;
+	domain->context_count = 0;
 }
 
 /* ---- commands ---- */
@@ -272,8 +273,10 @@ static int use_context(struct uiommu_xen_call *call, uint16_t number)
 
 	pthread_mutex_lock(&domain->lock);
 	call->context = number ? xen_context_get(domain, number) : NULL;
-	if (call->context)
+	if (call->context) {
 		call->context->users++;
+		xen_domain_get(domain);
+	}
 	pthread_mutex_unlock(&domain->lock);
 	return call->context ? 0 : -EINVAL;
 }
@@ -288,6 +291,7 @@ int xen_context_call_end(struct uiommu_xen_call *call)
 		pthread_mutex_lock(&call->target->lock);
 		xen_context_put(call->target, call->context);
 		pthread_mutex_unlock(&call->target->lock);
+		xen_domain_put(call->target);
 	}
 	call->context = NULL;
 	return ret;
@@ -348,6 +352,7 @@ static long remote_cmd(struct uiommu_xen_call *call, uint64_t arg)
 	struct uiommu_xen *xen = call->domain->xen;
 	struct uiommu_xen_remote_cmd cmd;
 	struct uiommu_xen_domain *domain;
+	long ret;
 
 	if (copy_in(call, &cmd, arg, sizeof(cmd)))
 		return -EFAULT;
@@ -356,8 +361,14 @@ static long remote_cmd(struct uiommu_xen_call *call, uint64_t arg)
 	pthread_mutex_lock(&xen->lock);
 	for (domain = xen->domains; domain && domain->domid != cmd.domid;)
 		domain = domain->next;
+	if (domain)
+		xen_domain_get(domain);
 	pthread_mutex_unlock(&xen->lock);
-	return domain ? subop(call, domain, cmd.subop, cmd.arg, true) : -ENOENT;
+	if (!domain)
+		return -ENOENT;
+	ret = subop(call, domain, cmd.subop, cmd.arg, true);
+	xen_domain_put(domain);
+	return ret;
 }
 
 /* Commands that are done at once: read the argument, do it, write the answer. */
