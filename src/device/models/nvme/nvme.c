@@ -24,7 +24,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "device/models/models.h"
 #include "device/models/nvme/nvme.h"
