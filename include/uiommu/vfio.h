@@ -135,7 +135,7 @@ UIOMMU_API void uiommu_vfio_fork_child(struct uiommu_vfio *vfio);
 
 /** Sums over all address spaces, those released included. */
 struct uiommu_vfio_stats {
-	uint64_t maps, unmaps;	   /**< successful MAP_DMA and UNMAP_DMA */
+	uint64_t maps, unmaps;	   /**< MAP_DMA done; UNMAP_DMA that removed something */
 	uint64_t live, live_bytes; /**< mappings now */
 	uint64_t most, largest;	   /**< most at once; bytes of the largest */
 	uint64_t refused;	   /**< requests refused, of any kind */

@@ -367,13 +367,13 @@ static int check_cuts(struct vfio_pamu *pamu, struct uiommu_range range)
 	return 0;
 }
 
-/* Runs of mappings between banks, which stay, go with one flush each. */
-static void unmap(struct vfio_pamu *pamu, struct uiommu_range range)
+/* Runs of mappings between banks, which stay, go with one flush each. Were there any? */
+static bool unmap(struct vfio_pamu *pamu, struct uiommu_range range)
 {
 	struct uiommu_range run = UIOMMU_RANGE_NONE;
 	uint64_t iova = range.first, given, bytes;
 	struct uiommu_area area;
-	bool more;
+	bool more, any = false;
 
 	do {
 		more = !uiommu_ioas_find(pamu->iommu.ioas, iova, &area) &&
@@ -385,10 +385,12 @@ static void unmap(struct vfio_pamu *pamu, struct uiommu_range range)
 			uiommu_ioas_unmap(pamu->iommu.ioas, run, &bytes, vfio_pamu_area_removed,
 					  pamu);
 			run = UIOMMU_RANGE_NONE;
+			any = true;
 		}
 		iova = more ? area.range.last + 1 : iova; /* an aperture ends below 2^64 - 1 */
 	} while (more);
 	disable_if_empty(pamu);
+	return any;
 }
 
 static long unmap_dma(struct vfio_pamu *pamu, uint64_t arg)
@@ -409,8 +411,9 @@ static long unmap_dma(struct vfio_pamu *pamu, uint64_t arg)
 	ret = check_cuts(pamu, range);
 	if (ret)
 		return ret;
-	unmap(pamu, range);
-	atomic_fetch_add_explicit(&pamu->iommu.vfio->counters.unmaps, 1, memory_order_relaxed);
+	if (unmap(pamu, range))
+		atomic_fetch_add_explicit(&pamu->iommu.vfio->counters.unmaps, 1,
+					  memory_order_relaxed);
 	return 0;
 }
 

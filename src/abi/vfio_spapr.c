@@ -306,6 +306,7 @@ static long map_dma(struct vfio_spapr *spapr, uint64_t arg)
 
 static long unmap_dma(struct vfio_spapr *spapr, uint64_t arg)
 {
+	struct uiommu_ioas_stats before, after;
 	struct vfio_iommu_type1_dma_unmap request;
 	struct entries e;
 	int ret = check_enabled(spapr);
@@ -325,8 +326,10 @@ static long unmap_dma(struct vfio_spapr *spapr, uint64_t arg)
 		return 0;
 	if (e.range.last > e.window->range.last)
 		e.range.last = e.window->range.last;
+	uiommu_ioas_stats(spapr->iommu.ioas, &before);
 	ret = spapr_clear(spapr, e.range);
-	if (!ret)
+	uiommu_ioas_stats(spapr->iommu.ioas, &after);
+	if (!ret && after.bytes < before.bytes)
 		atomic_fetch_add_explicit(&spapr->iommu.vfio->counters.unmaps, 1,
 					  memory_order_relaxed);
 	return ret;

@@ -623,7 +623,9 @@ static long unmap_dma(struct vfio_type1 *type1, uint64_t arg)
 		ret = unmap(type1, &request, &bitmap, &bytes);
 	if (ret)
 		return ret;
-	atomic_fetch_add_explicit(&type1->iommu.vfio->counters.unmaps, 1, memory_order_relaxed);
+	if (bytes && !(request.flags & VFIO_DMA_UNMAP_FLAG_VADDR))
+		atomic_fetch_add_explicit(&type1->iommu.vfio->counters.unmaps, 1,
+					  memory_order_relaxed);
 	request.size = bytes;
 	return vfio_copy_out(type1->iommu.vfio, arg, &request, sizeof(request));
 }

@@ -177,7 +177,7 @@ static bool is_path(const char *spec, const char *option)
 		for (const struct uiommu_model_option *o = model->options; o && o->key; o++)
 			if (!strncmp(o->key, option, key) && !o->key[key])
 				return (o->flags & UIOMMU_OPTION_PATH) && option[key] == '=' &&
-				       option[key + 1] != '/';
+				       !strchr("/,", option[key + 1]); /* nor is it empty */
 	}
 	return false;
 }

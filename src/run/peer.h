@@ -8,7 +8,7 @@
 #include <uiommu/device.h>
 
 /* Post a write: it is performed soon, in order, on a thread that holds no function's lock.
- * 0 or -EFAULT (no memory for it). */
+ * 0 or -EFAULT (no memory for it, or too much is posted already). */
 int peer_write(struct uiommu_function *fn, unsigned bar, uint64_t offset, const void *data,
 	       size_t len);
 

@@ -326,6 +326,9 @@ static void test_map(void **state)
 	assert_int_equal(unmap(&rig, s.container, 0, UINT64_MAX), 0);
 	uiommu_vfio_stats(rig.vfio, &stats);
 	assert_int_equal(stats.unmaps, 1);
+	assert_int_equal(unmap(&rig, s.container, 0, UINT64_MAX), 0); /* nothing is left */
+	uiommu_vfio_stats(rig.vfio, &stats);
+	assert_int_equal(stats.unmaps, 1);
 	assert_int_equal(stats.live, 0);
 	assert_int_equal(stats.live_bytes, 0);
 	pamu_down(&rig, &s);

@@ -188,6 +188,27 @@ static uint64_t any(struct rng *rng, const struct rig *rig)
 	return values[rng_below(rng, sizeof(values) / sizeof(values[0]))];
 }
 
+/* Entries that were clear already are not counted as unmapped. */
+static void test_unmaps_counted(void **state)
+{
+	struct uiommu_vfio_stats stats;
+	struct session s;
+	struct rig rig;
+
+	assert_true(rig_up(&rig, &powernv));
+	s = rig_session(&rig, 1, VFIO_SPAPR_TCE_v2_IOMMU, NULL);
+	assert_int_equal(registration(&rig, s.container, VFIO_IOMMU_SPAPR_REGISTER_MEMORY, 0, 16),
+			 0);
+	assert_int_equal(rig_map(&rig, s.container, 3, 0, 16 * PAGE, rig.memory), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(unmap(&rig, s.container, 0, 16 * PAGE), 0);
+	uiommu_vfio_stats(rig.vfio, &stats);
+	assert_int_equal(stats.maps, 1);
+	assert_int_equal(stats.unmaps, 1);
+	session_close(&rig, &s);
+	rig_down(&rig);
+}
+
 /* Whatever is asked, the answer is a known one, and in the end nothing is left. */
 static void test_any_arguments(void **state)
 {
@@ -505,6 +526,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pointers),
 		cmocka_unit_test(test_races),
+		cmocka_unit_test(test_unmaps_counted),
 		cmocka_unit_test(test_any_arguments),
 		cmocka_unit_test(test_shared_memory),
 		cmocka_unit_test(test_allocation_failures),

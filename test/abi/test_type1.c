@@ -279,7 +279,7 @@ static void check_unmap_rows(unsigned long type, int version)
 			fail_msg("%s: rule %s", row->name, uiommu_rule_name(rig.refused.rule));
 		uiommu_vfio_stats(rig.vfio, &stats);
 		assert_int_equal(stats.live_bytes, 0x6000 - (ret ? 0 : size));
-		assert_int_equal(stats.unmaps, !ret);
+		assert_int_equal(stats.unmaps, !ret && size);
 		rig_down(&rig);
 	}
 }

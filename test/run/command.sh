@@ -46,6 +46,8 @@ status 2 "$uiommu" run --namespace maybe true
 status 2 "$uiommu" run --iotlb -1 true
 status 2 "$uiommu" run --memlock perhaps true
 status 2 run --device nonsense true
+status 2 run --device nvme,file= true
+says 'the name of a file'
 status 2 run --platform nonsense true
 for platform in none xen fsl-pamu ppc-spapr ppc-spapr,flavour=powernv; do
 	status 2 run --platform "$platform" --device virtio-iommu true

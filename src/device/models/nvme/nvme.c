@@ -20,10 +20,10 @@
  * Nothing fails once init() succeeded.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "device/models/models.h"
 #include "device/models/nvme/nvme.h"
@@ -411,10 +411,11 @@ static void nvme_reset(struct uiommu_function *fn)
 static int nvme_init(struct uiommu_function *fn)
 {
 	struct nvme *n = uiommu_function_state(fn);
+	cpu_set_t cpus; /* those that we may use */
 
 	n->fn = fn;
 	n->powered_on = nvme_clock();
-	n->spin = sysconf(_SC_NPROCESSORS_ONLN) > 1;
+	n->spin = sched_getaffinity(0, sizeof(cpus), &cpus) || CPU_COUNT(&cpus) > 1;
 	if (!n->io_queues)
 		n->io_queues = NVME_IO_QUEUES;
 	/* Drivers tell subsystems apart by it. */
