@@ -12,7 +12,8 @@
  * A map where only the batch's own areas are leaving takes their IOVAs over: see replace.c.
  *
  * Flushing serves all batches at once, for it makes everything pending forgotten. The IOAS counts
- * its flushes (the epoch), and a record whose epoch has passed needs none.
+ * its flushes (the epoch), and a record whose epoch has passed needs none. Records may overlap, so
+ * nothing is released before all of them have been flushed.
  *
  * Invariants: a leaving area has no table entries; every leaving area lies within a record of its
  * batch; each area is released once, after the flush that follows its clearing.
@@ -454,33 +455,49 @@ static inline void drop(struct uiommu_batch *batch, const struct batch_record *r
 	}
 }
 
-static inline void finish_record(struct uiommu_batch *batch, const struct batch_record *record)
+/* Have what left within a record forgotten, unless a flush since then has done it. */
+static inline void flush_record(struct uiommu_batch *batch, const struct batch_record *record)
 {
 	lock_only(batch, record->ioas, NULL);
 	if (record->ioas->epoch == record->epoch)
 		ioas_flush(record->ioas);
-	drop(batch, record);
 }
 
-static void finish_chunks(struct uiommu_batch *batch)
+static void flush_chunks(struct uiommu_batch *batch)
+{
+	for (const struct batch_chunk *chunk = batch->chunks; chunk; chunk = chunk->next)
+		for (size_t i = 0; i < chunk->used; i++)
+			flush_record(batch, &chunk->record[i]);
+}
+
+static void drop_chunks(struct uiommu_batch *batch)
 {
 	struct batch_chunk *chunk;
 
 	while ((chunk = batch->chunks)) {
-		for (size_t i = 0; i < chunk->used; i++)
-			finish_record(batch, &chunk->record[i]);
+		for (size_t i = 0; i < chunk->used; i++) {
+			lock_only(batch, chunk->record[i].ioas, NULL);
+			drop(batch, &chunk->record[i]);
+		}
 		batch->chunks = chunk->next;
 		uiommu_free(chunk, sizeof(*chunk));
 	}
 	batch->last_chunk = NULL;
 }
 
+/* All is flushed before anything is dropped: records overlap where a range left more than once, and
+ * the flush that served the earlier one need not have seen the later. */
 static inline void finish(struct uiommu_batch *batch)
 {
-	if (batch->last)
-		finish_record(batch, &batch->first);
+	if (batch->last) {
+		flush_record(batch, &batch->first);
+		if (batch->chunks)
+			flush_chunks(batch);
+		lock_only(batch, batch->first.ioas, NULL);
+		drop(batch, &batch->first);
+	}
 	if (batch->chunks)
-		finish_chunks(batch);
+		drop_chunks(batch);
 	for (const struct batch_ghost *g = batch->ghosts; g; g = g->next)
 		if (batch->release)
 			batch->release(batch->ctx, &g->area);
@@ -547,8 +564,10 @@ int ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *un
 	int ret = do_unmap(&batch, ioas, range, unmapped);
 
 	/* A batch of one has one record. */
-	if (batch.last)
-		finish_record(&batch, &batch.first);
+	if (batch.last) {
+		flush_record(&batch, &batch.first);
+		drop(&batch, &batch.first);
+	}
 	return ret;
 }
 

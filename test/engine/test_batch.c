@@ -819,6 +819,63 @@ static void test_two_batches(void **state)
 	teardown(&rig);
 }
 
+/* ---- a range that leaves twice ---- */
+
+struct device {
+	struct uiommu_port *port;
+	unsigned released, reached; /* areas; of them, those that the device still reached */
+};
+
+static void release_reads(void *ctx, const struct uiommu_area *area)
+{
+	struct device *device = ctx;
+	char byte;
+
+	device->released++;
+	device->reached += uiommu_port_read(device->port, area->range.first, &byte, 1) == 0;
+}
+
+/* Another caller's flush comes between the two times that a page leaves: it has served the first
+ * time only, and the device has the second mapping cached. */
+static void test_leaves_twice(void **state)
+{
+	static char memory[3][PAGE] __attribute__((aligned(4096)));
+	struct device device = {0};
+	const struct uiommu_batch_options options = {
+		.size = sizeof(options), .release = release_reads, .ctx = &device};
+	struct uiommu_batch *batch;
+	struct uiommu_op ops[3];
+	struct rig rig;
+	char byte;
+
+	setup(&rig);
+	assert_int_equal(uiommu_domain_attach(rig.domain[1], 8, NULL, 0, "device"), 0);
+	assert_int_equal(uiommu_port_create(rig.unit, 8, &device.port), 0);
+	uiommu_port_set_master(device.port, true);
+	assert_int_equal(uiommu_ioas_map(rig.ioas[1], pages(1, 1), (uintptr_t)memory[0], RW, NULL),
+			 0);
+	assert_int_equal(uiommu_ioas_map(rig.ioas[1], pages(9, 1), (uintptr_t)memory[2], RW, NULL),
+			 0);
+	ops[0] = ops[2] = op_unmap(rig.ioas[1], 1, 1);
+	ops[1] = op_map(rig.ioas[1], 1, 1, 0);
+	ops[1].addr = (uintptr_t)memory[1];
+	assert_int_equal(uiommu_batch_open(&options, &batch), 0);
+	assert_int_equal(uiommu_batch_run(batch, ops, 2, NULL), 2);
+	assert_int_equal(uiommu_ioas_unmap(rig.ioas[1], pages(9, 1), NULL, NULL, NULL), 0);
+	assert_int_equal(uiommu_port_read(device.port, PAGE, &byte, 1), 0);
+	assert_int_equal(uiommu_batch_run(batch, &ops[2], 1, NULL), 1);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(ops[i].status, 0);
+	uiommu_batch_finish(batch);
+	assert_int_equal(device.released, 2);
+	assert_int_equal(device.reached, 0);
+	assert_int_equal(uiommu_port_read(device.port, PAGE, &byte, 1), -EFAULT);
+	uiommu_batch_close(batch);
+	uiommu_port_destroy(device.port);
+	uiommu_domain_detach(rig.domain[1], 8);
+	teardown(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -827,6 +884,7 @@ int main(void)
 		cmocka_unit_test(test_shared_flush), cmocka_unit_test(test_budgets),
 		cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_hold_refuses),
 		cmocka_unit_test(test_preemption),   cmocka_unit_test(test_two_batches),
+		cmocka_unit_test(test_leaves_twice),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
