@@ -241,7 +241,8 @@ UIOMMU_API int uiommu_ioas_replace(struct uiommu_ioas *ioas, struct uiommu_range
 
 /**
  * As uiommu_ioas_unmap(), but cut areas that reach beyond the range. -EINVAL RULE_EMPTY;
- * RULE_SPLIT: a border of the range lies inside a large page of a table; -ENOMEM. All or nothing.
+ * RULE_SPLIT: a border of the range lies inside a large page of a table; -EBUSY RULE_BUSY: an open
+ * batch is taking something there away; -ENOMEM. All or nothing.
  */
 UIOMMU_API int uiommu_ioas_clear(struct uiommu_ioas *ioas, struct uiommu_range range,
 				 uint64_t *unmapped, uiommu_area_fn each, void *ctx);

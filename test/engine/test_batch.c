@@ -876,6 +876,46 @@ static void test_leaves_twice(void **state)
 	teardown(&rig);
 }
 
+/* Clearing cuts areas first. Refused for what a batch is taking away, it has cut none. */
+static void test_clear_refused(void **state)
+{
+	struct uiommu_batch_options options;
+	struct uiommu_ioas_stats before, after;
+	struct uiommu_batch *batch;
+	struct uiommu_area area;
+	struct uiommu_op op;
+	uint64_t unmapped;
+	struct rig rig;
+
+	setup(&rig);
+	options = options_of(&rig);
+	for (uint64_t page = 0; page < 9; page += 3) /* 0-1, 3-4, 6-7 */
+		assert_int_equal(
+			uiommu_ioas_map(rig.ioas[1], pages(page, 2), page * PAGE, RW, NULL), 0);
+	assert_int_equal(uiommu_batch_open(&options, &batch), 0);
+	op = op_unmap(rig.ioas[1], 3, 2);
+	uiommu_batch_run(batch, &op, 1, NULL);
+	assert_int_equal(op.status, 0);
+	uiommu_ioas_stats(rig.ioas[1], &before);
+	assert_int_equal(uiommu_ioas_clear(rig.ioas[1], pages(1, 6), &unmapped, NULL, NULL),
+			 -EBUSY);
+	uiommu_ioas_stats(rig.ioas[1], &after);
+	assert_memory_equal(&before, &after, sizeof(before));
+	assert_int_equal(uiommu_ioas_find(rig.ioas[1], 0, &area), 0);
+	assert_int_equal(area.range.last, 2 * PAGE - 1);
+	assert_int_equal(uiommu_ioas_find(rig.ioas[1], 6 * PAGE, &area), 0);
+	assert_int_equal(area.range.first, 6 * PAGE);
+	assert_int_equal(area.range.last, 8 * PAGE - 1);
+	for (uint64_t page = 0; page < 2; page++)
+		assert_int_equal(frame_at(rig.domain[1], page), (int64_t)page);
+	op = op_unmap(rig.ioas[1], 0, 8);
+	uiommu_batch_run(batch, &op, 1, NULL);
+	assert_int_equal(op.status, 0);
+	assert_int_equal(op.bytes, 4 * PAGE);
+	uiommu_batch_close(batch);
+	teardown(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -884,7 +924,7 @@ int main(void)
 		cmocka_unit_test(test_shared_flush), cmocka_unit_test(test_budgets),
 		cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_hold_refuses),
 		cmocka_unit_test(test_preemption),   cmocka_unit_test(test_two_batches),
-		cmocka_unit_test(test_leaves_twice),
+		cmocka_unit_test(test_leaves_twice), cmocka_unit_test(test_clear_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
