@@ -192,13 +192,14 @@ static int check_place(struct uiommu_ioas *ioas, const struct imap_entry *entry)
 	return ret ? ret : ioas_check_domains(ioas, entry->range, entry->value, (int)entry->info);
 }
 
-/* Enter an area into the map of areas. */
+/* Enter an area into the map of areas. *over: in place of what is leaving. */
 static int place(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
-		 const struct imap_entry *entry)
+		 const struct imap_entry *entry, bool *over)
 {
 	struct imap_entry blocking;
 	int ret = imap_insert(&ioas->areas, entry, &blocking);
 
+	*over = ret == -EEXIST;
 	if (ret == -EEXIST && !leaves_by(batch, &blocking))
 		ret = ioas_refuse_area(entry->range, &blocking);
 	else if (ret == -EEXIST)
@@ -215,7 +216,15 @@ static int place(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 	return ret;
 }
 
-/* Give up an area that was placed. Its holder, if it was held, hears of it after the flush. There
+/* Give up an area that was placed, held by nobody, in no table, and where nothing was. */
+static void displace(struct uiommu_ioas *ioas, struct uiommu_range range)
+{
+	imap_erase(&ioas->areas, range.first);
+	count_bytes(ioas, range_length(range));
+}
+
+/* Give up an area that was placed and that devices may have reached, or may still reach what it
+ * took the place of. Its holder, if it was held, hears of it after the flush. There
  * is room for a record. */
 static void retract(struct uiommu_batch *batch, struct uiommu_ioas *ioas, struct uiommu_range range,
 		    bool held)
@@ -232,7 +241,8 @@ static void retract(struct uiommu_batch *batch, struct uiommu_ioas *ioas, struct
 static int enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas, const struct uiommu_op *op,
 		 const struct imap_entry *entry)
 {
-	int ret = place(batch, ioas, entry);
+	bool over;
+	int ret = place(batch, ioas, entry, &over);
 
 	if (ret)
 		return ret;
@@ -242,7 +252,10 @@ static int enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas, const str
 		area_of(entry, &area);
 		ret = batch->hold(batch->ctx, op, &area);
 		if (ret) {
-			retract(batch, ioas, entry->range, false);
+			if (over)
+				retract(batch, ioas, entry->range, false);
+			else
+				displace(ioas, entry->range);
 			return ret;
 		}
 	}
@@ -254,7 +267,11 @@ static int enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas, const str
 		for (struct uiommu_domain *before = ioas->domains; before != d;
 		     before = before->next)
 			table_unmap(&before->table, entry->range, &before->pending);
-		retract(batch, ioas, entry->range, batch->hold);
+		/* With nothing pending in the only table that was tried, it was not entered. */
+		if (!over && !batch->hold && d == ioas->domains && gather_empty(&d->pending))
+			displace(ioas, entry->range);
+		else
+			retract(batch, ioas, entry->range, batch->hold);
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, entry->range,
 				     UIOMMU_RANGE_NONE);
 	}

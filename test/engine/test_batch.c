@@ -876,6 +876,32 @@ static void test_leaves_twice(void **state)
 	teardown(&rig);
 }
 
+/* A map that its holder refused is in nobody's way, though the batch stays open. */
+static void test_refused_is_free(void **state)
+{
+	struct uiommu_batch_options options;
+	struct uiommu_ioas_stats before, after;
+	struct uiommu_batch *batch;
+	struct uiommu_op op;
+	struct rig rig;
+
+	setup(&rig);
+	options = options_of(&rig);
+	assert_int_equal(uiommu_batch_open(&options, &batch), 0);
+	uiommu_ioas_stats(rig.ioas[1], &before);
+	rig.refuse = -EPERM;
+	op = op_map(rig.ioas[1], 1, 4, 4);
+	uiommu_batch_run(batch, &op, 1, NULL);
+	assert_int_equal(op.status, -EPERM);
+	uiommu_ioas_stats(rig.ioas[1], &after);
+	assert_memory_equal(&before, &after, sizeof(before));
+	assert_int_equal(uiommu_ioas_map(rig.ioas[1], pages(2, 1), 8 * PAGE, RW, NULL), 0);
+	uiommu_batch_close(batch);
+	assert_int_equal(rig.released, 0);
+	assert_int_equal(frame_at(rig.domain[1], 2), 8);
+	teardown(&rig);
+}
+
 /* Clearing cuts areas first. Refused for what a batch is taking away, it has cut none. */
 static void test_clear_refused(void **state)
 {
@@ -919,12 +945,19 @@ static void test_clear_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one_flush),    cmocka_unit_test(test_statuses),
-		cmocka_unit_test(test_copy),	     cmocka_unit_test(test_in_transition),
-		cmocka_unit_test(test_shared_flush), cmocka_unit_test(test_budgets),
-		cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_hold_refuses),
-		cmocka_unit_test(test_preemption),   cmocka_unit_test(test_two_batches),
-		cmocka_unit_test(test_leaves_twice), cmocka_unit_test(test_clear_refused),
+		cmocka_unit_test(test_one_flush),
+		cmocka_unit_test(test_statuses),
+		cmocka_unit_test(test_copy),
+		cmocka_unit_test(test_in_transition),
+		cmocka_unit_test(test_shared_flush),
+		cmocka_unit_test(test_budgets),
+		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_hold_refuses),
+		cmocka_unit_test(test_preemption),
+		cmocka_unit_test(test_two_batches),
+		cmocka_unit_test(test_leaves_twice),
+		cmocka_unit_test(test_clear_refused),
+		cmocka_unit_test(test_refused_is_free),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
