@@ -320,7 +320,8 @@ UIOMMU_API int uiommu_ioas_replace(struct uiommu_ioas *ioas, struct uiommu_range
 
 /**
  * As uiommu_ioas_unmap(), but cut areas that reach beyond the range. -EINVAL RULE_EMPTY;
- * RULE_SPLIT: a border of the range lies inside a large page of a table; -ENOMEM. All or nothing.
+ * RULE_SPLIT: a border of the range lies inside a large page of a table; -EBUSY RULE_BUSY: an open
+ * batch is taking something there away; -ENOMEM. All or nothing.
  */
 UIOMMU_API int uiommu_ioas_clear(struct uiommu_ioas *ioas, struct uiommu_range range,
 				 uint64_t *unmapped, uiommu_area_fn each, void *ctx);
@@ -426,7 +427,9 @@ struct uiommu_batch_options {
 	 *  status. The IOASes of the operation are locked. May be NULL. */
 	int (*hold)(void *ctx, const struct uiommu_op *op, const struct uiommu_area *area);
 	/** Called for each area that unmaps have removed, and for each that was held and could not
-	 *  be mapped after all, once no device reaches it. May be NULL. */
+	 *  be mapped after all, once no device reaches it. In no particular order: an area whose
+	 *  place the batch took over comes last. An IOAS of the batch is locked, not always the
+	 *  area's; none of them must be called. May be NULL. */
 	uiommu_area_fn release;
 	void *ctx;
 };
@@ -451,7 +454,11 @@ UIOMMU_API int uiommu_batch_open(const struct uiommu_batch_options *options,
 UIOMMU_API size_t uiommu_batch_run(struct uiommu_batch *batch, struct uiommu_op *ops, size_t count,
 				   const struct uiommu_budget *budget);
 
-/** Flush once for each domain that something was taken away from and release it; then the batch is
+/** Until then the batch keeps memory that grows with its operations: a note of each range it took
+ *  away that does not adjoin the one before, of each area whose place it took, and the table pages
+ *  that each unmap emptied. Whoever runs operations for somebody else has to bound them.
+ *
+ *  Flush once for each domain that something was taken away from and release it; then the batch is
  *  as new. Never fails. */
 UIOMMU_API void uiommu_batch_finish(struct uiommu_batch *batch);
 

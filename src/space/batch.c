@@ -12,9 +12,8 @@
  * A map where only the batch's own areas are leaving takes their IOVAs over: see replace.c.
  *
  * Flushing serves all batches at once, for it makes everything pending forgotten. The IOAS counts
- * its flushes (the epoch), and a record whose epoch has passed needs none. Nothing is released
- * before every record of the batch is flushed: ranges of records may overlap, for what was mapped
- * again may leave again.
+ * its flushes (the epoch), and a record whose epoch has passed needs none. Records may overlap, so
+ * nothing is released before all of them have been flushed.
  *
  * Invariants: a leaving area has no table entries; every leaving area lies within a record of its
  * batch; each area is released once, after the flush that follows its clearing.
@@ -193,13 +192,14 @@ static int check_place(struct uiommu_ioas *ioas, const struct imap_entry *entry)
 	return ret ? ret : ioas_check_domains(ioas, entry->range, entry->value, (int)entry->info);
 }
 
-/* Enter an area into the map of areas. */
+/* Enter an area into the map of areas. *over: in place of what is leaving. */
 static int place(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
-		 const struct imap_entry *entry)
+		 const struct imap_entry *entry, bool *over)
 {
 	struct imap_entry blocking;
 	int ret = imap_insert(&ioas->areas, entry, &blocking);
 
+	*over = ret == -EEXIST;
 	if (ret == -EEXIST && !leaves_by(batch, &blocking))
 		ret = ioas_refuse_area(entry->range, &blocking);
 	else if (ret == -EEXIST)
@@ -216,7 +216,15 @@ static int place(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 	return ret;
 }
 
-/* Give up an area that was placed. Its holder, if it was held, hears of it after the flush. There
+/* Give up an area that was placed, held by nobody, in no table, and where nothing was. */
+static void displace(struct uiommu_ioas *ioas, struct uiommu_range range)
+{
+	imap_erase(&ioas->areas, range.first);
+	count_bytes(ioas, range_length(range));
+}
+
+/* Give up an area that was placed and that devices may have reached, or may still reach what it
+ * took the place of. Its holder, if it was held, hears of it after the flush. There
  * is room for a record. */
 static void retract(struct uiommu_batch *batch, struct uiommu_ioas *ioas, struct uiommu_range range,
 		    bool held)
@@ -233,7 +241,8 @@ static void retract(struct uiommu_batch *batch, struct uiommu_ioas *ioas, struct
 static int enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas, const struct uiommu_op *op,
 		 const struct imap_entry *entry)
 {
-	int ret = place(batch, ioas, entry);
+	bool over;
+	int ret = place(batch, ioas, entry, &over);
 
 	if (ret)
 		return ret;
@@ -243,7 +252,10 @@ static int enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas, const str
 		area_of(entry, &area);
 		ret = batch->hold(batch->ctx, op, &area);
 		if (ret) {
-			retract(batch, ioas, entry->range, false);
+			if (over)
+				retract(batch, ioas, entry->range, false);
+			else
+				displace(ioas, entry->range);
 			return ret;
 		}
 	}
@@ -255,7 +267,11 @@ static int enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas, const str
 		for (struct uiommu_domain *before = ioas->domains; before != d;
 		     before = before->next)
 			table_unmap(&before->table, entry->range, &before->pending);
-		retract(batch, ioas, entry->range, batch->hold);
+		/* With nothing pending in the only table that was tried, it was not entered. */
+		if (!over && !batch->hold && d == ioas->domains && gather_empty(&d->pending))
+			displace(ioas, entry->range);
+		else
+			retract(batch, ioas, entry->range, batch->hold);
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL, entry->range,
 				     UIOMMU_RANGE_NONE);
 	}
@@ -481,7 +497,7 @@ static inline void drop(struct uiommu_batch *batch, const struct batch_record *r
 	}
 }
 
-/* Flush what the record stands for, unless somebody has since. */
+/* Have what left within a record forgotten, unless a flush since then has done it. */
 static inline void flush_record(struct uiommu_batch *batch, const struct batch_record *record)
 {
 	lock_only(batch, record->ioas, NULL);
@@ -489,24 +505,14 @@ static inline void flush_record(struct uiommu_batch *batch, const struct batch_r
 		ioas_flush(record->ioas);
 }
 
-static inline void finish_record(struct uiommu_batch *batch, const struct batch_record *record)
+static void flush_chunks(struct uiommu_batch *batch)
 {
-	flush_record(batch, record);
-	drop(batch, record);
-}
-
-/* An area may be leaving for the second time in the range of an earlier record, whose flush
- * somebody else has made in between: so all records are flushed before the first of them is
- * dropped. */
-static void flush_records(struct uiommu_batch *batch)
-{
-	flush_record(batch, &batch->first);
-	for (struct batch_chunk *chunk = batch->chunks; chunk; chunk = chunk->next)
+	for (const struct batch_chunk *chunk = batch->chunks; chunk; chunk = chunk->next)
 		for (size_t i = 0; i < chunk->used; i++)
 			flush_record(batch, &chunk->record[i]);
 }
 
-static void finish_chunks(struct uiommu_batch *batch)
+static void drop_chunks(struct uiommu_batch *batch)
 {
 	struct batch_chunk *chunk;
 
@@ -521,14 +527,19 @@ static void finish_chunks(struct uiommu_batch *batch)
 	batch->last_chunk = NULL;
 }
 
+/* All is flushed before anything is dropped: records overlap where a range left more than once, and
+ * the flush that served the earlier one need not have seen the later. */
 static inline void finish(struct uiommu_batch *batch)
 {
+	if (batch->last) {
+		flush_record(batch, &batch->first);
+		if (batch->chunks)
+			flush_chunks(batch);
+		lock_only(batch, batch->first.ioas, NULL);
+		drop(batch, &batch->first);
+	}
 	if (batch->chunks)
-		flush_records(batch);
-	if (batch->last)
-		finish_record(batch, &batch->first);
-	if (batch->chunks)
-		finish_chunks(batch);
+		drop_chunks(batch);
 	for (const struct batch_ghost *g = batch->ghosts; g; g = g->next)
 		if (batch->release)
 			batch->release(batch->ctx, &g->area);
@@ -595,8 +606,10 @@ int ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *un
 	int ret = do_unmap(&batch, ioas, range, unmapped);
 
 	/* A batch of one has one record. */
-	if (batch.last)
-		finish_record(&batch, &batch.first);
+	if (batch.last) {
+		flush_record(&batch, &batch.first);
+		drop(&batch, &batch.first);
+	}
 	return ret;
 }
 

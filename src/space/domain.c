@@ -143,6 +143,31 @@ static size_t find_gaps(const struct uiommu_domain *domain, const uint64_t *with
 	return end - gaps;
 }
 
+/* Can the domain hold an entry that the system places? What the program maps need not be asked all
+ * this: the IOAS's limits and reservations have answered before. Direct regions and doorbells stand
+ * in reserved places, and the machine's description may ask for anything. ioas->lock held. */
+int domain_check_placed(const struct uiommu_domain *domain, struct uiommu_range range,
+			uint64_t addr, int prot, const char *name)
+{
+	uint64_t page = table_page(&domain->table), max = max_addr(domain);
+	struct uiommu_range gaps[MAX_GAPS];
+	size_t count = find_gaps(domain, NULL, gaps);
+	struct table_why why;
+	int ret;
+
+	if ((range.first | addr | (range.last + 1)) & (page - 1))
+		return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EINVAL, name, range,
+				     (struct uiommu_range){0, page - 1});
+	if (addr > max || range.last - range.first > max - addr)
+		return uiommu_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, name, range,
+				     (struct uiommu_range){addr, max});
+	for (size_t i = 0; i < count; i++)
+		if (range_overlaps(gaps[i], range))
+			return uiommu_refuse(UIOMMU_RULE_APERTURE, -EINVAL, name, range, gaps[i]);
+	ret = table_check(&domain->table, range, addr, prot, &why);
+	return ret ? uiommu_refuse(why.rule, ret, name, range, why.range) : 0;
+}
+
 /* Reserve what it can't translate. ioas->lock held. */
 static int reserve_gaps(struct uiommu_domain *domain, const uint64_t *without)
 {

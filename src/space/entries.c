@@ -95,8 +95,13 @@ UIOMMU_API int uiommu_ioas_clear(struct uiommu_ioas *ioas, struct uiommu_range r
 		ret = uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, NULL, range, UIOMMU_RANGE_NONE);
 	else
 		ret = cut_out(ioas, range, cuts);
-	if (!ret)
+	if (!ret) {
 		ret = ioas_unmap(ioas, range, unmapped ? unmapped : &bytes, each, ctx);
+		if (ret) {
+			take_back(ioas, &cuts[1]);
+			take_back(ioas, &cuts[0]);
+		}
+	}
 	pthread_mutex_unlock(&ioas->lock);
 	return ret;
 }

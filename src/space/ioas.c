@@ -236,8 +236,13 @@ int ioas_reserve_region(struct uiommu_ioas *ioas, const struct uiommu_resv_regio
 	for (size_t i = 0; i < ioas->reserved_count && !ret && direct; i++) {
 		struct reservation *resv = &ioas->reserved[i];
 
-		if (resv->owner == owner && resv->range.first == region->range.first)
-			resv->mapped = true;
+		/* Others of this owner may begin alike, or be the same. */
+		if (resv->owner != owner || resv->type != region->type || resv->mapped ||
+		    resv->range.first != region->range.first ||
+		    resv->range.last != region->range.last)
+			continue;
+		resv->mapped = true;
+		break;
 	}
 	pthread_mutex_unlock(&ioas->lock);
 	return ret;

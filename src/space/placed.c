@@ -45,10 +45,13 @@ static void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
 }
 
 /* Enter a range into every domain, or none. */
-static int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
+static int domains_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot,
+		       const char *name)
 {
-	int ret = ioas_check_domains(ioas, range, addr, prot);
+	int ret = 0;
 
+	for (struct uiommu_domain *d = ioas->domains; d && !ret; d = d->next)
+		ret = domain_check_placed(d, range, addr, prot, name);
 	for (struct uiommu_domain *d = ioas->domains; d && !ret; d = d->next) {
 		ret = table_map(&d->table, range, addr, prot, &d->pending);
 		if (ret)
@@ -162,7 +165,7 @@ static int enter(struct uiommu_ioas *ioas, struct placed *it, struct uiommu_rang
 		if (ret)
 			return ret;
 	}
-	ret = domains_map(ioas, page, it->addr, it->prot);
+	ret = domains_map(ioas, page, it->addr, it->prot, it->name);
 	if (!ret)
 		return 0;
 	if (it->own)
@@ -322,7 +325,7 @@ int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *reg
 			      .prot = region->prot,
 			      .users = 1};
 	snprintf(it->name, sizeof(it->name), "%s", name ? name : "");
-	ret = domains_map(ioas, it->range, it->addr, it->prot);
+	ret = domains_map(ioas, it->range, it->addr, it->prot, it->name);
 	if (ret) {
 		uiommu_free(it, sizeof(*it));
 		return ret == -ENOMEM ? refuse(ret, name, region->range) : ret;
@@ -347,11 +350,10 @@ void placed_direct_drop(struct uiommu_ioas *ioas, struct uiommu_range range)
 int placed_fill(struct uiommu_domain *domain)
 {
 	for (struct placed *d = domain->ioas->placed; d; d = d->next) {
-		struct table_why why;
-		int ret = table_check(&domain->table, d->range, d->addr, d->prot, &why);
+		int ret = domain_check_placed(domain, d->range, d->addr, d->prot, d->name);
 
 		if (ret)
-			return uiommu_refuse(why.rule, ret, d->name, d->range, why.range);
+			return ret;
 		ret = table_map(&domain->table, d->range, d->addr, d->prot, &domain->pending);
 		if (ret)
 			return refuse(ret, d->name, UIOMMU_RANGE_NONE);

@@ -120,6 +120,12 @@ int ioas_reserve_list(struct uiommu_ioas *ioas, const struct uiommu_range *range
 int ioas_check_domains(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
 		       int prot);
 
+/* May the system enter this, in a place that is reserved, into the domain? Refused in the name of
+ * what is placed: -EINVAL: not of whole pages, or outside of what the domain translates;
+ * -EOVERFLOW: the address does not fit into an entry; what the format says. ioas->lock held. */
+int domain_check_placed(const struct uiommu_domain *domain, struct uiommu_range range,
+			uint64_t addr, int prot, const char *name);
+
 /* ---- domain ---- */
 
 /* The invalidations that ports have yet to see: a ring that is never waited for. */

@@ -2,7 +2,7 @@
 /*
  * A gather: what one flush will take care of. It collects the IOVAs whose translations must be
  * forgotten, and the table pages that may be used again only once no walker can be inside them.
- * A gather lives on the stack of one call; nothing in it can fail.
+ * Each domain has one, which fills until whoever flushes the domain next; nothing in it can fail.
  */
 #ifndef TABLE_GATHER_H
 #define TABLE_GATHER_H

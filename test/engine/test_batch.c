@@ -355,51 +355,6 @@ static void test_shared_flush(void **state)
 	teardown(&rig);
 }
 
-/* How many flushes there had been when the memory at each frame was released. */
-struct left_twice {
-	struct rig *rig;
-	uint64_t flushes_at[FRAMES];
-};
-
-static void note_release(void *ctx, const struct uiommu_area *area)
-{
-	struct left_twice *t = ctx;
-
-	t->flushes_at[area->addr / PAGE] = flushes(t->rig);
-}
-
-/* What is mapped again and leaves again is released after the flush of its own leaving, although
- * somebody else has flushed since the first time. */
-static void test_left_twice(void **state)
-{
-	struct rig rig;
-	struct left_twice t = {.rig = &rig};
-	const struct uiommu_batch_options o = {
-		.size = sizeof(o), .release = note_release, .ctx = &t};
-	struct uiommu_batch *batch;
-	struct uiommu_op ops[3];
-
-	setup(&rig);
-	ops[0] = op_map(rig.ioas[1], 0, 1, 1);
-	ops[1] = op_map(rig.ioas[1], 9, 1, 3);
-	assert_int_equal(uiommu_batch_submit(ops, 2, NULL), 0);
-	assert_int_equal(uiommu_batch_open(&o, &batch), 0);
-	ops[0] = op_unmap(rig.ioas[1], 0, 1);
-	ops[1] = op_map(rig.ioas[1], 0, 1, 2);
-	ops[2] = op_unmap(rig.ioas[1], 0, 1);
-	uiommu_batch_run(batch, ops, 2, NULL);
-	assert_int_equal(uiommu_ioas_unmap(rig.ioas[1], pages(9, 1), NULL, NULL, NULL), 0);
-	assert_int_equal(flushes(&rig), 1);
-	uiommu_batch_run(batch, ops + 2, 1, NULL);
-	uiommu_batch_close(batch);
-	for (unsigned i = 0; i < 3; i++)
-		assert_int_equal(ops[i].status, 0);
-	assert_int_equal(flushes(&rig), 2);
-	assert_int_equal(t.flushes_at[1], 2);
-	assert_int_equal(t.flushes_at[2], 2);
-	teardown(&rig);
-}
-
 static bool stop_at_third(void *ctx)
 {
 	return ++*(unsigned *)ctx >= 3;
@@ -864,15 +819,145 @@ static void test_two_batches(void **state)
 	teardown(&rig);
 }
 
+/* ---- a range that leaves twice ---- */
+
+struct device {
+	struct uiommu_port *port;
+	unsigned released, reached; /* areas; of them, those that the device still reached */
+};
+
+static void release_reads(void *ctx, const struct uiommu_area *area)
+{
+	struct device *device = ctx;
+	char byte;
+
+	device->released++;
+	device->reached += uiommu_port_read(device->port, area->range.first, &byte, 1) == 0;
+}
+
+/* Another caller's flush comes between the two times that a page leaves: it has served the first
+ * time only, and the device has the second mapping cached. */
+static void test_leaves_twice(void **state)
+{
+	static char memory[3][PAGE] __attribute__((aligned(4096)));
+	struct device device = {0};
+	const struct uiommu_batch_options options = {
+		.size = sizeof(options), .release = release_reads, .ctx = &device};
+	struct uiommu_batch *batch;
+	struct uiommu_op ops[3];
+	struct rig rig;
+	char byte;
+
+	setup(&rig);
+	assert_int_equal(uiommu_domain_attach(rig.domain[1], 8, NULL, 0, "device"), 0);
+	assert_int_equal(uiommu_port_create(rig.unit, 8, &device.port), 0);
+	uiommu_port_set_master(device.port, true);
+	assert_int_equal(uiommu_ioas_map(rig.ioas[1], pages(1, 1), (uintptr_t)memory[0], RW, NULL),
+			 0);
+	assert_int_equal(uiommu_ioas_map(rig.ioas[1], pages(9, 1), (uintptr_t)memory[2], RW, NULL),
+			 0);
+	ops[0] = ops[2] = op_unmap(rig.ioas[1], 1, 1);
+	ops[1] = op_map(rig.ioas[1], 1, 1, 0);
+	ops[1].addr = (uintptr_t)memory[1];
+	assert_int_equal(uiommu_batch_open(&options, &batch), 0);
+	assert_int_equal(uiommu_batch_run(batch, ops, 2, NULL), 2);
+	assert_int_equal(uiommu_ioas_unmap(rig.ioas[1], pages(9, 1), NULL, NULL, NULL), 0);
+	assert_int_equal(uiommu_port_read(device.port, PAGE, &byte, 1), 0);
+	assert_int_equal(uiommu_batch_run(batch, &ops[2], 1, NULL), 1);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(ops[i].status, 0);
+	uiommu_batch_finish(batch);
+	assert_int_equal(device.released, 2);
+	assert_int_equal(device.reached, 0);
+	assert_int_equal(uiommu_port_read(device.port, PAGE, &byte, 1), -EFAULT);
+	uiommu_batch_close(batch);
+	uiommu_port_destroy(device.port);
+	uiommu_domain_detach(rig.domain[1], 8);
+	teardown(&rig);
+}
+
+/* A map that its holder refused is in nobody's way, though the batch stays open. */
+static void test_refused_is_free(void **state)
+{
+	struct uiommu_batch_options options;
+	struct uiommu_ioas_stats before, after;
+	struct uiommu_batch *batch;
+	struct uiommu_op op;
+	struct rig rig;
+
+	setup(&rig);
+	options = options_of(&rig);
+	assert_int_equal(uiommu_batch_open(&options, &batch), 0);
+	uiommu_ioas_stats(rig.ioas[1], &before);
+	rig.refuse = -EPERM;
+	op = op_map(rig.ioas[1], 1, 4, 4);
+	uiommu_batch_run(batch, &op, 1, NULL);
+	assert_int_equal(op.status, -EPERM);
+	uiommu_ioas_stats(rig.ioas[1], &after);
+	assert_memory_equal(&before, &after, sizeof(before));
+	assert_int_equal(uiommu_ioas_map(rig.ioas[1], pages(2, 1), 8 * PAGE, RW, NULL), 0);
+	uiommu_batch_close(batch);
+	assert_int_equal(rig.released, 0);
+	assert_int_equal(frame_at(rig.domain[1], 2), 8);
+	teardown(&rig);
+}
+
+/* Clearing cuts areas first. Refused for what a batch is taking away, it has cut none. */
+static void test_clear_refused(void **state)
+{
+	struct uiommu_batch_options options;
+	struct uiommu_ioas_stats before, after;
+	struct uiommu_batch *batch;
+	struct uiommu_area area;
+	struct uiommu_op op;
+	uint64_t unmapped;
+	struct rig rig;
+
+	setup(&rig);
+	options = options_of(&rig);
+	for (uint64_t page = 0; page < 9; page += 3) /* 0-1, 3-4, 6-7 */
+		assert_int_equal(
+			uiommu_ioas_map(rig.ioas[1], pages(page, 2), page * PAGE, RW, NULL), 0);
+	assert_int_equal(uiommu_batch_open(&options, &batch), 0);
+	op = op_unmap(rig.ioas[1], 3, 2);
+	uiommu_batch_run(batch, &op, 1, NULL);
+	assert_int_equal(op.status, 0);
+	uiommu_ioas_stats(rig.ioas[1], &before);
+	assert_int_equal(uiommu_ioas_clear(rig.ioas[1], pages(1, 6), &unmapped, NULL, NULL),
+			 -EBUSY);
+	uiommu_ioas_stats(rig.ioas[1], &after);
+	assert_memory_equal(&before, &after, sizeof(before));
+	assert_int_equal(uiommu_ioas_find(rig.ioas[1], 0, &area), 0);
+	assert_int_equal(area.range.last, 2 * PAGE - 1);
+	assert_int_equal(uiommu_ioas_find(rig.ioas[1], 6 * PAGE, &area), 0);
+	assert_int_equal(area.range.first, 6 * PAGE);
+	assert_int_equal(area.range.last, 8 * PAGE - 1);
+	for (uint64_t page = 0; page < 2; page++)
+		assert_int_equal(frame_at(rig.domain[1], page), (int64_t)page);
+	op = op_unmap(rig.ioas[1], 0, 8);
+	uiommu_batch_run(batch, &op, 1, NULL);
+	assert_int_equal(op.status, 0);
+	assert_int_equal(op.bytes, 4 * PAGE);
+	uiommu_batch_close(batch);
+	teardown(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one_flush),    cmocka_unit_test(test_statuses),
-		cmocka_unit_test(test_copy),	     cmocka_unit_test(test_in_transition),
-		cmocka_unit_test(test_shared_flush), cmocka_unit_test(test_budgets),
-		cmocka_unit_test(test_left_twice),   cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_hold_refuses), cmocka_unit_test(test_preemption),
+		cmocka_unit_test(test_one_flush),
+		cmocka_unit_test(test_statuses),
+		cmocka_unit_test(test_copy),
+		cmocka_unit_test(test_in_transition),
+		cmocka_unit_test(test_shared_flush),
+		cmocka_unit_test(test_budgets),
+		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_hold_refuses),
+		cmocka_unit_test(test_preemption),
 		cmocka_unit_test(test_two_batches),
+		cmocka_unit_test(test_leaves_twice),
+		cmocka_unit_test(test_clear_refused),
+		cmocka_unit_test(test_refused_is_free),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

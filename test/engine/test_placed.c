@@ -327,6 +327,60 @@ static void test_direct(void **state)
 	rig_down(&rig);
 }
 
+/* Regions that no table could hold, and a doorbell at such an address: refused, and nothing else is
+ * touched. */
+static void test_impossible(void **state)
+{
+	const uint64_t beyond = UINT64_C(1) << 48;
+	struct uiommu_resv_region bad[] = {
+		{.range = {beyond, beyond + PAGE - 1}},	       /* outside of the aperture */
+		{.range = {beyond - PAGE, beyond + PAGE - 1}}, /* half */
+		{.range = {beyond, UINT64_MAX}},
+		{.range = {PAGE + 1, 3 * PAGE - 1}}, /* no whole pages */
+		{.range = {PAGE, 2 * PAGE}},
+	};
+	uint64_t target, iova;
+	struct rig rig;
+	int prot;
+
+	rig_up(&rig, &sw_msi, 1, false);
+	assert_int_equal(uiommu_ioas_map(rig.ioas, R(0, PAGE - 1), 0x5000, UIOMMU_READ, NULL), 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		bad[i].type = UIOMMU_RESV_DIRECT;
+		bad[i].prot = UIOMMU_READ | UIOMMU_WRITE;
+		assert_true(uiommu_domain_attach(rig.domain, 16, &bad[i], 1, "0000:00:02.0") < 0);
+		assert_string_equal(uiommu_last_refusal()->owner, "0000:00:02.0");
+	}
+	assert_int_equal(uiommu_domain_lookup(rig.domain, 0, &target, &prot), 0);
+	assert_int_equal(target, 0x5000);
+	assert_int_equal(uiommu_ioas_map_doorbell(rig.ioas, UINT64_C(1) << 60, "far", &iova),
+			 -EOVERFLOW);
+	assert_string_equal(uiommu_last_refusal()->owner, "far");
+	rig_down(&rig);
+}
+
+/* A device's reservation that begins like its direct region doesn't count as a second one. */
+static void test_begin_alike(void **state)
+{
+	struct uiommu_resv_region two[] = {
+		{.range = {PAGE, 2 * PAGE - 1}, .type = UIOMMU_RESV_RESERVED},
+		{.range = {PAGE, 2 * PAGE - 1},
+		 .type = UIOMMU_RESV_DIRECT,
+		 .prot = UIOMMU_READ | UIOMMU_WRITE},
+	};
+	struct rig rig;
+	uint64_t target;
+	int prot;
+
+	rig_up(&rig, two, 2, false);
+	assert_int_equal(uiommu_domain_attach(rig.domain, 16, two, 2, "0000:00:02.0"), 0);
+	uiommu_domain_detach(rig.domain, 16);
+	assert_int_equal(uiommu_domain_lookup(rig.domain, PAGE, &target, &prot), 0);
+	uiommu_domain_detach(rig.domain, 8);
+	assert_int_equal(uiommu_domain_lookup(rig.domain, PAGE, &target, &prot), -ENOENT);
+	rig_down(&rig);
+}
+
 /* ---- disabled and cut off ---- */
 
 static void test_enable(void **state)
@@ -424,6 +478,7 @@ int main(void)
 		cmocka_unit_test(test_sw_msi),	    cmocka_unit_test(test_register),
 		cmocka_unit_test(test_placed_down), cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_program),	    cmocka_unit_test(test_direct),
+		cmocka_unit_test(test_impossible),  cmocka_unit_test(test_begin_alike),
 		cmocka_unit_test(test_enable),	    cmocka_unit_test(test_cut_off),
 		cmocka_unit_test(test_failing),
 	};

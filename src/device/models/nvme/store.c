@@ -213,17 +213,18 @@ static int open_memory(struct nvme *n, struct nvme_ns *ns)
 	return 0;
 }
 
-/* Make it, if it isn't there and its size is known. */
+/* Make it, if it isn't there and its size is known. O_NONBLOCK, here and below: a FIFO is refused,
+ * not waited for; files and block devices don't mind. */
 static int open_writable(struct nvme_ns *ns)
 {
-	int fd = open(ns->path, O_RDWR | O_CLOEXEC);
+	int fd = open(ns->path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
 	if (fd >= 0 || errno != ENOENT || !ns->sized)
 		return fd;
-	fd = open(ns->path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0666);
+	fd = open(ns->path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_CREAT | O_EXCL, 0666);
 	if (fd < 0)
 		/* Someone else was faster. */
-		return errno == EEXIST ? open(ns->path, O_RDWR | O_CLOEXEC) : -1;
+		return errno == EEXIST ? open(ns->path, O_RDWR | O_NONBLOCK | O_CLOEXEC) : -1;
 	ns->made = true;
 	if (ftruncate(fd, (off_t)ns->size)) {
 		int error = errno;
@@ -267,7 +268,7 @@ static int open_file(struct nvme *n, struct nvme_ns *ns)
 							: strerror(errno));
 	}
 	if (ns->read_only)
-		ns->file.fd = open(ns->path, O_RDONLY | O_CLOEXEC);
+		ns->file.fd = open(ns->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (ns->file.fd < 0)
 		return complain(n, ns, -errno, strerror(errno));
 	if (fstat(ns->file.fd, &st) || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
