@@ -187,6 +187,12 @@ UIOMMU_API int uiommu_ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range
 UIOMMU_API void uiommu_ioas_unreserve(struct uiommu_ioas *ioas, const void *owner);
 
 /**
+ * As uiommu_ioas_unreserve(), unless a doorbell that was placed in one of these ranges has users:
+ * then nothing is done. -EBUSY (refusal: RULE_BUSY).
+ */
+UIOMMU_API int uiommu_ioas_unreserve_unused(struct uiommu_ioas *ioas, const void *owner);
+
+/**
  * Replace the list of allowed ranges, as a promise: no later reservation may hit one. An empty list
  * lifts it. -EINVAL: first > last or entries overlap; -EADDRINUSE: a reserved region is in the way;
  * the old list stays then.

@@ -53,20 +53,6 @@ int vfio_type1_msi_map(struct vfio_type1 *type1, const struct vfio_iommu_type1_d
 	return 0;
 }
 
-/* Is a doorbell in it in use? */
-static bool in_use(const struct vfio_type1 *type1)
-{
-	struct uiommu_doorbell_mapping list[8];
-	size_t count = sizeof(list) / sizeof(list[0]);
-
-	/* A platform has fewer doorbells than that. */
-	uiommu_ioas_doorbells(type1->iommu.ioas, list, &count);
-	for (size_t i = 0; i < count; i++)
-		if (list[i].users)
-			return true;
-	return false;
-}
-
 int vfio_type1_msi_unmap(struct vfio_type1 *type1, struct uiommu_range range, uint64_t *bytes)
 {
 	if (!range_valid(type1->msi) || !range_overlaps(type1->msi, range))
@@ -74,10 +60,10 @@ int vfio_type1_msi_unmap(struct vfio_type1 *type1, struct uiommu_range range, ui
 	if (!range_contains(range, type1->msi))
 		return uiommu_refuse(UIOMMU_RULE_SPLIT, -EINVAL, "the range for MSIs", range,
 				     type1->msi);
-	if (in_use(type1))
+	/* Asked and done at once, for an interrupt may be set up meanwhile. */
+	if (uiommu_ioas_unreserve_unused(type1->iommu.ioas, type1))
 		return uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, "interrupts use the range for MSIs",
 				     range, type1->msi);
-	uiommu_ioas_unreserve(type1->iommu.ioas, type1);
 	*bytes += range_length(type1->msi);
 	type1->msi = UIOMMU_RANGE_NONE;
 	return 0;

@@ -273,6 +273,25 @@ UIOMMU_API void uiommu_ioas_unreserve(struct uiommu_ioas *ioas, const void *owne
 	pthread_mutex_unlock(&ioas->lock);
 }
 
+UIOMMU_API int uiommu_ioas_unreserve_unused(struct uiommu_ioas *ioas, const void *owner)
+{
+	struct uiommu_range used = UIOMMU_RANGE_NONE;
+	int ret = 0;
+
+	pthread_mutex_lock(&ioas->lock);
+	for (size_t i = 0; i < ioas->reserved_count && !ret; i++)
+		if (ioas->reserved[i].owner == owner &&
+		    placed_in_use(ioas, ioas->reserved[i].range, &used))
+			ret = uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, ioas->reserved[i].name,
+					    ioas->reserved[i].range, used);
+	if (!ret) {
+		ioas_unreserve(ioas, owner);
+		placed_sweep(ioas);
+	}
+	pthread_mutex_unlock(&ioas->lock);
+	return ret;
+}
+
 /* ---- allowed ranges ---- */
 
 /* Sort a copy and refuse entries that are empty or overlap. */

@@ -276,6 +276,17 @@ UIOMMU_API void uiommu_ioas_unmap_doorbell(struct uiommu_ioas *ioas, uint64_t ad
 	pthread_mutex_unlock(&ioas->lock);
 }
 
+bool placed_in_use(const struct uiommu_ioas *ioas, struct uiommu_range range,
+		   struct uiommu_range *used)
+{
+	for (const struct placed *it = ioas->placed; it; it = it->next)
+		if ((it->prot & UIOMMU_MMIO) && it->users && range_overlaps(it->range, range)) {
+			*used = it->range;
+			return true;
+		}
+	return false;
+}
+
 void placed_sweep(struct uiommu_ioas *ioas)
 {
 	struct placed *it = ioas->placed, *next;

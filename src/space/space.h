@@ -83,6 +83,9 @@ int ioas_reserve_region(struct uiommu_ioas *ioas, const struct uiommu_resv_regio
 int placed_fill(struct uiommu_domain *domain);
 /* Reservations have gone: so do unused doorbells that stood in them. */
 void placed_sweep(struct uiommu_ioas *ioas);
+/* Does a doorbell in the range have users? *used: its place. */
+bool placed_in_use(const struct uiommu_ioas *ioas, struct uiommu_range range,
+		   struct uiommu_range *used);
 /* Identity map a direct region for one more device, and for one less. */
 int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
 		  const char *name);
