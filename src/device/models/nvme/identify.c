@@ -24,7 +24,7 @@ enum {
 /* Optional admin commands: format, doorbell buffers. Optional I/O commands: compare, dataset
  * management, write zeroes, select in features, timestamp, verify. */
 #define OACS 0x0102u
-#define ONCS 0x00dcu
+#define ONCS 0x00ddu
 /* SGLs of any alignment; bit buckets; longer than the data. */
 #define SGLS 0x00050001u
 /* A volatile write cache; flush takes all namespaces at once. */
