@@ -139,8 +139,8 @@ struct uiommu_model {
 			 bool present);
 	/** This process is a forked child, and the function a copy of the parent's, which goes on
 	 *  with what was asked of it: what reaches beyond the process's memory, as a shared file,
-	 *  must not be done here again. Called with the function's lock held and nothing due, before
-	 *  work() is. May be NULL: then the copy goes on, too. */
+	 *  must not be done here again. Called with the function's lock held and nothing due,
+	 * before work() is. May be NULL: then the copy goes on, too. */
 	void (*forked)(struct uiommu_function *fn);
 };
 
