@@ -137,6 +137,11 @@ struct uiommu_model {
 	 *  those who were told hear that it is not @present, which cannot fail. May be NULL. */
 	int (*neighbour)(struct uiommu_function *fn, const struct uiommu_function_info *other,
 			 bool present);
+	/** This process is a forked child, and the function a copy of the parent's, which goes on
+	 *  with what was asked of it: what reaches beyond the process's memory, as a shared file,
+	 *  must not be done here again. Called with the function's lock held and nothing due,
+	 * before work() is. May be NULL: then the copy goes on, too. */
+	void (*forked)(struct uiommu_function *fn);
 };
 
 /** The models this library has: the @index-th, or NULL past the end. */

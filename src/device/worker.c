@@ -335,6 +335,12 @@ void worker_fork_child(struct uiommu_function *fn)
 	pthread_cond_init(&fn->idle, NULL);
 	fn->worker = false;
 	fn->asleep = false;
+	if (fn->model->forked) {
+		function_lock(fn);
+		worker_cancel(fn);
+		fn->model->forked(fn);
+		function_unlock(fn);
+	}
 	if (had_worker)
 		worker_start(fn);
 }

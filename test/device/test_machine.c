@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Machines and specifications: addresses, groups, drivers, options, and what is refused how. */
+#include <sys/stat.h>
+#include <unistd.h>
 #include <errno.h>
 
 #include "rig.h"
@@ -85,6 +87,10 @@ static void test_bad_specs(void **state)
 		{"nvme,file=", -EINVAL, "the name of a file"},
 		{"nvme,file=/nonexistent/x", -ENOENT, "/nonexistent/x: it isn't there; size="},
 		{"nvme,file=/dev/null", -EINVAL, "neither a file nor a block device"},
+		{"nvme,readonly=on,file=/dev/null", -EINVAL, "neither a file nor a block"},
+		{"nvme,file=nvme-refused.fifo", -EINVAL, "neither a file nor a block device"},
+		{"nvme,readonly=on,file=nvme-refused.fifo", -EINVAL, "neither a file nor a block"},
+		{"nvme,readonly=on,file=/", -EINVAL, "neither a file nor a block device"},
 		{"nvme,size=1Q", -EINVAL, "a size like"},
 		{"nvme,memory=-1", -EINVAL, "a size like"},
 		{"nvme,memory=16777216T", -EINVAL, "a size like"},
@@ -125,6 +131,8 @@ static void test_bad_specs(void **state)
 	struct uiommu_machine *machine = machine_new();
 	size_t i;
 
+	unlink("nvme-refused.fifo");
+	assert_int_equal(mknod("nvme-refused.fifo", S_IFIFO | 0600, 0), 0);
 	assert_int_equal(uiommu_machine_add(machine, "edu", NULL, 0), 0);
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		char why[256] = "";

@@ -248,6 +248,12 @@ static void test_identify(void **state)
 	assert_int_equal(data()[512], 0x66);
 	assert_int_equal(data()[513], 0x44);
 	assert_int_equal(little(data() + 516, 4), 2);
+	/* Compare, dataset management, write zeroes, select, timestamp, verify. */
+	assert_int_equal(little(data() + 520, 2), 0xdd);
+	assert_int_equal(little(data() + 256, 2), 0x0102);
+	assert_int_equal(data()[261], 0x06);
+	assert_int_equal(data()[525], 0x07);
+	assert_int_equal(little(data() + 536, 4), 0x00050001);
 	assert_memory_equal(data() + 768, "nqn.2014-08.org.nvmexpress:uuid:", 32);
 
 	assert_int_equal(nv_admin(&nv, IDENTIFY, 1, IOVA(DATA), 0, 0), 0);

@@ -408,6 +408,17 @@ static void nvme_reset(struct uiommu_function *fn)
 	uiommu_function_set_reg(fn, 0, REG_ACQ, 8, 0);
 }
 
+/* The parent's controller carries out what was queued, on the same files: once is enough. So this
+ * one is as after a controller reset (7.3.2), which keeps the admin queue's registers. */
+static void nvme_forked(struct uiommu_function *fn)
+{
+	struct nvme *n = uiommu_function_state(fn);
+
+	forget(n);
+	reg_set(n, REG_CC, 0);
+	reg_set(n, REG_CSTS, 0);
+}
+
 static int nvme_init(struct uiommu_function *fn)
 {
 	struct nvme *n = uiommu_function_state(fn);
@@ -455,4 +466,5 @@ const struct uiommu_model uiommu_model_nvme = {
 	.bar_write = nvme_bar_write,
 	.bar_post = nvme_bar_post,
 	.work = nvme_work,
+	.forked = nvme_forked,
 };

@@ -213,18 +213,20 @@ static int open_memory(struct nvme *n, struct nvme_ns *ns)
 	return 0;
 }
 
-/* Make it, if it isn't there and its size is known. O_NONBLOCK, here and below: a FIFO is refused,
- * not waited for; files and block devices don't mind. */
+/* A FIFO without a writer, or a terminal, is refused once it is open: opening must not wait. */
+#define OPEN_FLAGS (O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+
+/* Make it, if it isn't there and its size is known. */
 static int open_writable(struct nvme_ns *ns)
 {
-	int fd = open(ns->path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	int fd = open(ns->path, O_RDWR | OPEN_FLAGS);
 
 	if (fd >= 0 || errno != ENOENT || !ns->sized)
 		return fd;
-	fd = open(ns->path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_CREAT | O_EXCL, 0666);
+	fd = open(ns->path, O_RDWR | OPEN_FLAGS | O_CREAT | O_EXCL, 0666);
 	if (fd < 0)
 		/* Someone else was faster. */
-		return errno == EEXIST ? open(ns->path, O_RDWR | O_NONBLOCK | O_CLOEXEC) : -1;
+		return errno == EEXIST ? open(ns->path, O_RDWR | OPEN_FLAGS) : -1;
 	ns->made = true;
 	if (ftruncate(fd, (off_t)ns->size)) {
 		int error = errno;
@@ -268,11 +270,14 @@ static int open_file(struct nvme *n, struct nvme_ns *ns)
 							: strerror(errno));
 	}
 	if (ns->read_only)
-		ns->file.fd = open(ns->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		ns->file.fd = open(ns->path, O_RDONLY | OPEN_FLAGS);
 	if (ns->file.fd < 0)
 		return complain(n, ns, -errno, strerror(errno));
 	if (fstat(ns->file.fd, &st) || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
 		return complain(n, ns, -EINVAL, "neither a file nor a block device");
+	/* Past libc, as below; of the flags that can be set, it was the only one. */
+	if (syscall(SYS_fcntl, ns->file.fd, F_SETFL, 0))
+		return complain(n, ns, -errno, strerror(errno));
 	return check_size(n, ns);
 }
 
