@@ -240,7 +240,8 @@ UIOMMU_API struct uiommu_function *uiommu_machine_find(struct uiommu_machine *ma
 
 /** Around fork(): prepare stops all device activity and takes the locks of functions, IOMMU and
  *  interrupts; the parent goes on; in the child the workers are started anew. Address spaces are
- * the caller's: no other thread may be inside a call on one that the child is going to use. */
+ * the caller's: no other thread may be inside a call on one that the child is going to use. The
+ * child's BARs must be its own by then: a controller's reset in the child writes its registers. */
 UIOMMU_API void uiommu_machine_fork_prepare(struct uiommu_machine *machine);
 UIOMMU_API void uiommu_machine_fork_parent(struct uiommu_machine *machine);
 UIOMMU_API void uiommu_machine_fork_child(struct uiommu_machine *machine);

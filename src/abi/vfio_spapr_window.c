@@ -155,14 +155,14 @@ static int create_window(struct vfio_spapr *spapr, const struct vfio_iommu_spapr
 			 uint64_t *start)
 {
 	const struct uiommu_spapr_facts *facts = facts_of(spapr);
-	struct spapr_window *slot = spapr->windows;
+	struct spapr_window *slot = spapr->windows, *end = slot + facts->windows;
 	int ret;
 
-	while (slot < spapr->windows + SPAPR_WINDOWS && window_exists(slot))
+	while (slot < end && window_exists(slot))
 		slot++;
-	if (slot == spapr->windows + SPAPR_WINDOWS)
+	if (slot == end)
 		return vfio_refuse(UIOMMU_RULE_LIMIT, -ENOSPC,
-				   "both windows exist; REMOVE one first");
+				   "all windows that there may be exist; REMOVE one first");
 	if (create->page_shift >= 64 || !(facts->page_sizes >> create->page_shift & 1))
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
 				   "page_shift: none of GET_INFO's ddw.pgsizes");
