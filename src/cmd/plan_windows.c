@@ -225,13 +225,45 @@ static bool try_dynamic(const struct plan_request *request,
 	return false;
 }
 
+/* As asked, if some RAM is wanted where the dynamic window is: the program makes it just so large,
+ * with the largest pages that the RAM there is made of. */
+static bool try_both(const struct plan_request *request, const struct uiommu_platform_facts *facts,
+		     struct plan_layout *layout)
+{
+	uint64_t start = facts->spapr.window64, parts = 0, end = start;
+
+	for (unsigned i = 0; i < request->ram_count; i++) {
+		struct uiommu_range range = request->ram[i].range;
+
+		if (!request->ram[i].placed || range.first < start)
+			continue;
+		parts |= range.first | (range.last + 1);
+		end = range.last + 1 > end ? range.last + 1 : end;
+	}
+	if (end == start || facts->spapr.windows < 2)
+		return false;
+	for (unsigned shift = 62; shift >= 12; shift--) {
+		uint64_t page = UINT64_C(1) << shift;
+
+		if (!(facts->spapr.page_sizes & page) || (parts & (page - 1)))
+			continue;
+		layout->window =
+			(struct plan_window){.page_shift = shift, .size = pow2_ceil(end - start)};
+		if (plan_try(request, PLAN_AS_ASKED, request->vectors, layout))
+			return true;
+	}
+	layout->window = (struct plan_window){0};
+	return false;
+}
+
 void plan_spapr(const struct plan_request *request, const struct uiommu_platform_facts *facts,
 		struct plan *plan)
 {
 	struct plan_request open = *request;
 	struct plan_layout *layout;
 
-	if (plan_try(request, PLAN_AS_ASKED, request->vectors, &plan->asked))
+	if (try_both(request, facts, &plan->asked) ||
+	    plan_try(request, PLAN_AS_ASKED, request->vectors, &plan->asked))
 		return;
 	plan->open = true;
 	for (unsigned i = 0; i < request->ram_count; i++) {

@@ -336,6 +336,15 @@ planned 0 ppc-spapr,flavour=powernv --ram 2G <<-END
 	ppc-spapr: possible
 	  RAM       2G       0x0-0x7fffffff
 END
+# One piece in each window, and one in the dynamic window alone.
+"$uiommu" plan ppc-spapr --ram 1G@0 --ram 1G@0x800000000000000 >"$scratch/out" ||
+	fail 'RAM in both windows'
+grep -q '^  RAM       1G       0x800000000000000-0x80000003fffffff' "$scratch/out" ||
+	fail 'RAM in both windows: moved'
+grep -q '^ppc-spapr: possible$' "$scratch/out" || fail 'RAM in both windows: not as asked'
+"$uiommu" plan ppc-spapr --ram 1M@0x800000000000000 >"$scratch/out" || fail '1M in the dynamic window'
+"$uiommu" plan ppc-spapr,windows=1 --ram 1M@0x800000000000000 >"$scratch/out" &&
+	fail 'a dynamic window where there is none'
 "$uiommu" plan ppc-spapr,flavour=powernv --ram 512G >"$scratch/out" || fail '512G on powernv'
 says '  window    512G     from 0x800000000000000 on, pages of 1G'
 # Pages no larger than the RAM is a multiple of; and a place that no window has.

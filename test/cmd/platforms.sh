@@ -99,6 +99,11 @@ says '^ *800000000000000 *800000fffffffff .*64.0 GiB .*free'
 status 0 "$uiommu" show ppc-spapr,flavour=powernv --window 1T
 says '4K 64K 2M 1G'
 says '^ *800000000000000 *80000ffffffffff .*1.0 TiB .*free'
+# The default window alone, where no second one may be or the one shown would not fit.
+status 0 "$uiommu" show ppc-spapr,windows=1
+says '^ *0 *3fffffff *1.0 GiB .* free'
+status 0 "$uiommu" show ppc-spapr,window64=0x100000000,window32=0-0xffffffff
+says '^ *0 *ffffffff *4.0 GiB .* free'
 status 0 "$uiommu" show none
 says 'nothing is translated'
 status 1 "$uiommu" show fsl-pamu --windows 257
