@@ -111,8 +111,8 @@ static int set_geometry(struct trial *trial, const struct settings *s)
 	return trial_set_geometry(trial, &geometry);
 }
 
-/* A dynamic window beside the default one, which exists once a window is asked for, with the largest
- * pages that it can have. */
+/* A dynamic window beside the default one, which exists once a window is asked for, with the
+ * largest pages that it can have. */
 static int make_window(struct trial *trial, const struct settings *s)
 {
 	uint64_t sizes = trial->facts->spapr.page_sizes, start;
