@@ -156,7 +156,7 @@ typedef void (*uiommu_irq_fn)(void *ctx, unsigned vector);
  * (uiommu_ioas_map_doorbell()). @ioas may be NULL if the requester is not translated; it must
  * outlive the block. @messages gets one message for each.
  * @consecutive: the messages share an address and their data count up from a multiple of @count, as
- * plain MSI needs it (then @count must be a power of two).
+ * plain MSI needs it (then @count must be a power of two, 32 at most).
  * *@irq is the block. -ENOSPC: vectors exhausted; -EINVAL: no vectors, more than 2048, or no @fn;
  * -ENOMEM; what uiommu_ioas_map_doorbell() says. Thread safe.
  */

@@ -71,7 +71,8 @@ static int64_t v2m_decode(uint64_t offset, uint32_t data)
 
 static const struct irq_controller gicv3_its = {
 	.compose = its_compose, .decode = its_decode, .checks_requester = true};
-static const struct irq_controller gicv2m = {.compose = v2m_compose, .decode = v2m_decode};
+static const struct irq_controller gicv2m = {
+	.compose = v2m_compose, .decode = v2m_decode, .base = FIRST_SPI};
 
 static int smmu_option(struct uiommu_platform *platform, const char *key, const char *value,
 		       char *why, size_t why_len)

@@ -131,14 +131,17 @@ static void vectors_set(struct irq_space *space, uint32_t first, uint32_t count,
 		space->page[vector / PAGE_VECTORS][vector % PAGE_VECTORS] = irq;
 }
 
-/* A run of free vectors, searched from the hint on, once around. */
-static int find_run(struct irq_space *space, uint32_t count, uint32_t step, uint32_t *first)
+/* A run of free vectors, which with base added begins at a multiple of step; searched from the hint
+ * on, once around. */
+static int find_run(struct irq_space *space, uint32_t count, uint32_t step, uint32_t base,
+		    uint32_t *first)
 {
+	uint32_t lead = -base & (step - 1);
 	uint32_t start = space->hint - space->hint % step;
 	uint32_t steps = (space->vectors + step - 1) / step * step;
 
 	for (uint32_t tried = 0; tried < steps; tried += step) {
-		uint32_t at = (start + tried) % steps, n = 0;
+		uint32_t at = (start + tried) % steps + lead, n = 0;
 
 		while (at + n < space->vectors && n < count && !vector_get(space, at + n))
 			n++;
@@ -159,6 +162,7 @@ int irq_table_alloc(struct irq_table *table, unsigned doorbell, uiommu_rid devic
 {
 	struct irq_space *space;
 	struct uiommu_irq *irq;
+	uint32_t step;
 	int ret;
 
 	if (!block->count || block->count > 2048 || !block->fn)
@@ -169,8 +173,8 @@ int irq_table_alloc(struct irq_table *table, unsigned doorbell, uiommu_rid devic
 	*irq = *block;
 	pthread_mutex_lock(&table->lock);
 	space = space_get(table, doorbell, device, vectors);
-	ret = space ? find_run(space, irq->count, is_pow2(irq->count) ? irq->count : 1, &irq->first)
-		    : refuse(-ENOMEM);
+	step = is_pow2(irq->count) ? irq->count : 1;
+	ret = space ? find_run(space, irq->count, step, irq->base, &irq->first) : refuse(-ENOMEM);
 	if (!ret)
 		ret = vectors_prepare(space, irq->first, irq->count);
 	if (!ret) {

@@ -25,10 +25,12 @@ struct uiommu_irq {
 	uiommu_irq_fn fn;
 	void *ctx;
 	uint32_t first, count;
+	uint32_t base; /* its vectors' numbers as they count for alignment: so much more than first
+			*/
 	unsigned running; /* handlers under way */
 	uiommu_rid rid;
 	/* Whoever made it: what it holds of an address space, and where its device writes. */
-	struct uiommu_ioas *ioas;
+	struct uiommu_ioas *ioas; /* NULL: nothing */
 	uint64_t doorbell;
 	uint64_t address;
 };
@@ -40,7 +42,8 @@ void irq_table_fork_prepare(struct irq_table *table);
 void irq_table_fork_parent(struct irq_table *table);
 void irq_table_fork_child(struct irq_table *table);
 
-/* Allocate count vectors (aligned to count if it is a power of two) of the space of this doorbell
+/* Allocate count vectors (with the block's base aligned to count, if that is a power
+ * of two) of the space of this doorbell
  * and device, which has so many. -ENOSPC, -EINVAL, -ENOMEM. */
 int irq_table_alloc(struct irq_table *table, unsigned doorbell, uiommu_rid device, uint32_t vectors,
 		    const struct uiommu_irq *block, struct uiommu_irq **out);

@@ -414,13 +414,15 @@ static int reach(const struct uiommu_doorbell *doorbell, struct uiommu_irq *irq,
 	int ret;
 
 	*address = doorbell->range.first;
-	if (!doorbell->translated || !irq->ioas)
+	if (!doorbell->translated)
+		irq->ioas = NULL; /* nothing to give back */
+	if (!irq->ioas)
 		return 0;
 	ret = uiommu_ioas_map_doorbell(irq->ioas, doorbell->range.first, doorbell->name, address);
 	if (ret == 1)
 		irq->doorbell = doorbell->range.first;
 	else
-		irq->ioas = NULL; /* nothing to give back */
+		irq->ioas = NULL; /* the program's own mapping */
 	return ret < 0 ? ret : 0;
 }
 
@@ -441,6 +443,9 @@ static int alloc_vectors(struct uiommu_platform *platform, const struct uiommu_i
 	return ret;
 }
 
+/* PCI's plain MSI has no more. */
+#define PLAIN_MSI_MAX 32
+
 UIOMMU_API int uiommu_platform_irq_alloc(struct uiommu_platform *platform, struct uiommu_ioas *ioas,
 					 uiommu_rid rid, unsigned count, bool consecutive,
 					 uiommu_irq_fn fn, void *ctx,
@@ -448,13 +453,19 @@ UIOMMU_API int uiommu_platform_irq_alloc(struct uiommu_platform *platform, struc
 					 struct uiommu_irq **out)
 {
 	const struct uiommu_irq block = {
-		.fn = fn, .ctx = ctx, .count = count, .rid = rid, .ioas = ioas};
+		.fn = fn,
+		.ctx = ctx,
+		.count = count,
+		.base = consecutive ? platform->controller->base : 0,
+		.rid = rid,
+		.ioas = ioas,
+	};
 	struct uiommu_irq *irq;
 	uint64_t address;
 	unsigned number;
 	int ret;
 
-	if (consecutive && !is_pow2(count))
+	if (consecutive && (!is_pow2(count) || count > PLAIN_MSI_MAX))
 		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "interrupt block",
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	ret = alloc_vectors(platform, &block, &irq, &number);
@@ -484,7 +495,7 @@ UIOMMU_API void uiommu_platform_irq_free(struct uiommu_platform *platform, struc
 	ioas = irq->ioas;
 	doorbell = irq->doorbell;
 	irq_table_free(&platform->irqs, irq);
-	if (ioas && doorbell)
+	if (ioas)
 		uiommu_ioas_unmap_doorbell(ioas, doorbell);
 }
 

@@ -21,6 +21,8 @@ struct irq_controller {
 	uint64_t (*compose)(uint32_t first, unsigned sub, bool consecutive, uint32_t *data);
 	/* The vector that a write means; negative: it is malformed. */
 	int64_t (*decode)(uint64_t offset, uint32_t data);
+	/* The data of vector 0. */
+	uint32_t base;
 	/* It looks at who writes: a vector of another requester's is refused. */
 	bool checks_requester;
 };

@@ -7,6 +7,7 @@
 #include <sched.h>
 
 #include <uiommu/platform.h>
+#include <uiommu/space.h>
 
 static void test_create(void **state)
 {
@@ -131,13 +132,77 @@ static void test_exhaustion(void **state)
 			 0);
 	/* The highest handles need bit 2 of the address. */
 	assert_int_equal(
-		uiommu_platform_irq_alloc(p, NULL, 1, 1024, true, handler, (void *)0, m, &more), 0);
+		uiommu_platform_irq_alloc(p, NULL, 1, 32, true, handler, (void *)0, m, &more), 0);
 	assert_int_equal(deliver(p, 1, &m[1]), 0);
 	uiommu_platform_irq_free(p, extra);
 	uiommu_platform_irq_free(p, more);
 	handle[7] = NULL;
 	for (unsigned i = 0; i < 32; i++)
 		uiommu_platform_irq_free(p, handle[i]);
+	uiommu_platform_destroy(p);
+}
+
+/* Plain MSI: a function replaces the low bits of the data, on every machine and with any number. */
+static void test_plain_msi(void **state)
+{
+	static const char *const specs[] = {
+		"x86-vtd",  "x86-vtd,remap=off", "x86-amd", "arm-smmuv3", "arm-smmuv3,msi=v2m",
+		"fsl-pamu", "ppc-spapr",	 "riscv",   "none"};
+	struct uiommu_msi_message m[64], other;
+	struct uiommu_irq *before, *irq;
+	struct uiommu_platform *p;
+
+	for (size_t s = 0; s < sizeof(specs) / sizeof(specs[0]); s++) {
+		assert_int_equal(uiommu_platform_create(specs[s], &p, NULL, 0), 0);
+		assert_int_equal(uiommu_platform_irq_alloc(p, NULL, 8, 1, false, handler, NULL,
+							   &other, &before),
+				 0);
+		for (unsigned count = 1; count <= 32; count *= 2) {
+			memset(hits, 0, sizeof(hits));
+			assert_int_equal(uiommu_platform_irq_alloc(p, NULL, 8, count, true, handler,
+								   (void *)0, m, &irq),
+					 0);
+			assert_int_equal(m[0].data % count, 0);
+			for (unsigned i = 0; i < count; i++) {
+				m[i].address = m[0].address;
+				m[i].data = m[0].data | i;
+				assert_int_equal(deliver(p, 8, &m[i]), 0);
+				assert_int_equal(hits[i], 1);
+			}
+			uiommu_platform_irq_free(p, irq);
+		}
+		assert_int_equal(
+			uiommu_platform_irq_alloc(p, NULL, 8, 64, true, handler, NULL, m, &irq),
+			-EINVAL);
+		uiommu_platform_irq_free(p, before);
+		uiommu_platform_destroy(p);
+	}
+}
+
+/* A doorbell at address 0 is one as any other: with its last user it goes. */
+static void test_doorbell_at_zero(void **state)
+{
+	const struct uiommu_doorbell_place place = {.range = {0x10000, 0x1ffff}, .step = 4096};
+	struct uiommu_doorbell_mapping list[4];
+	struct uiommu_msi_message m;
+	struct uiommu_platform *p;
+	struct uiommu_ioas *ioas;
+	struct uiommu_irq *irq;
+	size_t count = 4;
+
+	assert_int_equal(uiommu_platform_create("fsl-pamu,doorbell=b@0", &p, NULL, 0), 0);
+	assert_int_equal(uiommu_ioas_create(&ioas), 0);
+	assert_int_equal(uiommu_ioas_place_doorbells(ioas, &place), 0);
+	assert_int_equal(uiommu_platform_irq_alloc(p, ioas, 8, 1, false, handler, NULL, &m, &irq),
+			 0);
+	assert_int_equal(uiommu_ioas_doorbells(ioas, list, &count), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(list[0].addr, 0);
+	uiommu_platform_irq_free(p, irq);
+	count = 4;
+	assert_int_equal(uiommu_ioas_doorbells(ioas, list, &count), 0);
+	assert_int_equal(count, 0);
+	uiommu_ioas_destroy(ioas);
 	uiommu_platform_destroy(p);
 }
 
@@ -298,6 +363,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_create),	   cmocka_unit_test(test_interrupts),
+		cmocka_unit_test(test_plain_msi),  cmocka_unit_test(test_doorbell_at_zero),
 		cmocka_unit_test(test_exhaustion), cmocka_unit_test(test_free_waits),
 		cmocka_unit_test(test_custom),	   cmocka_unit_test(test_custom_refused),
 	};
