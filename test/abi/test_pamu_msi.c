@@ -16,7 +16,7 @@ static void take_vectors(struct rig *rig, unsigned count, struct uiommu_irq **ir
 	struct uiommu_msi_message messages[512];
 
 	assert_int_equal(uiommu_platform_irq_alloc(uiommu_machine_platform(rig->machine), NULL, 0,
-						   count, true, nothing_arrives, NULL, messages,
+						   count, false, nothing_arrives, NULL, messages,
 						   irq),
 			 0);
 }
