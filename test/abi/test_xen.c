@@ -927,6 +927,34 @@ static void test_context_permission(void **state)
 	teardown();
 }
 
+/* The domain that a preempted call works on is destroyed meanwhile: what the call has done is
+ * undone or forgotten, once, when the call ends. */
+static void test_target_goes(void **state)
+{
+	struct uiommu_xen_init init = {.max_ctx_no = 1};
+	struct uiommu_xen_alloc alloc = {0};
+	struct uiommu_xen_map_pages map = {
+		.ctx_no = 1, .gfn = 3, .dfn = 3, .map_flags = 3, .pgsize = 4096, .nr_pages = 4};
+	struct uiommu_xen_remote_cmd remote = {
+		.domid = 1, .subop = UIOMMU_XEN_INIT, .arg = (uintptr_t)&init};
+
+	setup();
+	assert_int_equal(context(call, UIOMMU_XEN_REMOTE_CMD, &remote), 0);
+	remote.subop = UIOMMU_XEN_ALLOC_CONTEXT;
+	remote.arg = (uintptr_t)&alloc;
+	assert_int_equal(context(call, UIOMMU_XEN_REMOTE_CMD, &remote), 0);
+	remote.subop = UIOMMU_XEN_MAP_PAGES;
+	remote.arg = (uintptr_t)&map;
+	hv.every = 1;
+	assert_int_equal(uiommu_xen_context_op(call, UIOMMU_XEN_REMOTE_CMD, (uintptr_t)&remote),
+			 UIOMMU_XEN_CONTINUE);
+	assert_int_equal(hv.refs[HVM_MFN + 3], 1);
+	uiommu_xen_domain_destroy(dom[1]);
+	dom[1] = NULL;
+	assert_int_equal(context(call, UIOMMU_XEN_REMOTE_CMD, &remote), -ENOENT);
+	teardown(); /* ends the call, and no frame is held */
+}
+
 static void test_context_continuations(void **state)
 {
 	struct uiommu_xen_unmap_pages unmap = {
@@ -1107,6 +1135,7 @@ int main(void)
 		cmocka_unit_test(test_context_life),
 		cmocka_unit_test(test_context_pages),
 		cmocka_unit_test(test_context_permission),
+		cmocka_unit_test(test_target_goes),
 		cmocka_unit_test(test_context_continuations),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_options),
