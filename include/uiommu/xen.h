@@ -97,7 +97,8 @@ UIOMMU_API int uiommu_xen_domain_create(struct uiommu_xen *xen,
 					const struct uiommu_xen_domain_options *options,
 					struct uiommu_xen_domain **out);
 /** Release all that it mapped, and what the hardware domain mapped of its frames. Its calls must be
- *  gone. NULL is fine. */
+ *  gone; a preempted one of the hardware domain that works on it may be there, and keeps the frames
+ *  of its context until it ends. NULL is fine. */
 UIOMMU_API void uiommu_xen_domain_destroy(struct uiommu_xen_domain *domain);
 
 /** Its address space, for the hypervisor's own mappings (without references: they have no tag). */

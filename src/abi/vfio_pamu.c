@@ -256,10 +256,8 @@ static int map_memory(struct vfio_pamu *pamu, const struct map_request *req)
 		ret = enter(pamu, window, req->vaddr + done, req->prot);
 	}
 	if (!ret) {
-		{
-			vfio_count_call(pamu->iommu.vfio, bytes);
-			vfio_count_areas(pamu->iommu.vfio, bytes / pamu->window, bytes);
-		}
+		vfio_count_call(pamu->iommu.vfio, bytes);
+		vfio_count_areas(pamu->iommu.vfio, bytes / pamu->window, bytes);
 		return 0;
 	}
 	if (window.first > req->iova.first) {

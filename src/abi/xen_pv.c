@@ -187,8 +187,7 @@ UIOMMU_API void uiommu_xen_domain_destroy(struct uiommu_xen_domain *domain)
 	xen_server_relinquish(domain->xen, domain->domid);
 	while (domain->devices)
 		uiommu_xen_domain_deassign(domain, domain->devices->rid);
-	/* From here on no other call finds it; one that works on it has a context of its own use.
-	 */
+	/* No call finds it from here on. One that works on it keeps it, and its context. */
 	delist(domain);
 	pthread_mutex_lock(&domain->lock);
 	xen_contexts_free(domain);

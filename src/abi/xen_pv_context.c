@@ -364,14 +364,17 @@ static long remote_cmd(struct uiommu_xen_call *call, uint64_t arg)
 	if (domain)
 		xen_domain_get(domain);
 	pthread_mutex_unlock(&xen->lock);
-	if (!domain)
+	if (!domain) {
+		xen_call_complete(call, 0); /* it may have been about this one */
 		return -ENOENT;
+	}
 	ret = subop(call, domain, cmd.subop, cmd.arg, true);
 	xen_domain_put(domain);
 	return ret;
 }
 
-/* Commands that are done at once: read the argument, do it, write the answer. */
+/* Commands that are done at once, after whatever the caller left preempted: read the argument, do
+ * it, write the answer. */
 static long simple(struct uiommu_xen_call *call, struct uiommu_xen_domain *domain, int cmd,
 		   uint64_t arg)
 {
@@ -390,6 +393,7 @@ static long simple(struct uiommu_xen_call *call, struct uiommu_xen_domain *domai
 	};
 	long ret;
 
+	xen_call_complete(call, 0);
 	if (cmd != UIOMMU_XEN_QUERY_CAPABILITIES && copy_in(call, &u, arg, in[cmd]))
 		return -EFAULT;
 	switch (cmd) {
@@ -413,6 +417,7 @@ static long subop(struct uiommu_xen_call *call, struct uiommu_xen_domain *domain
 {
 	switch (cmd) {
 	case UIOMMU_XEN_NOOP:
+		xen_call_complete(call, 0);
 		return 0;
 	case UIOMMU_XEN_QUERY_CAPABILITIES:
 	case UIOMMU_XEN_INIT:

@@ -533,9 +533,10 @@ static inline void finish(struct uiommu_batch *batch)
 {
 	if (batch->last) {
 		flush_record(batch, &batch->first);
-		if (batch->chunks)
+		if (batch->chunks) {
 			flush_chunks(batch);
-		lock_only(batch, batch->first.ioas, NULL);
+			lock_only(batch, batch->first.ioas, NULL);
+		}
 		drop(batch, &batch->first);
 	}
 	if (batch->chunks)

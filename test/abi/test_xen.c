@@ -927,6 +927,38 @@ static void test_context_permission(void **state)
 	teardown();
 }
 
+/* Another command than the one that was preempted ends that one, with what was done: a later
+ * command at the same address is a new one. */
+static void test_context_left(void **state)
+{
+	struct uiommu_xen_capabilities cap;
+	struct uiommu_xen_map_pages map = {
+		.ctx_no = 1, .gfn = 3, .map_flags = 3, .pgsize = 4096, .nr_pages = 4};
+	const struct {
+		int cmd;
+		void *arg;
+	} others[] = {{UIOMMU_XEN_NOOP, NULL}, {UIOMMU_XEN_QUERY_CAPABILITIES, &cap}};
+
+	setup();
+	one_context();
+	hv.every = 1;
+	for (unsigned i = 0; i < 2; i++) {
+		map.dfn = 100 * i + 10;
+		map.mapped = 9;
+		assert_int_equal(uiommu_xen_context_op(call, UIOMMU_XEN_MAP_PAGES, (uintptr_t)&map),
+				 UIOMMU_XEN_CONTINUE);
+		assert_int_equal(map.mapped, 9);
+		assert_int_equal(context(call, others[i].cmd, others[i].arg), 0);
+		assert_int_equal(map.mapped, 1);
+		map.dfn += 50;
+		assert_int_equal(context(call, UIOMMU_XEN_MAP_PAGES, &map), 0);
+		assert_int_equal(map.mapped, 4);
+		assert_int_equal(hv.refs[3], 2 * (i + 1));
+		assert_int_equal(hv.refs[4], i + 1);
+	}
+	teardown();
+}
+
 /* The domain that a preempted call works on is destroyed meanwhile: what the call has done is
  * undone or forgotten, once, when the call ends. */
 static void test_target_goes(void **state)
@@ -952,7 +984,8 @@ static void test_target_goes(void **state)
 	uiommu_xen_domain_destroy(dom[1]);
 	dom[1] = NULL;
 	assert_int_equal(context(call, UIOMMU_XEN_REMOTE_CMD, &remote), -ENOENT);
-	teardown(); /* ends the call, and no frame is held */
+	assert_int_equal(hv.refs[HVM_MFN + 3], 0); /* that was its end */
+	teardown();
 }
 
 static void test_context_continuations(void **state)
@@ -1135,6 +1168,7 @@ int main(void)
 		cmocka_unit_test(test_context_life),
 		cmocka_unit_test(test_context_pages),
 		cmocka_unit_test(test_context_permission),
+		cmocka_unit_test(test_context_left),
 		cmocka_unit_test(test_target_goes),
 		cmocka_unit_test(test_context_continuations),
 		cmocka_unit_test(test_no_memory),
