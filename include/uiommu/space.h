@@ -498,6 +498,8 @@ struct uiommu_domain_options {
 	 *  to the parent as a stage 1. Of the same unit and not nested itself. NULL: addresses are
 	 *  the unit's memory's, or are given a meaning by uiommu_stage1_create(). */
 	struct uiommu_domain *parent;
+	/** Writes by devices can be tracked (uiommu_domain_dirty_track()). */
+	bool dirty;
 };
 
 /** A window of a domain whose table covers windows: what lies outside of all of them is reserved.
@@ -516,7 +518,8 @@ struct uiommu_domain_window {
  * sizes that the format can't have; -E2BIG: options that this library does not know of;
  * -EADDRINUSE: an area or an allowed range lies outside of what it translates, or an area is not
  * aligned to its pages, breaks another rule of the format, or its memory's address does not fit it
- * or, nested, is more than the parent translates;
+ * or, nested, is more than the parent translates; -EOPNOTSUPP RULE_UNSUPPORTED: dirty, for a
+ * format without dirty bits (pamu and TCEs);
  * -ENOSPC RULE_LIMIT: the entries that the unit's domains share are used up (pamu); -ENOMEM. A
  * nested domain outlives its parent without harm: it is then in front of nothing.
  */
@@ -591,6 +594,41 @@ UIOMMU_API uint64_t uiommu_domain_page_sizes(struct uiommu_domain *domain);
  * an IOVA of its parent. */
 UIOMMU_API int uiommu_domain_lookup(struct uiommu_domain *domain, uint64_t iova, uint64_t *addr,
 				    int *prot);
+
+/* ---- dirty pages ------------------------------------------------------------------------------
+ *
+ * A domain made with the option records in its table's own dirty bits which leaves devices write
+ * to, as hardware does that walks it. It is one domain's record: a device that reaches the same
+ * memory through another leaves no trace in it.
+ */
+
+/**
+ * Begin to track the writes of devices, forgetting what was dirty before; or stop. When it returns,
+ * every later write is seen. -EOPNOTSUPP RULE_UNSUPPORTED: the domain was made without. Thread
+ * safe.
+ */
+UIOMMU_API int uiommu_domain_dirty_track(struct uiommu_domain *domain, bool enabled);
+
+/** Called for each dirty range, ascending, those of adjoining leaves separately. The domain's IOAS
+ *  is locked meanwhile: it and its domains must not be called. */
+typedef void (*uiommu_dirty_fn)(void *ctx, struct uiommu_range range);
+
+enum uiommu_dirty_flags {
+	UIOMMU_DIRTY_KEEP = 1 << 0, /**< don't clear what is read */
+};
+
+/**
+ * Tell what devices have written to since it was mapped, last cleared, or tracking began: by whole
+ * leaves of the table, cut to the range. It is cleared, but for leaves that reach beyond the range,
+ * which stay dirty. What is written before this returns is told of now or next time; so copy the
+ * pages afterwards. On Arm a mapping that permits writes starts as dirty, as Linux enters it.
+ * -EOPNOTSUPP RULE_UNSUPPORTED: the domain was made without; -EINVAL RULE_EMPTY; RULE_ARGUMENT:
+ * unknown flags; RULE_NOT_MAPPED: not all of the range is mapped, or an open batch is taking some
+ * of it away; RULE_ORDER: nothing is tracked. In all these cases nothing is cleared. Needs no
+ * memory. Thread safe.
+ */
+UIOMMU_API int uiommu_domain_dirty_read(struct uiommu_domain *domain, struct uiommu_range range,
+					int flags, uiommu_dirty_fn each, void *ctx);
 
 /* ---- stage 1 ----------------------------------------------------------------------------------
  *

@@ -241,6 +241,7 @@ static int make_table(struct uiommu_unit *unit, const struct uiommu_domain_optio
 		.aperture = options->aperture,
 		.windows = options->windows,
 		.page_sizes = options->page_sizes,
+		.dirty = options->dirty,
 		.shared = &unit->shared,
 	};
 	int ret;
@@ -256,6 +257,10 @@ static int make_table(struct uiommu_unit *unit, const struct uiommu_domain_optio
 		return uiommu_refuse(UIOMMU_RULE_LIMIT, ret,
 				     "entries that the unit's domains share: ask for fewer windows",
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	if (ret == -EOPNOTSUPP)
+		return uiommu_refuse(UIOMMU_RULE_UNSUPPORTED, ret,
+				     "the table format has no dirty bits", UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
 	if (ret)
 		return uiommu_refuse(UIOMMU_RULE_UNSUPPORTED, ret,
 				     "table format, width, aperture, windows or page sizes",
@@ -332,6 +337,7 @@ static void take_shape(struct uiommu_domain *domain, struct table *table, uint64
 	struct table old = domain->table;
 
 	domain->table = *table;
+	atomic_store_explicit(&domain->tracking, false, memory_order_relaxed);
 	domain->uid = uid; /* so that ports forget what they hold of the old one */
 	*table = old;
 	reserve_gaps(domain, NULL);

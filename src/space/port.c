@@ -183,7 +183,6 @@ static inline __attribute__((always_inline)) enum uiommu_fault_reason
 find_leaf(struct uiommu_port *port, struct uiommu_domain *first, struct uiommu_domain *domain,
 	  uint64_t iova, int access, struct table_leaf *leaf, bool *stage1)
 {
-	int first_prot = UIOMMU_READ | UIOMMU_WRITE;
 	struct iotlb_entry *entry = NULL;
 	enum uiommu_fault_reason reason;
 
@@ -193,24 +192,21 @@ find_leaf(struct uiommu_port *port, struct uiommu_domain *first, struct uiommu_d
 	iotlb_catch_up(port, domain, first);
 	if (port->iotlb) {
 		entry = iotlb_slot(port, iova);
-		if (entry->range.first <= iova && iova <= entry->range.last) {
+		if (entry->range.first <= iova && iova <= entry->range.last &&
+		    (entry->prot & access)) {
 			counter_add(&port->counters.iotlb_hits, 1);
 			*leaf = (struct table_leaf){entry->range, entry->addr, entry->prot};
-			*stage1 = first && !(entry->stage1_prot & access);
-			return check_prot(leaf->prot, access);
+			return UIOMMU_FAULT_NONE;
 		}
 		counter_add(&port->counters.iotlb_misses, 1);
 	}
 	counter_add(&port->counters.walks, 1);
-	if (first) {
-		reason = stage1_walk(first, domain, iova, access, leaf, &first_prot, stage1);
-		if (reason)
-			return reason;
-	} else if (!table_walk(&domain->table, iova, leaf)) {
-		return UIOMMU_FAULT_NOT_PRESENT;
-	}
+	reason = first ? stage1_walk(first, domain, iova, access, leaf, stage1)
+		       : domain_walk(domain, iova, access, leaf);
+	if (reason)
+		return reason;
 	if (entry)
-		*entry = (struct iotlb_entry){leaf->range, leaf->addr, leaf->prot, first_prot};
+		*entry = (struct iotlb_entry){leaf->range, leaf->addr, leaf->prot};
 	return check_prot(leaf->prot, access);
 }
 

@@ -148,8 +148,9 @@ struct uiommu_domain {
 	/* Nested: the parent, known by its uid alone so that it may go first, and the highest
 	 * address that means something. Else 0 and UINT64_MAX. */
 	uint64_t parent_uid, parent_last;
-	unsigned attached; /* requester IDs; unit->lock */
-	bool disabled;	   /* unit->lock */
+	unsigned attached;     /* requester IDs; unit->lock */
+	bool disabled;	       /* unit->lock */
+	_Atomic bool tracking; /* dirty pages; written under ioas->lock. Only if table.dirty */
 	char name[UIOMMU_OWNER_MAX];
 
 	_Atomic uint64_t inval_claim; /* sequence numbers that may be in the making */
@@ -226,6 +227,25 @@ struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid);
 void unit_wait(struct uiommu_unit *unit, const struct slot *slot,
 	       const struct uiommu_domain *domain);
 
+/* ---- dirty pages: dirty.c ---- */
+
+/* Take the leaf for a port of a domain that is tracked: one that is to be written to is marked, one
+ * that isn't is not writable yet. Inside a section. */
+enum uiommu_fault_reason domain_walk_tracked(struct uiommu_domain *domain, uint64_t iova,
+					     int access, struct table_leaf *leaf);
+
+/* The leaf that translates iova for an access of this kind; whether it permits that is for the
+ * caller to see. Inside a section. */
+static inline enum uiommu_fault_reason domain_walk(struct uiommu_domain *domain, uint64_t iova,
+						   int access, struct table_leaf *leaf)
+{
+	if (!table_walk(&domain->table, iova, leaf))
+		return UIOMMU_FAULT_NOT_PRESENT;
+	if (atomic_load_explicit(&domain->tracking, memory_order_relaxed))
+		return domain_walk_tracked(domain, iova, access, leaf);
+	return UIOMMU_FAULT_NONE;
+}
+
 /* Does a leaf with this permission allow the access? */
 static inline enum uiommu_fault_reason check_prot(int prot, int access)
 {
@@ -243,11 +263,11 @@ bool stage1_holds(const struct uiommu_stage1 *stage1, const struct uiommu_domain
 bool stage1_passes(const struct uiommu_stage1 *stage1, uint64_t iova);
 
 /* Through a stage 1 domain, and if that allows the access through the one behind it: a leaf of the
- * first, cut to what one leaf of the second translates, with the permissions of both; *first_prot:
- * those of the first alone. *stopped: it was the first that did. Inside a section. */
-enum uiommu_fault_reason stage1_walk(const struct uiommu_domain *first,
-				     const struct uiommu_domain *second, uint64_t iova, int access,
-				     struct table_leaf *leaf, int *first_prot, bool *stopped);
+ * first, cut to what one leaf of the second translates, with the permissions of both. *stopped: it
+ * was the first that did. Inside a section. */
+enum uiommu_fault_reason stage1_walk(struct uiommu_domain *first, struct uiommu_domain *second,
+				     uint64_t iova, int access, struct table_leaf *leaf,
+				     bool *stopped);
 
 /* Around fork(): nobody else is inside an operation on the unit when the process is copied. */
 void unit_fork_prepare(struct uiommu_unit *unit);
@@ -259,8 +279,7 @@ void unit_fork_child(struct uiommu_unit *unit);
 struct iotlb_entry {
 	struct uiommu_range range; /* NONE: free */
 	uint64_t addr;
-	int prot;
-	int stage1_prot; /* what a stage 1 allowed; without one everything */
+	int prot; /* what is known to be permitted; the tables may permit more */
 };
 
 /* Written by one thread, read by any. */

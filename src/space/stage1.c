@@ -39,24 +39,27 @@ bool stage1_passes(const struct uiommu_stage1 *stage1, uint64_t iova)
 	return false;
 }
 
-enum uiommu_fault_reason stage1_walk(const struct uiommu_domain *first,
-				     const struct uiommu_domain *second, uint64_t iova, int access,
-				     struct table_leaf *leaf, int *first_prot, bool *stopped)
+enum uiommu_fault_reason stage1_walk(struct uiommu_domain *first, struct uiommu_domain *second,
+				     uint64_t iova, int access, struct table_leaf *leaf,
+				     bool *stopped)
 {
+	enum uiommu_fault_reason reason;
 	struct table_leaf one, two;
 	uint64_t between, below, above;
 
 	*stopped = true;
-	if (!table_walk(&first->table, iova, &one))
-		return UIOMMU_FAULT_NOT_PRESENT;
+	reason = domain_walk(first, iova, access, &one);
+	if (reason)
+		return reason;
 	if (!(one.prot & access))
 		return check_prot(one.prot, access);
 	*stopped = false;
 	between = one.addr + (iova - one.range.first);
 	if (!table_covers(&second->table, between))
 		return UIOMMU_FAULT_BEYOND;
-	if (!table_walk(&second->table, between, &two))
-		return UIOMMU_FAULT_NOT_PRESENT;
+	reason = domain_walk(second, between, access, &two);
+	if (reason)
+		return reason;
 	/* As far to either side as both go. */
 	below = iova - one.range.first;
 	if (between - two.range.first < below)
@@ -69,7 +72,6 @@ enum uiommu_fault_reason stage1_walk(const struct uiommu_domain *first,
 	/* What is a register is for the second to say. */
 	leaf->prot =
 		(one.prot & two.prot & (UIOMMU_READ | UIOMMU_WRITE)) | (two.prot & UIOMMU_MMIO);
-	*first_prot = one.prot;
 	return UIOMMU_FAULT_NONE;
 }
 
