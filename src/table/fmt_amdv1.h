@@ -21,22 +21,30 @@
  *
  * 512 GiB leaves are architectural, but Linux leaves them out for an erratum of the hardware, so
  * programs never see that bit (39) of the page sizes.
+ *
+ * Linux's iommufd selftests use the format with a smaller granule than the processor's pages (see
+ * mock.c): every size above is then half of what it says, as is the unit of the address.
  */
-#define FMT_NAME	 "amd-v1"
-#define FMT_OPS		 table_amdv1
+#ifndef AMDV1_GRANULE
+#define AMDV1_GRANULE  12
+#define FMT_NAME       "amd-v1"
+#define FMT_OPS	       table_amdv1
+#define FMT_PAGE_SIZES UINT64_C(0xfff7ffffff000)
+#endif
+
 #define FMT_LEVEL_BITS	 9
-#define FMT_PAGE_SIZES	 UINT64_C(0xfff7ffffff000)
+#define FMT_PAGE_SHIFT	 AMDV1_GRANULE
 #define FMT_HINT_SIZES	 0
 #define FMT_RUNS	 1
 #define FMT_START_TABLES 1
-#define FMT_MAX_ADDR	 ((UINT64_C(1) << 52) - 1)
+#define FMT_MAX_ADDR	 ((UINT64_C(1) << (40 + AMDV1_GRANULE)) - 1)
 #define FMT_PROTS	 (UIOMMU_READ | UIOMMU_WRITE)
 #define FMT_DIRTY	 1
 
 #define AMDV1_PR   (UINT64_C(1) << 0)
 #define AMDV1_A	   (UINT64_C(1) << 5)
 #define AMDV1_D	   (UINT64_C(1) << 6)
-#define AMDV1_ADDR (((UINT64_C(1) << 52) - 1) & ~UINT64_C(0xfff))
+#define AMDV1_ADDR (((UINT64_C(1) << 52) - 1) & ~UINT64_C(0xfff)) /* in units of the granule */
 #define AMDV1_FC   (UINT64_C(1) << 60)
 #define AMDV1_IR   (UINT64_C(1) << 61)
 #define AMDV1_IW   (UINT64_C(1) << 62)
@@ -48,7 +56,7 @@
 /* As many as the width needs; six reach over 64 bits. */
 static inline unsigned fmt_levels(unsigned width)
 {
-	return width >= 32 && width <= 64 ? (width - 12 + 8) / 9 : 0;
+	return width >= 32 && width <= 64 ? (width - AMDV1_GRANULE + 8) / 9 : 0;
 }
 
 static inline unsigned fmt_root_pages(unsigned width)
@@ -76,8 +84,14 @@ static inline bool fmt_is_leaf(uint64_t entry, unsigned level)
 static inline unsigned fmt_leaf_shift(uint64_t entry, unsigned level)
 {
 	if (AMDV1_NEXT_LEVEL_OF(entry) != AMDV1_SIZED)
-		return 12 + level * FMT_LEVEL_BITS;
-	return 12 + __builtin_ctzll(~(entry >> 12)) + 1;
+		return AMDV1_GRANULE + level * FMT_LEVEL_BITS;
+	return AMDV1_GRANULE + __builtin_ctzll(~(entry >> 12)) + 1;
+}
+
+/* An address, or the bits that tell a size, where the entry has them. */
+static inline uint64_t amdv1_field(uint64_t addr)
+{
+	return addr << (12 - AMDV1_GRANULE) & AMDV1_ADDR;
 }
 
 static inline uint64_t fmt_make_leaf(const struct table *table, uint64_t addr, int prot,
@@ -87,22 +101,23 @@ static inline uint64_t fmt_make_leaf(const struct table *table, uint64_t addr, i
 			 (prot & UIOMMU_WRITE ? AMDV1_IW : 0);
 	uint64_t size = UINT64_C(1) << shift;
 
-	if (shift == 12 + level * FMT_LEVEL_BITS)
-		return entry | addr;
-	return entry | AMDV1_NEXT_LEVEL(AMDV1_SIZED) | (addr & ~(size - 1)) |
-	       ((size / 2 - 1) & AMDV1_ADDR);
+	if (shift == AMDV1_GRANULE + level * FMT_LEVEL_BITS)
+		return entry | addr << (12 - AMDV1_GRANULE);
+	return entry | AMDV1_NEXT_LEVEL(AMDV1_SIZED) |
+	       amdv1_field((addr & ~(size - 1)) | (size / 2 - 1));
 }
 
 /* The table below level n is of mode n. */
 static inline uint64_t fmt_make_table(uint64_t addr, unsigned level)
 {
-	return addr | AMDV1_PR | AMDV1_IR | AMDV1_IW | AMDV1_NEXT_LEVEL(level);
+	return addr << (12 - AMDV1_GRANULE) | AMDV1_PR | AMDV1_IR | AMDV1_IW |
+	       AMDV1_NEXT_LEVEL(level);
 }
 
 /* With the bits that tell the size, if there are any. */
 static inline uint64_t fmt_addr(uint64_t entry)
 {
-	return entry & AMDV1_ADDR;
+	return (entry & AMDV1_ADDR) >> (12 - AMDV1_GRANULE);
 }
 
 static inline int fmt_prot(uint64_t entry)

@@ -8,6 +8,7 @@
 extern const struct table_ops table_vtdss;
 extern const struct table_ops table_identity;
 extern const struct table_ops table_amdv1;
+extern const struct table_ops table_mock;
 extern const struct table_ops table_arms1;
 extern const struct table_ops table_arms2;
 extern const struct table_ops table_riscv;

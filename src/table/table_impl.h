@@ -7,6 +7,7 @@
  * What a format gives:
  *   FMT_NAME, FMT_OPS        its name, and that of the table_ops
  *   FMT_LEVEL_BITS           of IOVA, by each level
+ *   FMT_PAGE_SHIFT           log2 of the smallest leaf's size; where it isn't said, 12
  *   FMT_PAGE_SIZES           leaf sizes that it tells of; those between two levels' sizes are runs
  *   FMT_HINT_SIZES           leaf sizes that it makes beside them, unasked (0: none)
  *   FMT_RUNS                 1 if some leaf size is a run: a leaf of several entries of one level
@@ -39,14 +40,16 @@
 
 #include "table/table.h"
 
+#ifndef FMT_PAGE_SHIFT
+#define FMT_PAGE_SHIFT 12
+#endif
 #define LEVEL_ENTRIES (1u << FMT_LEVEL_BITS)
-#define PAGE_SHIFT    12
 
 _Static_assert(LEVEL_ENTRIES * sizeof(uint64_t) == TABLE_PAGE, "a table is one page");
 
 static inline unsigned level_shift(unsigned level)
 {
-	return PAGE_SHIFT + level * FMT_LEVEL_BITS;
+	return FMT_PAGE_SHIFT + level * FMT_LEVEL_BITS;
 }
 
 /* The entry for iova. Start tables may be several pages: there no bit is masked away. */
@@ -364,7 +367,7 @@ static int fmt_init(struct table *t, const struct table_config *config)
 	if (!t->levels || !table_choose_aperture(t, fmt_aperture_bits(config->width), config))
 		return -EINVAL;
 	/* No leaf is larger than an entry of the start table, or a run of half of them. */
-	bits = PAGE_SHIFT + t->levels * FMT_LEVEL_BITS;
+	bits = FMT_PAGE_SHIFT + t->levels * FMT_LEVEL_BITS;
 	if (bits < 64) {
 		t->page_sizes &= (UINT64_C(1) << bits) - 1;
 		t->leaf_sizes &= (UINT64_C(1) << bits) - 1;

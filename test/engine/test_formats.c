@@ -160,6 +160,36 @@ static void test_amd(void **state)
 	table_destroy(&t);
 }
 
+/* The same with a granule of 2 KiB: addresses stand one bit higher, and sizes are told by them. */
+static void test_mock(void **state)
+{
+	const uint64_t addr = BITS(51, 12), leaf = BIT(60) | BIT(61) | BIT(62) | BIT(0);
+	uint64_t *pdp, *pd, *pt;
+	struct table t;
+
+	assert_int_equal(make(&t, "mock", 38), 0);
+	assert_int_equal(t.levels, 3);
+	map(&t, 0x800, 0x800, BITS(50, 11), RW);
+	map(&t, 0x1000, 0x1000, 0x5000, RW);
+	map(&t, BIT(20), BIT(20), 7 * BIT(20), RW);
+	map(&t, BIT(21), BIT(21), BIT(22), RW);
+	pdp = t.root;
+	assert_int_equal(pdp[0] & ~addr, BIT(62) | BIT(61) | 2 << 9 | 1);
+	pd = at((pdp[0] & addr) >> 1);
+	assert_int_equal(pd[0] & ~addr, BIT(62) | BIT(61) | 1 << 9 | 1);
+	assert_int_equal(pd[1], leaf | 7 * BIT(21));
+	/* 2 MiB in two entries: the lowest clear bit is the one of 1 MiB. */
+	assert_int_equal(pd[2], leaf | 7 << 9 | BIT(23) | BITS(20, 12));
+	assert_int_equal(pd[3], pd[2]);
+	pt = at((pd[0] & addr) >> 1);
+	assert_int_equal(pt[0], 0);
+	assert_int_equal(pt[1], leaf | addr);
+	assert_int_equal(pt[2], leaf | 7 << 9 | 0xa000); /* 4 KiB: bit 12 is clear */
+	assert_int_equal(pt[3], pt[2]);
+	assert_int_equal(pt[4], 0);
+	table_destroy(&t);
+}
+
 /* DDI 0487, D8.3: AttrIndx 4:2, AP 7:6, SH 9:8, AF 10, nG 11, DBM 51, contiguous 52, XN 54:53. */
 static void test_arm_stage1(void **state)
 {
@@ -684,19 +714,13 @@ static void test_bad_shapes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_vtd),
-		cmocka_unit_test(test_amd),
-		cmocka_unit_test(test_arm_stage1),
-		cmocka_unit_test(test_arm_dirty),
-		cmocka_unit_test(test_arm_stage2),
-		cmocka_unit_test(test_page_sizes),
-		cmocka_unit_test(test_riscv),
-		cmocka_unit_test(test_pamu),
-		cmocka_unit_test(test_pamu_single),
-		cmocka_unit_test(test_pamu_rules),
-		cmocka_unit_test(test_pamu_exhausted),
-		cmocka_unit_test(test_tce),
-		cmocka_unit_test(test_tce_bytes),
+		cmocka_unit_test(test_vtd),	   cmocka_unit_test(test_amd),
+		cmocka_unit_test(test_mock),	   cmocka_unit_test(test_arm_stage1),
+		cmocka_unit_test(test_arm_dirty),  cmocka_unit_test(test_arm_stage2),
+		cmocka_unit_test(test_page_sizes), cmocka_unit_test(test_riscv),
+		cmocka_unit_test(test_pamu),	   cmocka_unit_test(test_pamu_single),
+		cmocka_unit_test(test_pamu_rules), cmocka_unit_test(test_pamu_exhausted),
+		cmocka_unit_test(test_tce),	   cmocka_unit_test(test_tce_bytes),
 		cmocka_unit_test(test_bad_shapes),
 	};
 	int ret = cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,6 +36,7 @@ struct shape {
 #define P12_21_30   (BIT(12) | BIT(21) | BIT(30))
 #define LPAE_LEAVES (P12_21_30 | BIT(16) | BIT(25))
 #define AMD_SIZES   UINT64_C(0xfff7ffffff000)
+#define MOCK_SIZES  UINT64_C(0x7ff7ffffff800)
 
 #define RADIX(fmt, bits, has, sizes, leaves, last, roots)                                     \
 	{                                                                                     \
@@ -62,6 +63,8 @@ static const struct shape shapes[] = {
 	RADIX("amd-v1", 48, DIRTY, BITS(47, 12) & AMD_SIZES, BITS(47, 12) & AMD_SIZES, BITS(47, 0),
 	      1),
 	RADIX("amd-v1", 64, DIRTY, AMD_SIZES, AMD_SIZES, UINT64_MAX, 1),
+	RADIX("mock", 38, DIRTY, BITS(37, 11) & MOCK_SIZES, BITS(37, 11) & MOCK_SIZES, BITS(37, 0),
+	      1),
 	RADIX("arm-s1", 39, MMIO | WRITE_IS_RW | DIRTY | STARTS_DIRTY, P12_21_30, LPAE_LEAVES,
 	      BITS(38, 0), 1),
 	RADIX("arm-s1", 48, MMIO | WRITE_IS_RW, P12_21_30, LPAE_LEAVES, BITS(47, 0), 1),
@@ -103,7 +106,15 @@ static const struct shape shapes[] = {
 
 #define SHAPES (sizeof(shapes) / sizeof(shapes[0]))
 
+/* log2 of the smallest of all leaves. */
+#define LEAST 11
+
 static struct table_shared shared;
+
+static uint64_t page_of(const struct shape *s)
+{
+	return s->page_sizes & -s->page_sizes;
+}
 
 /* The failure that a message is about. */
 static void say(const struct shape *s, const char *what)
@@ -212,7 +223,7 @@ static void test_shapes(void **state)
 		assert_int_equal(t.leaf_sizes, s->leaf_sizes);
 		assert_int_equal(t.aperture.first, s->aperture.first);
 		assert_int_equal(t.aperture.last, s->aperture.last);
-		assert_int_equal(table_page(&t), 4096);
+		assert_int_equal(table_page(&t), page_of(s));
 		check_empty(s, &t);
 		table_destroy(&t);
 	}
@@ -253,7 +264,7 @@ static void test_leaves(void **state)
 		struct table t;
 
 		assert_int_equal(make(&t, s), 0);
-		for (unsigned shift = 12; shift < 64; shift++) {
+		for (unsigned shift = LEAST; shift < 64; shift++) {
 			uint64_t size = BIT(shift), grain = size > s->grain ? size : s->grain;
 			struct uiommu_range r = home(s, size);
 			uint64_t middle, high = t.ops->max_addr & ~(size - 1);
@@ -344,7 +355,7 @@ static void check_greedy(const struct shape *s, const struct table *t, const str
 		/* PAMU: all windows of a mapping but a lone short one are whole. */
 		uint64_t most = s->grain ? s->grain : UINT64_MAX;
 
-		for (unsigned shift = 12; shift < 64; shift++)
+		for (unsigned shift = LEAST; shift < 64; shift++)
 			if (t->leaf_sizes & BIT(shift) && !((at | addr) & (BIT(shift) - 1)) &&
 			    m->last - at >= BIT(shift) - 1 && BIT(shift) <= most)
 				size = BIT(shift);
@@ -409,8 +420,8 @@ static void test_random(void **state)
 	struct rng rng = rng_seeded("table");
 
 	for (const struct shape *s = shapes; s < shapes + SHAPES; s++) {
-		uint64_t unit = s->grain ? s->grain : 4096;
-		struct uiommu_range r = home(s, 4096);
+		uint64_t unit = s->grain ? s->grain : page_of(s);
+		struct uiommu_range r = home(s, unit);
 		/* Across a boundary of the highest level, where there is one. */
 		uint64_t base = r.first;
 		struct table t;
@@ -495,14 +506,14 @@ static void test_windows(void **state)
 /* A mapping that needs tables of every level: made, or nothing of it there. */
 static bool try_shape(const struct shape *s, long nth)
 {
-	uint64_t unit = s->grain ? s->grain : 4096;
-	struct uiommu_range r = home(s, 4096);
+	uint64_t unit = s->grain ? s->grain : page_of(s);
+	struct uiommu_range r = home(s, unit);
 	uint64_t first = r.first, n = s->grain ? 1 : 3000, pages;
 	struct table t;
 	bool done;
 
 	if (s->root_pages) /* up to 200 leaf tables on both sides of the largest boundary */
-		first = (r.last >> 1) + 1 - 100 * BIT(21);
+		first = (r.last >> 1) + 1 - 100 * 512 * unit;
 	if (s->root_pages)
 		n = 100 * 512 * 2;
 	fail_countdown = nth;
@@ -625,7 +636,7 @@ static void test_dirty(void **state)
 			continue;
 		}
 		assert_int_equal(make(&t, s), 0);
-		for (unsigned shift = 12; shift < 64; shift++)
+		for (unsigned shift = LEAST; shift < 64; shift++)
 			if (s->leaf_sizes & BIT(shift) && BIT(shift) < s->aperture.last / 4 &&
 			    BIT(shift) < t.ops->max_addr / 4)
 				check_dirty(s, &t, BIT(shift));
