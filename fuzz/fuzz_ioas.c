@@ -30,6 +30,7 @@ static const struct format {
 	{"arm-s1", 39, BITS(39), BITS(48), true, true},
 	{"arm-s2", 40, BITS(40), BITS(48), true, false},
 	{"riscv", 39, BITS(38), BITS(56), true, true},
+	{"vtd-fs", 48, BITS(47), BITS(52), false, true},
 };
 
 static const struct format *format;

@@ -37,6 +37,11 @@ struct uiommu_memory_ops {
 	/** A pointer to the same that a system call may be given, which answers -EFAULT for what is
 	 *  not there; or NULL if there is none. Valid as long. NULL op: what direct() says. */
 	void *(*lend)(void *ctx, uint64_t addr, uint64_t len);
+	/** Replace the aligned 8 bytes at @addr by @desired if they are *@expected, in one step; if
+	 *  not, *@expected becomes what they are. As a number in the machine's byte order. 0 or
+	 *  -EFAULT. NULL op, or ops of an older header: accessed and dirty flags in guests' tables
+	 *  (uiommu_domain_create_guest()) stay as they are. */
+	int (*compare_exchange)(void *ctx, uint64_t addr, uint64_t *expected, uint64_t desired);
 };
 
 /** An address space of memory: operations and their context. */

@@ -44,6 +44,14 @@ enum uiommu_fault_reason {
 	UIOMMU_FAULT_INTERRUPT,	   /**< a doorbell write that the platform did not accept */
 	UIOMMU_FAULT_DOORBELL_READ, /**< a read from a doorbell window */
 	UIOMMU_FAULT_CUT_OFF,	    /**< an earlier violation has cut the requester off */
+	/* Of a guest's own tables (uiommu_domain_create_guest()). */
+	UIOMMU_FAULT_TABLE_FETCH,  /**< a table, or what leads to it, is nowhere in memory (with
+				      stage1), or the domain behind doesn't permit it (without) */
+	UIOMMU_FAULT_TABLE_ENTRY,  /**< reserved bits are set in an entry */
+	UIOMMU_FAULT_CONTEXT,	   /**< the context descriptor is not valid, or there is none */
+	UIOMMU_FAULT_ACCESS_FLAG,  /**< the access flag is clear, and nobody sets it */
+	UIOMMU_FAULT_ADDRESS_SIZE, /**< an entry holds a larger address than there can be */
+	UIOMMU_FAULT_ABORTED,	   /**< aborted as the guest asks, who wants no record of it */
 };
 
 /** Words for a reason. Never NULL. */
@@ -481,10 +489,11 @@ UIOMMU_API int uiommu_batch_submit(struct uiommu_op *ops, size_t count,
 
 struct uiommu_domain_options {
 	size_t size; /**< sizeof(struct uiommu_domain_options) */
-	/** Name of a table format: "vtd-ss", "amd-v1", "arm-s1", "arm-s2", "riscv", "pamu",
-	 * "spapr-tce" or "powernv-tce". */
+	/** Name of a table format: "vtd-ss", "vtd-fs", "amd-v1", "arm-s1", "arm-s2", "riscv",
+	 * "pamu", "spapr-tce" or "powernv-tce". */
 	const char *format;
-	/** Bits of IOVA: vtd-ss and riscv 39, 48 or 57 (riscv translates the lower half); amd-v1 32
+	/** Bits of IOVA: vtd-ss and riscv 39, 48 or 57, vtd-fs 48 or 57 (riscv and vtd-fs translate
+	 * the lower half); amd-v1 32
 	 * to 64; arm-s1 and arm-s2 32 to 48; pamu up to 36; TCEs up to 64. */
 	unsigned width;
 	const char *name; /**< its owner's name in refusals; NULL: the format's */
@@ -679,6 +688,56 @@ UIOMMU_API void uiommu_stage1_destroy(struct uiommu_stage1 *stage1);
  */
 UIOMMU_API int uiommu_unit_set_stage1(struct uiommu_unit *unit, uiommu_rid rid,
 				      struct uiommu_stage1 *stage1);
+
+/* ---- guests' tables ---------------------------------------------------------------------------
+ *
+ * A stage 1 may be a guest's own tables, in memory that the guest writes and the domain behind
+ * translates: devices walk them there, entry by entry, as hardware does, with its faults. What they
+ * say is taken from the guest's memory when a device needs it and may be cached until the guest
+ * says that it has changed.
+ */
+
+/** Of VT-d's first stage; devices' requests are user's, so SRE and WPE change nothing. */
+enum uiommu_guest_flags {
+	UIOMMU_GUEST_SRE = 1 << 0,  /**< supervisor requests */
+	UIOMMU_GUEST_EAFE = 1 << 1, /**< hardware sets the extended accessed flag too */
+	UIOMMU_GUEST_WPE = 1 << 2,  /**< write protection holds for supervisors */
+};
+
+struct uiommu_guest_options {
+	size_t size; /**< sizeof(struct uiommu_guest_options) */
+	/** "vtd-fs": VT-d's first stage: @root, @width and @flags. "smmuv3": SMMUv3's stage 1:
+	 * @ste, from which a context descriptor is found, and from that Armv8 tables (VMSAv8-64,
+	 * all granules, both halves of the space). */
+	const char *format;
+	const char *name; /**< as a domain's; NULL: the format's */
+	uint64_t root;	  /**< where the highest table is */
+	unsigned width;	  /**< 48 (4 levels) or 57 (5 levels) */
+	unsigned flags;	  /**< enum uiommu_guest_flags */
+	/** The first two words of the stream table entry, as numbers. Not valid (V clear): every
+	 *  access is aborted, without a record. */
+	uint64_t ste[2];
+};
+
+/**
+ * Make a domain of a guest's tables, which is nested in @parent: their addresses, and those that
+ * come out of them, are IOVAs of @parent. It goes in front of attachments to the parent
+ * (uiommu_stage1_create()) and outlives it without harm. It has no space of its own: nothing is
+ * mapped in it or found by uiommu_domain_lookup(). Nothing is read before a device asks. -EINVAL,
+ * -E2BIG RULE_ARGUMENT: bad options or format, or the parent is nested itself; -EIO RULE_ARGUMENT:
+ * bits of the stream table entry that a guest may not set (what Linux lets it set: V, Config 0, 4
+ * or 5, S1Fmt, S1ContextPtr, S1CDMax; S1DSS, S1CIR, S1COR, S1CSH, S1STALLD, EATS 0 or 1); -ENOMEM.
+ */
+UIOMMU_API int uiommu_domain_create_guest(struct uiommu_domain *parent,
+					  const struct uiommu_guest_options *options,
+					  struct uiommu_domain **out);
+
+/**
+ * The guest has changed what its tables, or its context descriptor, say of this range of IOVAs.
+ * Returns when no device uses what they said before. -EINVAL RULE_EMPTY; -EOPNOTSUPP
+ * RULE_UNSUPPORTED: not a guest's. Thread safe.
+ */
+UIOMMU_API int uiommu_domain_invalidate(struct uiommu_domain *domain, struct uiommu_range range);
 
 /* ---- port -------------------------------------------------------------------------------------
  */

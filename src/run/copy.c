@@ -16,6 +16,7 @@ int run_copy_4(void *to, const void *from);
 int run_copy_8(void *to, const void *from);
 int run_touch_read(const void *at);
 int run_touch_write(void *at);
+int run_exchange(void *at, uint64_t *expected, uint64_t desired);
 extern const char run_copy_begin[], run_copy_end[], run_copy_exit[];
 
 __asm__(".pushsection .text\n"
@@ -23,8 +24,8 @@ __asm__(".pushsection .text\n"
 	"run_copy_begin:\n"
 	".globl run_copy_bytes, run_copy_1, run_copy_2, run_copy_4, run_copy_8\n"
 	".hidden run_copy_bytes, run_copy_1, run_copy_2, run_copy_4, run_copy_8\n"
-	".globl run_touch_read, run_touch_write\n"
-	".hidden run_touch_read, run_touch_write\n"
+	".globl run_touch_read, run_touch_write, run_exchange\n"
+	".hidden run_touch_read, run_touch_write, run_exchange\n"
 	"run_copy_bytes: mov %rdx, %rcx\n rep movsb\n xor %eax, %eax\n ret\n"
 	"run_copy_1: movb (%rsi), %al\n movb %al, (%rdi)\n xor %eax, %eax\n ret\n"
 	"run_copy_2: movw (%rsi), %ax\n movw %ax, (%rdi)\n xor %eax, %eax\n ret\n"
@@ -32,6 +33,8 @@ __asm__(".pushsection .text\n"
 	"run_copy_8: movq (%rsi), %rax\n movq %rax, (%rdi)\n xor %eax, %eax\n ret\n"
 	"run_touch_read: movb (%rdi), %al\n xor %eax, %eax\n ret\n"
 	"run_touch_write: lock orb $0, (%rdi)\n xor %eax, %eax\n ret\n"
+	"run_exchange: movq (%rsi), %rax\n lock cmpxchgq %rdx, (%rdi)\n movq %rax, (%rsi)\n"
+	" xor %eax, %eax\n ret\n"
 	"run_copy_end:\n"
 	"run_copy_exit: mov $-14, %eax\n ret\n"
 	".popsection\n");
@@ -61,6 +64,11 @@ int copy_touch_read(const void *at)
 int copy_touch_write(void *at)
 {
 	return run_touch_write(at);
+}
+
+int copy_compare_exchange(void *at, uint64_t *expected, uint64_t desired)
+{
+	return run_exchange(at, expected, desired);
 }
 
 bool copy_fixup(ucontext_t *uc)

@@ -133,12 +133,21 @@ static void *memory_lend(void *ctx, uint64_t addr, uint64_t len)
 	return bars_near(at, len) ? NULL : at;
 }
 
+static int memory_compare_exchange(void *ctx, uint64_t addr, uint64_t *expected, uint64_t desired)
+{
+	void *at = (void *)(uintptr_t)addr;
+
+	return bars_near(at, sizeof(desired)) ? -EFAULT
+					      : copy_compare_exchange(at, expected, desired);
+}
+
 static const struct uiommu_memory_ops program_ops = {
 	.size = sizeof(struct uiommu_memory_ops),
 	.read = memory_read,
 	.write = memory_write,
 	.check = memory_check,
 	.lend = memory_lend,
+	.compare_exchange = memory_compare_exchange,
 };
 
 const struct uiommu_memory memory_program = {&program_ops, NULL};

@@ -128,6 +128,13 @@ static int ram_write(void *ctx, uint64_t addr, const void *buf, size_t len)
 	return at ? copy_safely(at, buf, len) : -EFAULT;
 }
 
+static int ram_compare_exchange(void *ctx, uint64_t addr, uint64_t *expected, uint64_t desired)
+{
+	void *at = place(addr, sizeof(desired));
+
+	return at ? copy_compare_exchange(at, expected, desired) : -EFAULT;
+}
+
 static void *ram_direct(void *ctx, uint64_t addr, uint64_t len)
 {
 	return place(addr, len);
@@ -139,6 +146,7 @@ static const struct uiommu_memory_ops ram_ops = {
 	.write = ram_write,
 	.direct = ram_direct,
 	.lend = ram_direct,
+	.compare_exchange = ram_compare_exchange,
 };
 
 static const struct uiommu_memory ram = {&ram_ops, NULL};

@@ -382,7 +382,7 @@ UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
 	if (!ret && strcmp(known.format, domain->table.ops->name))
 		ret = uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "another table format",
 				    UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
-	if (!ret && domain->table.ops->window_create)
+	if (!ret && (domain->guest || domain->table.ops->window_create))
 		ret = uiommu_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP, domain->name,
 				    UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	if (!ret)
@@ -407,6 +407,10 @@ UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain)
 
 	if (!domain)
 		return;
+	if (domain->guest) {
+		guest_domain_destroy(domain);
+		return;
+	}
 	ioas = domain->ioas;
 	pthread_mutex_lock(&ioas->lock);
 	for (link = &ioas->domains; *link != domain; link = &(*link)->next)

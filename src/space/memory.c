@@ -5,6 +5,7 @@
  */
 #include <uiommu/memory.h>
 
+#include <stdbool.h>
 #include <string.h>
 
 /* Registers and completion words must not be seen half written: one access for aligned words. And
@@ -57,11 +58,19 @@ static void *self_direct(void *ctx, uint64_t addr, uint64_t len)
 	return (void *)(uintptr_t)addr;
 }
 
+static int self_compare_exchange(void *ctx, uint64_t addr, uint64_t *expected, uint64_t desired)
+{
+	__atomic_compare_exchange_n((uint64_t *)(uintptr_t)addr, expected, desired, false,
+				    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+	return 0;
+}
+
 static const struct uiommu_memory_ops self_ops = {
 	.size = sizeof(struct uiommu_memory_ops),
 	.read = self_read,
 	.write = self_write,
 	.direct = self_direct,
+	.compare_exchange = self_compare_exchange,
 };
 
 UIOMMU_API const struct uiommu_memory uiommu_memory_self = {.ops = &self_ops};

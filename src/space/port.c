@@ -94,12 +94,13 @@ static void iotlb_forget(struct uiommu_port *port, struct iotlb_entry *entry)
 }
 
 /* Drop what lies in the range. Entries stand at the slot of a page inside their leaf, and
- * invalidations never cut a leaf, so a short range needs only its own pages' slots. */
-static void iotlb_drop(struct uiommu_port *port, struct uiommu_range range)
+ * invalidations never cut a leaf, so a short range needs only its own pages' slots; unless it is a
+ * guest's, who may cut its own leaves. */
+static void iotlb_drop(struct uiommu_port *port, struct uiommu_range range, bool cuts)
 {
 	uint64_t pages = range.last / PAGE - range.first / PAGE;
 
-	if (pages > port->iotlb_mask) {
+	if (cuts || pages > port->iotlb_mask) {
 		for (uint64_t i = 0; i <= port->iotlb_mask; i++)
 			if (range_valid(port->iotlb[i].range) &&
 			    range_overlaps(port->iotlb[i].range, range))
@@ -128,10 +129,10 @@ static void iotlb_replay(struct uiommu_port *port, struct uiommu_domain *domain,
 
 		/* Too late: the slot may hold a later invalidation already. */
 		if (claim - seq > INVAL_RING) {
-			iotlb_drop(port, UIOMMU_RANGE_ALL);
+			iotlb_drop(port, UIOMMU_RANGE_ALL, true);
 			break;
 		}
-		iotlb_drop(port, range);
+		iotlb_drop(port, range, domain->guest);
 	}
 }
 
@@ -145,7 +146,7 @@ static void iotlb_update(struct uiommu_port *port, struct uiommu_domain *domain,
 
 	if (port->domain_uid != domain->uid || port->stage1_uid != uid ||
 	    (stage1 && port->inval_seen != head)) {
-		iotlb_drop(port, UIOMMU_RANGE_ALL);
+		iotlb_drop(port, UIOMMU_RANGE_ALL, true);
 		port->domain_uid = domain->uid;
 		port->stage1_uid = uid;
 	} else if (stage1) {

@@ -14,7 +14,7 @@
 
 #include <uiommu/space.h>
 
-#include "table/table.h"
+#include "table/guest.h"
 #include "util/imap.h"
 
 /* ---- address space ---- */
@@ -148,6 +148,8 @@ struct uiommu_domain {
 	/* Nested: the parent, known by its uid alone so that it may go first, and the highest
 	 * address that means something. Else 0 and UINT64_MAX. */
 	uint64_t parent_uid, parent_last;
+	/* A guest's tables instead of its own: guest_table.c. */
+	struct guest_table *guest;
 	unsigned attached;     /* requester IDs; unit->lock */
 	bool disabled;	       /* unit->lock */
 	_Atomic bool tracking; /* dirty pages; written under ioas->lock. Only if table.dirty */
@@ -227,6 +229,15 @@ struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid);
 void unit_wait(struct uiommu_unit *unit, const struct slot *slot,
 	       const struct uiommu_domain *domain);
 
+/* ---- guests' tables: guest_table.c ---- */
+
+/* Translate by a guest's tables, which lie in what the second domain translates. *stopped: as for
+ * stage1_walk(). Inside a section. */
+enum uiommu_fault_reason guest_domain_walk(const struct uiommu_domain *domain,
+					   struct uiommu_domain *second, uint64_t iova, int access,
+					   struct table_leaf *leaf, bool *stopped);
+void guest_domain_destroy(struct uiommu_domain *domain);
+
 /* ---- dirty pages: dirty.c ---- */
 
 /* Take the leaf for a port of a domain that is tracked: one that is to be written to is marked, one
@@ -244,14 +255,6 @@ static inline enum uiommu_fault_reason domain_walk(struct uiommu_domain *domain,
 	if (atomic_load_explicit(&domain->tracking, memory_order_relaxed))
 		return domain_walk_tracked(domain, iova, access, leaf);
 	return UIOMMU_FAULT_NONE;
-}
-
-/* Does a leaf with this permission allow the access? */
-static inline enum uiommu_fault_reason check_prot(int prot, int access)
-{
-	if (prot & access)
-		return UIOMMU_FAULT_NONE;
-	return access == UIOMMU_READ ? UIOMMU_FAULT_READ_DENIED : UIOMMU_FAULT_WRITE_DENIED;
 }
 
 /* ---- stage 1: stage1.c ---- */

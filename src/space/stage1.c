@@ -48,7 +48,8 @@ enum uiommu_fault_reason stage1_walk(struct uiommu_domain *first, struct uiommu_
 	uint64_t between, below, above;
 
 	*stopped = true;
-	reason = domain_walk(first, iova, access, &one);
+	reason = first->guest ? guest_domain_walk(first, second, iova, access, &one, stopped)
+			      : domain_walk(first, iova, access, &one);
 	if (reason)
 		return reason;
 	if (!(one.prot & access))

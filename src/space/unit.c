@@ -39,6 +39,12 @@ static const char *const reasons[] = {
 	[UIOMMU_FAULT_INTERRUPT] = "interrupt request blocked",
 	[UIOMMU_FAULT_DOORBELL_READ] = "read from an interrupt doorbell",
 	[UIOMMU_FAULT_CUT_OFF] = "cut off after an earlier violation",
+	[UIOMMU_FAULT_TABLE_FETCH] = "a table of the stage 1 can't be reached",
+	[UIOMMU_FAULT_TABLE_ENTRY] = "reserved bits in a table of the stage 1",
+	[UIOMMU_FAULT_CONTEXT] = "the stage 1's context descriptor is not valid",
+	[UIOMMU_FAULT_ACCESS_FLAG] = "mapped without the access flag",
+	[UIOMMU_FAULT_ADDRESS_SIZE] = "a table of the stage 1 holds too large an address",
+	[UIOMMU_FAULT_ABORTED] = "aborted, as the stage 1 says",
 };
 
 UIOMMU_API const char *uiommu_fault_reason_name(enum uiommu_fault_reason reason)
@@ -52,12 +58,13 @@ static int refuse_options(int error)
 			     "unit options", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 }
 
-/* Can it be read and written? */
+/* Can it be read and written? The operations may be those of an older header. */
 static bool memory_usable(const struct uiommu_memory *memory)
 {
 	const struct uiommu_memory_ops *ops = memory->ops;
 
-	return ops && ops->size >= sizeof(*ops) && ops->read && ops->write;
+	return ops && ops->size >= offsetof(typeof(*ops), compare_exchange) && ops->read &&
+	       ops->write;
 }
 
 static int set_options(struct uiommu_unit *unit, const struct uiommu_unit_options *o)

@@ -6,6 +6,7 @@
 #include "table/table.h"
 
 extern const struct table_ops table_vtdss;
+extern const struct table_ops table_x86fs;
 extern const struct table_ops table_identity;
 extern const struct table_ops table_amdv1;
 extern const struct table_ops table_mock;

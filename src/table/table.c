@@ -8,8 +8,9 @@
 #include "table/formats.h"
 
 static const struct table_ops *const formats[] = {
-	&table_vtdss, &table_amdv1,	&table_arms1,	    &table_arms2,    &table_riscv,
-	&table_pamu,  &table_spapr_tce, &table_powernv_tce, &table_identity, &table_mock,
+	&table_vtdss,	    &table_x86fs,    &table_amdv1, &table_arms1,
+	&table_arms2,	    &table_riscv,    &table_pamu,  &table_spapr_tce,
+	&table_powernv_tce, &table_identity, &table_mock,
 };
 
 static const struct table_ops *find_format(const char *name)

@@ -9,6 +9,8 @@
 #ifndef TABLE_TABLE_H
 #define TABLE_TABLE_H
 
+#include <uiommu/space.h>
+
 #include "table/gather.h"
 #include "table/pool.h"
 #include "util/range.h"
@@ -128,6 +130,14 @@ static inline bool table_covers(const struct table *table, uint64_t iova)
 static inline uint64_t table_page(const struct table *table)
 {
 	return table->page_sizes & -table->page_sizes;
+}
+
+/* Does a leaf with this permission allow the access? */
+static inline enum uiommu_fault_reason check_prot(int prot, int access)
+{
+	if (prot & access)
+		return UIOMMU_FAULT_NONE;
+	return access == UIOMMU_READ ? UIOMMU_FAULT_READ_DENIED : UIOMMU_FAULT_WRITE_DENIED;
 }
 
 /*

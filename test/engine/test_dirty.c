@@ -24,7 +24,7 @@ static const struct {
 	bool starts_dirty;
 } formats[] = {
 	{"vtd-ss", 48, false}, {"amd-v1", 48, false}, {"arm-s1", 48, true},
-	{"arm-s2", 44, true},  {"riscv", 48, false},
+	{"arm-s2", 44, true},  {"riscv", 48, false},  {"vtd-fs", 48, false},
 };
 
 #define FORMATS (sizeof(formats) / sizeof(formats[0]))

@@ -106,6 +106,7 @@ static void test_aperture(void **state)
 		struct uiommu_range range;
 	} cases[] = {
 		{{.format = "vtd-ss", .width = 39}, {0, BIT(39) - 1}},
+		{{.format = "vtd-fs", .width = 48}, {0, BIT(47) - 1}},
 		{{.format = "amd-v1", .width = 64}, {0, UINT64_MAX}},
 		{{.format = "arm-s2", .width = 44}, {0, BIT(44) - 1}},
 		{{.format = "riscv", .width = 48}, {0, BIT(47) - 1}},
@@ -195,6 +196,7 @@ static void test_mmio(void **state)
 		int error;
 	} cases[] = {
 		{"vtd-ss", 48, -EOPNOTSUPP},
+		{"vtd-fs", 48, -EOPNOTSUPP},
 		{"amd-v1", 64, -EOPNOTSUPP},
 		{"arm-s1", 48, 0},
 		{"arm-s2", 44, 0},

@@ -96,6 +96,46 @@ static void test_vtd(void **state)
 	table_destroy(&t);
 }
 
+/* VT-d specification, 9.9: P 0, R/W 1, U/S 2, A 5, D 6, PS 7, the address 51:12. */
+static void test_vtd_first(void **state)
+{
+	const struct table_config dirty = {.format = "vtd-fs", .width = 57, .dirty = true};
+	const uint64_t high = BITS(51, 30), addr = BITS(51, 12);
+	uint64_t *pml4, *pdp, *pd, *pt;
+	struct table t;
+
+	assert_int_equal(make(&t, "vtd-fs", 48), 0);
+	assert_int_equal(t.page_sizes, 0x40201000);
+	map(&t, 0x1000, 0x1000, 0x123456789000, UIOMMU_READ);
+	map(&t, M2, M2, high, UIOMMU_WRITE);
+	map(&t, G1, G1, high, RW);
+	map(&t, BIT(47) - G1, G1, G1, RW); /* the last of the lower half */
+	pml4 = t.root;
+	assert_int_equal(pml4[0] & ~addr, 0x27); /* a table: P, R/W, U/S, A */
+	assert_int_equal(pml4[256], 0);
+	pdp = at(pml4[255] & addr);
+	assert_int_equal(pdp[511], G1 | 0xe7);
+	pdp = at(pml4[0] & addr);
+	assert_int_equal(pdp[0] & ~addr, 0x27);
+	assert_int_equal(pdp[1], high | 0xe7); /* and D, PS */
+	pd = at(pdp[0] & addr);
+	assert_int_equal(pd[1], high | 0xe7); /* writing implies reading */
+	pt = at(pd[0] & addr);
+	assert_int_equal(pt[1], 0x123456789000 | 0x25);
+	assert_false(table_covers(&t, BIT(47)));
+	table_destroy(&t);
+	assert_int_equal(table_init(&t, &dirty), 0);
+	assert_int_equal(t.levels, 5);
+	map(&t, 0, G1, G1, RW);
+	pdp = at(*at(*(uint64_t *)t.root & addr) & addr);
+	assert_int_equal(pdp[0], G1 | 0xa7); /* D is for hardware to set */
+	assert_true(table_mark_dirty(&t, 5));
+	assert_int_equal(pdp[0], G1 | 0xe7);
+	assert_int_equal(clear_dirty(&t), 1);
+	assert_int_equal(pdp[0], G1 | 0xa7);
+	table_destroy(&t);
+}
+
 /* AMD IOMMU specification, 2.2.3: PR 0, A 5, D 6, next level 11:9, address 51:12, FC 60, IR 61,
  * IW 62. */
 static void test_amd(void **state)
@@ -686,7 +726,7 @@ static void test_bad_shapes(void **state)
 		{"amd-v1", 65},	     {"amd-v1", 31}, {"arm-s1", 49},   {"arm-s1", 31},
 		{"arm-s2", 49},	     {"arm-s2", 0},  {"riscv", 40},    {"riscv", 64},
 		{"pamu", 37},	     {"pamu", 11},   {"spapr-tce", 0}, {"spapr-tce", 65},
-		{"powernv-tce", 65}, {"", 48},
+		{"powernv-tce", 65}, {"", 48},	     {"vtd-fs", 39},   {"vtd-fs", 64},
 	};
 	static const struct uiommu_range apertures[] = {
 		{0x800, 0xfff},		{0, 0x800},	 {0x2000, 0x1fff}, {1, 0}, {0, BIT(48)},
@@ -714,13 +754,21 @@ static void test_bad_shapes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_vtd),	   cmocka_unit_test(test_amd),
-		cmocka_unit_test(test_mock),	   cmocka_unit_test(test_arm_stage1),
-		cmocka_unit_test(test_arm_dirty),  cmocka_unit_test(test_arm_stage2),
-		cmocka_unit_test(test_page_sizes), cmocka_unit_test(test_riscv),
-		cmocka_unit_test(test_pamu),	   cmocka_unit_test(test_pamu_single),
-		cmocka_unit_test(test_pamu_rules), cmocka_unit_test(test_pamu_exhausted),
-		cmocka_unit_test(test_tce),	   cmocka_unit_test(test_tce_bytes),
+		cmocka_unit_test(test_vtd),
+		cmocka_unit_test(test_vtd_first),
+		cmocka_unit_test(test_amd),
+		cmocka_unit_test(test_mock),
+		cmocka_unit_test(test_arm_stage1),
+		cmocka_unit_test(test_arm_dirty),
+		cmocka_unit_test(test_arm_stage2),
+		cmocka_unit_test(test_page_sizes),
+		cmocka_unit_test(test_riscv),
+		cmocka_unit_test(test_pamu),
+		cmocka_unit_test(test_pamu_single),
+		cmocka_unit_test(test_pamu_rules),
+		cmocka_unit_test(test_pamu_exhausted),
+		cmocka_unit_test(test_tce),
+		cmocka_unit_test(test_tce_bytes),
 		cmocka_unit_test(test_bad_shapes),
 	};
 	int ret = cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,6 +37,7 @@ struct setup {
 
 static const struct setup setups[] = {
 	{.domain = DOMAIN("vtd-ss", 48), .stride = APART},
+	{.domain = DOMAIN("vtd-fs", 48), .stride = APART},
 	{.domain = DOMAIN("amd-v1", 64), .stride = APART},
 	{.domain = DOMAIN("arm-s1", 48), .stride = APART},
 	{.domain = DOMAIN("arm-s2", 40), .stride = APART},
@@ -255,6 +256,7 @@ static void race_dirty(const char *format, unsigned width)
 static void test_race_dirty(void **state)
 {
 	race_dirty("vtd-ss", 48);
+	race_dirty("vtd-fs", 48);
 	race_dirty("amd-v1", 48);
 	race_dirty("arm-s1", 48);
 	race_dirty("arm-s2", 44);

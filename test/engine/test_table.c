@@ -58,6 +58,8 @@ static const struct shape shapes[] = {
 	RADIX("vtd-ss", 39, DIRTY, P12_21_30, P12_21_30, BITS(38, 0), 1),
 	RADIX("vtd-ss", 48, DIRTY, P12_21_30, P12_21_30, BITS(47, 0), 1),
 	RADIX("vtd-ss", 57, 0, P12_21_30, P12_21_30, BITS(56, 0), 1),
+	RADIX("vtd-fs", 48, WRITE_IS_RW | DIRTY, P12_21_30, P12_21_30, BITS(46, 0), 1),
+	RADIX("vtd-fs", 57, WRITE_IS_RW, P12_21_30, P12_21_30, BITS(55, 0), 1),
 	RADIX("amd-v1", 32, DIRTY, BITS(32, 12), BITS(32, 12), BITS(31, 0), 1),
 	RADIX("amd-v1", 39, 0, BITS(38, 12), BITS(38, 12), BITS(38, 0), 1),
 	RADIX("amd-v1", 48, DIRTY, BITS(47, 12) & AMD_SIZES, BITS(47, 12) & AMD_SIZES, BITS(47, 0),
