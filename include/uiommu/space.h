@@ -216,6 +216,10 @@ UIOMMU_API int uiommu_ioas_allow(struct uiommu_ioas *ioas, const struct uiommu_r
 UIOMMU_API int uiommu_ioas_ranges(struct uiommu_ioas *ioas, struct uiommu_range *ranges,
 				  size_t *count);
 
+/** May the range be mapped, as far as reservations go? 0, or -EINVAL with the refusal of the region
+ *  in the way; RULE_EMPTY: first > last. Thread safe. */
+UIOMMU_API int uiommu_ioas_check(struct uiommu_ioas *ioas, struct uiommu_range range);
+
 /** A reserved range with its owner. */
 struct uiommu_reserved {
 	struct uiommu_range range;
@@ -339,6 +343,13 @@ UIOMMU_API int uiommu_ioas_replace(struct uiommu_ioas *ioas, struct uiommu_range
  */
 UIOMMU_API int uiommu_ioas_clear(struct uiommu_ioas *ioas, struct uiommu_range range,
 				 uint64_t *unmapped, uiommu_area_fn each, void *ctx);
+
+/**
+ * Cut the area that reaches across the border before @iova in two, which translate as the one did.
+ * -ENOENT: there is none; -EINVAL RULE_SPLIT: a large page of a table reaches across; -EBUSY
+ * RULE_BUSY: an open batch is taking the area away; -ENOMEM. Thread safe.
+ */
+UIOMMU_API int uiommu_ioas_split(struct uiommu_ioas *ioas, uint64_t iova);
 
 /** The first area that ends at or above @iova: 0, or -ENOENT. What an open batch is taking away
  * still counts, until its flush. */
@@ -509,6 +520,8 @@ struct uiommu_domain_options {
 	struct uiommu_domain *parent;
 	/** Writes by devices can be tracked (uiommu_domain_dirty_track()). */
 	bool dirty;
+	/** Its leaves are of the smallest size only, until uiommu_domain_large_pages(). */
+	bool small_pages;
 };
 
 /** A window of a domain whose table covers windows: what lies outside of all of them is reserved.
@@ -593,6 +606,10 @@ UIOMMU_API int uiommu_domain_window_remove(struct uiommu_domain *domain, uint64_
  *  -ENOENT. pamu's windows are told of too. -EINVAL: bad size. */
 UIOMMU_API int uiommu_domain_window_find(struct uiommu_domain *domain, uint64_t iova,
 					 struct uiommu_domain_window *window);
+
+/** Use large pages for what is mapped from now on, as a new domain does, or the smallest only; then
+ *  every area can be cut at every page. Never fails. Thread safe. */
+UIOMMU_API void uiommu_domain_large_pages(struct uiommu_domain *domain, bool on);
 
 /** The leaf sizes of this domain's table, as a bitmap. */
 UIOMMU_API uint64_t uiommu_domain_page_sizes(struct uiommu_domain *domain);

@@ -314,6 +314,9 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 	ret = make_table(unit, &known, &domain->table, &domain->uid);
 	if (ret)
 		goto free_domain;
+	domain->leaf_sizes = domain->table.leaf_sizes;
+	if (known.small_pages)
+		domain->table.leaf_sizes = table_page(&domain->table);
 	ret = join(domain);
 	if (ret)
 		goto free_table;
@@ -338,6 +341,7 @@ static void take_shape(struct uiommu_domain *domain, struct table *table, uint64
 
 	domain->table = *table;
 	atomic_store_explicit(&domain->tracking, false, memory_order_relaxed);
+	domain->leaf_sizes = table->leaf_sizes;
 	domain->uid = uid; /* so that ports forget what they hold of the old one */
 	*table = old;
 	reserve_gaps(domain, NULL);
@@ -421,6 +425,13 @@ UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain)
 	uiommu_ioas_unreserve(ioas, domain);
 	unmake_table(domain->unit, &domain->table);
 	uiommu_free(domain, sizeof(*domain));
+}
+
+UIOMMU_API void uiommu_domain_large_pages(struct uiommu_domain *domain, bool on)
+{
+	pthread_mutex_lock(&domain->ioas->lock);
+	domain->table.leaf_sizes = on ? domain->leaf_sizes : table_page(&domain->table);
+	pthread_mutex_unlock(&domain->ioas->lock);
 }
 
 UIOMMU_API uint64_t uiommu_domain_page_sizes(struct uiommu_domain *domain)

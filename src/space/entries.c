@@ -81,6 +81,19 @@ static int cut_out(struct uiommu_ioas *ioas, struct uiommu_range range, struct c
 	return ret;
 }
 
+UIOMMU_API int uiommu_ioas_split(struct uiommu_ioas *ioas, uint64_t iova)
+{
+	struct cut cut;
+	int ret;
+
+	pthread_mutex_lock(&ioas->lock);
+	ret = cut_before(ioas, iova, &cut);
+	pthread_mutex_unlock(&ioas->lock);
+	if (!ret && !cut.at)
+		return -ENOENT;
+	return ret;
+}
+
 /* ---- clearing ---- */
 
 UIOMMU_API int uiommu_ioas_clear(struct uiommu_ioas *ioas, struct uiommu_range range,

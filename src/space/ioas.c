@@ -489,6 +489,18 @@ int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range 
 	return refuse_blocked(ioas, error, range);
 }
 
+UIOMMU_API int uiommu_ioas_check(struct uiommu_ioas *ioas, struct uiommu_range range)
+{
+	int ret;
+
+	if (!range_valid(range))
+		return uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, NULL, range, UIOMMU_RANGE_NONE);
+	pthread_mutex_lock(&ioas->lock);
+	ret = ioas_check_blocked(ioas, -EINVAL, range);
+	pthread_mutex_unlock(&ioas->lock);
+	return ret;
+}
+
 int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area)
 {
 	if (area->info & AREA_LEAVING)

@@ -150,6 +150,7 @@ struct uiommu_domain {
 	uint64_t parent_uid, parent_last;
 	/* A guest's tables instead of its own: guest_table.c. */
 	struct guest_table *guest;
+	uint64_t leaf_sizes;   /* of the table, with large pages; constant but for a reshape */
 	unsigned attached;     /* requester IDs; unit->lock */
 	bool disabled;	       /* unit->lock */
 	_Atomic bool tracking; /* dirty pages; written under ioas->lock. Only if table.dirty */
