@@ -23,7 +23,8 @@ struct uiommu_irq;
  * bridge, reserved), pgsizes=BITMAP (of the leaf sizes, those that may be used), width=BITS (of
  * IOVA, one that the table format has), aperture=FIRST-LAST (what domains translate, where that is
  * less), doorbell=NAME\@ADDRESS[/VECTORS] (a doorbell instead of the platform's; may be repeated),
- * msiwindow=FIRST-LAST (the sw-msi region instead of the platform's). Ranges are closed. On failure
+ * msiwindow=FIRST-LAST (the sw-msi region instead of the platform's), dirty=on|off (whether iommufd
+ * can track what devices write to; off, as on the emulated hardware that the platforms follow). Ranges are closed. On failure
  * @why (of @why_len bytes, may be NULL) says what is wrong and what would be right. -ENOENT: no
  * such platform (NULL); -EINVAL: bad option; -ENOMEM.
  */
@@ -95,6 +96,14 @@ struct uiommu_xen_facts {
 			   */
 };
 
+/** What iommufd's GET_HW_INFO says of the machine's IOMMU. */
+struct uiommu_iommufd_facts {
+	uint32_t info_type; /**< enum iommu_hw_info_type */
+	const void *info;   /**< the struct of that type; NULL: none */
+	uint32_t info_len;
+	bool dirty; /**< tables can note what devices write to */
+};
+
 /** What a platform imposes on domains. Pointers live as long as the platform. */
 struct uiommu_platform_facts {
 	const char *name;    /**< "x86-vtd" */
@@ -121,6 +130,7 @@ struct uiommu_platform_facts {
 	struct uiommu_pamu_facts pamu;	 /**< where vfio_types says so */
 	struct uiommu_spapr_facts spapr; /**< likewise */
 	struct uiommu_xen_facts xen;
+	struct uiommu_iommufd_facts iommufd;
 };
 UIOMMU_API const struct uiommu_platform_facts *
 uiommu_platform_facts(const struct uiommu_platform *platform);
@@ -169,6 +179,19 @@ UIOMMU_API int uiommu_platform_irq_alloc(struct uiommu_platform *platform, struc
 /** Release a block, and the doorbell with the last; returns when its handler is not running any
  *  more. Not from the handler. NULL is fine. */
 UIOMMU_API void uiommu_platform_irq_free(struct uiommu_platform *platform, struct uiommu_irq *irq);
+
+/**
+ * The requester of a block is about to be attached to another address space (NULL: to none): make
+ * its doorbell reachable there too. Then uiommu_platform_irq_moved() lets go of the place in the
+ * old one, or, if it was not moved, in the new one. -EADDRINUSE RULE_DOORBELL: there it would stand
+ * at another IOVA than the requester was told; what uiommu_ioas_map_doorbell() says. One caller at
+ * a time.
+ */
+UIOMMU_API int uiommu_platform_irq_moving(struct uiommu_platform *platform, struct uiommu_irq *irq,
+					  struct uiommu_ioas *ioas);
+/** Never fails. */
+UIOMMU_API void uiommu_platform_irq_moved(struct uiommu_platform *platform, struct uiommu_irq *irq,
+					  bool moved);
 
 /** The doorbell to which @rid was told to write in the page of @iova, or NULL: what an interrupt
  * that faulted was meant for. Any thread; lives as long as the platform. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /**
- * uiommu/vfio.h - the VFIO front end: containers, groups and devices of a machine, bit-exact to
- * <linux/vfio.h> and to Linux 7.2's behaviour.
+ * uiommu/vfio.h - the VFIO and iommufd front ends: containers, groups and devices of a machine,
+ * and /dev/iommu, bit-exact to <linux/vfio.h>, <linux/iommufd.h> and to Linux 7.2's behaviour.
  *
  * It deals in files: what Linux has behind one open file description. Descriptors, dup() and
  * close() are the caller's (uiommu run, or an embedder with its own notion of descriptors), who
@@ -55,6 +55,13 @@ struct uiommu_vfio_host {
 	 * uiommu_vfio_mapping)? 1, and where that is behind the translation; 0: no; -EINVAL: some
 	 * of it is. NULL: no. */
 	int (*doorbell_at)(void *ctx, uint64_t vaddr, uint64_t len, uint64_t *doorbell);
+	/** Map @length bytes from @offset (whole pages) of the file behind the program's
+	 * descriptor, shared, for the front end's own use, and say where; take it down. 0, or
+	 * -EBADF; -EINVAL: no file in memory, as IOMMU_IOAS_MAP_FILE asks for. NULL: mmap() and
+	 * munmap(). */
+	int (*map_file)(void *ctx, int fd, uint64_t offset, uint64_t length, bool write,
+			uint64_t *addr);
+	void (*unmap_file)(void *ctx, uint64_t addr, uint64_t length);
 };
 
 struct uiommu_vfio_options {
@@ -78,6 +85,7 @@ enum uiommu_vfio_kind {
 	UIOMMU_VFIO_GROUP,
 	UIOMMU_VFIO_DEVICE,
 	UIOMMU_VFIO_MSI_BANK, /**< of PAMU's; it can only be mmapped */
+	UIOMMU_VFIO_IOMMUFD,  /**< /dev/iommu */
 };
 
 /** Open /dev/vfio/vfio. -ENOMEM. */
@@ -87,6 +95,15 @@ UIOMMU_API int uiommu_vfio_open_container(struct uiommu_vfio *vfio, struct uiomm
  * CAP_SYS_RAWIO; -EBUSY: open already; -ENOMEM. */
 UIOMMU_API int uiommu_vfio_open_group(struct uiommu_vfio *vfio, unsigned number,
 				      struct uiommu_vfio_file **out);
+/** Open /dev/iommu: IOMMU_* requests of <uiommu/linux/iommufd.h>, and those of a container.
+ * -ENOMEM.
+ */
+UIOMMU_API int uiommu_vfio_open_iommufd(struct uiommu_vfio *vfio, struct uiommu_vfio_file **out);
+/** Open /dev/vfio/devices/vfio@number, which is the @number-th function that is vfio-pci's, on a
+ * machine with an IOMMU. It has no request but VFIO_DEVICE_BIND_IOMMUFD until that has succeeded.
+ * -ENODEV: there is none; -ENOMEM. */
+UIOMMU_API int uiommu_vfio_open_node(struct uiommu_vfio *vfio, unsigned number,
+				     struct uiommu_vfio_file **out);
 /** The last descriptor (and, for a device, the last mapping) of this file is gone, and no request
  * on it is under way. What it held is torn down as Linux does it; a group stays while a device of
  * it is open, a container while a group is in it. Never fails. */

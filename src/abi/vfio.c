@@ -14,6 +14,7 @@
 
 #include <uiommu/linux/vfio_pamu.h>
 
+#include "abi/iommufd.h"
 #include "abi/vfio_private.h"
 #include "util/alloc.h"
 
@@ -25,6 +26,7 @@ static void free_tables(struct uiommu_vfio *vfio)
 		pthread_mutex_destroy(&vfio->devices[i].lock);
 		pthread_mutex_destroy(&vfio->devices[i].irq_lock);
 	}
+	vfio_hw_destroy(vfio->hw);
 	uiommu_free(vfio->devices, vfio->device_count * sizeof(*vfio->devices));
 	uiommu_free(vfio->groups, vfio->device_count * sizeof(*vfio->groups));
 }
@@ -119,7 +121,8 @@ UIOMMU_API int uiommu_vfio_create(struct uiommu_machine *machine,
 	vfio->dma_entry_limit = opt.dma_entry_limit ? opt.dma_entry_limit : 65535;
 	vfio->memlock = opt.memlock;
 	vfio->unsafe_interrupts = opt.unsafe_interrupts;
-	if (make_tables(vfio)) {
+	vfio->hw = vfio_hw_create(vfio);
+	if (!vfio->hw || make_tables(vfio)) {
 		free_tables(vfio);
 		uiommu_free(vfio, sizeof(*vfio));
 		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
@@ -247,6 +250,7 @@ struct uiommu_vfio_file *vfio_file_from_fd(struct uiommu_vfio *vfio, int fd,
 	vfio_refuse(UIOMMU_RULE_ARGUMENT, *error,
 		    *error == -EBADF		    ? "the descriptor is not open"
 		    : kind == UIOMMU_VFIO_CONTAINER ? "the descriptor is no container's"
+		    : kind == UIOMMU_VFIO_IOMMUFD   ? "the descriptor is not of /dev/iommu"
 						    : "the descriptor is no group's");
 	return NULL;
 }
@@ -284,6 +288,9 @@ static int open_group(struct uiommu_vfio *vfio, unsigned number, struct uiommu_v
 	if (group->refs)
 		return vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY,
 				   "the group is open, or a device of it is");
+	if (group->nodes)
+		return vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY,
+				   "a device of the group is open by its own node");
 	*out = vfio_file_create(vfio, UIOMMU_VFIO_GROUP, group);
 	if (!*out)
 		return -ENOMEM;
@@ -307,11 +314,61 @@ UIOMMU_API int uiommu_vfio_open_group(struct uiommu_vfio *vfio, unsigned number,
 	return 0;
 }
 
+UIOMMU_API int uiommu_vfio_open_iommufd(struct uiommu_vfio *vfio, struct uiommu_vfio_file **out)
+{
+	struct uiommu_vfio_file *file = NULL;
+	struct iommufd *iommufd;
+
+	uiommu_clear_refusal();
+	pthread_mutex_lock(&vfio->lock);
+	iommufd = iommufd_create(vfio);
+	if (iommufd)
+		file = vfio_file_create(vfio, UIOMMU_VFIO_IOMMUFD, iommufd);
+	if (iommufd && !file)
+		iommufd_put_ref(iommufd);
+	pthread_mutex_unlock(&vfio->lock);
+	if (!file)
+		return answered(vfio, "open of /dev/iommu", -ENOMEM);
+	*out = file;
+	return 0;
+}
+
+static struct vfio_device *node(struct uiommu_vfio *vfio, unsigned number)
+{
+	for (size_t i = 0; vfio->facts->format && i < vfio->device_count; i++)
+		if (vfio->devices[i].bound && !number--)
+			return &vfio->devices[i];
+	return NULL;
+}
+
+UIOMMU_API int uiommu_vfio_open_node(struct uiommu_vfio *vfio, unsigned number,
+				     struct uiommu_vfio_file **out)
+{
+	struct vfio_device *device = node(vfio, number);
+	struct uiommu_vfio_file *file;
+
+	uiommu_clear_refusal();
+	if (!device)
+		return answered(vfio, "open of a device",
+				vfio_refuse(UIOMMU_RULE_ARGUMENT, -ENODEV, "no such device"));
+	pthread_mutex_lock(&vfio->lock);
+	file = vfio_file_create(vfio, UIOMMU_VFIO_DEVICE, device);
+	if (file)
+		file->node = true;
+	pthread_mutex_unlock(&vfio->lock);
+	if (!file)
+		return answered(vfio, "open of a device", -ENOMEM);
+	*out = file;
+	return 0;
+}
+
 UIOMMU_API void uiommu_vfio_release(struct uiommu_vfio_file *file)
 {
 	struct uiommu_vfio *vfio = file->vfio;
 	struct uiommu_vfio_file **link = &vfio->files;
 
+	if (file->node)
+		vfio_node_close(file);
 	pthread_mutex_lock(&vfio->lock);
 	while (*link != file)
 		link = &(*link)->next;
@@ -324,9 +381,13 @@ UIOMMU_API void uiommu_vfio_release(struct uiommu_vfio_file *file)
 		vfio_group_put(vfio, file->group);
 		break;
 	case UIOMMU_VFIO_DEVICE:
-		vfio_device_close(file->device);
+		if (!file->node)
+			vfio_device_close(file->device);
 		break;
 	case UIOMMU_VFIO_MSI_BANK:
+		break;
+	case UIOMMU_VFIO_IOMMUFD:
+		iommufd_put_ref(file->iommufd);
 		break;
 	}
 	pthread_mutex_unlock(&vfio->lock);
@@ -386,6 +447,11 @@ static const char *request_name(const struct uiommu_vfio *vfio, enum uiommu_vfio
 		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_PCI_HOT_RESET, "VFIO_DEVICE_PCI_HOT_RESET"},
 		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_IOEVENTFD, "VFIO_DEVICE_IOEVENTFD"},
 		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_FEATURE, "VFIO_DEVICE_FEATURE"},
+		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_BIND_IOMMUFD, "VFIO_DEVICE_BIND_IOMMUFD"},
+		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+		 "VFIO_DEVICE_ATTACH_IOMMUFD_PT"},
+		{UIOMMU_VFIO_DEVICE, VFIO_DEVICE_DETACH_IOMMUFD_PT,
+		 "VFIO_DEVICE_DETACH_IOMMUFD_PT"},
 		{UIOMMU_VFIO_GROUP, VFIO_GROUP_GET_MSI_FD, "VFIO_GROUP_GET_MSI_FD",
 		 UIOMMU_VFIO_PAMU},
 		{UIOMMU_VFIO_CONTAINER, VFIO_IOMMU_PAMU_GET_ATTR, "VFIO_IOMMU_PAMU_GET_ATTR",
@@ -398,6 +464,10 @@ static const char *request_name(const struct uiommu_vfio *vfio, enum uiommu_vfio
 		 "VFIO_IOMMU_PAMU_UNMAP_MSI_BANK", UIOMMU_VFIO_PAMU},
 	};
 
+	if (kind == UIOMMU_VFIO_IOMMUFD && iommufd_request_name(request))
+		return iommufd_request_name(request);
+	if (kind == UIOMMU_VFIO_IOMMUFD)
+		kind = UIOMMU_VFIO_CONTAINER; /* what it can be used as */
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (names[i].kind == kind && names[i].request == request &&
 		    (!names[i].machines || (names[i].machines & vfio->facts->vfio_types)))
@@ -421,13 +491,20 @@ UIOMMU_API long uiommu_vfio_ioctl(struct uiommu_vfio_file *file, unsigned long r
 		ret = vfio_group_ioctl(vfio, file->group, cmd, arg);
 		break;
 	case UIOMMU_VFIO_DEVICE:
-		ret = vfio_device_ioctl(file->device, cmd, arg);
+		ret = file->node ? vfio_node_ioctl(file, cmd, arg)
+				 : vfio_device_ioctl(file->device, cmd, arg);
 		break;
 	case UIOMMU_VFIO_MSI_BANK:
+		break;
+	case UIOMMU_VFIO_IOMMUFD:
+		ret = iommufd_ioctl(file->iommufd, cmd, arg);
 		break;
 	}
 	return ret < 0 ? answered(vfio, request_name(vfio, file->kind, cmd), ret) : ret;
 }
+
+/* A device's own node before BIND. */
+#define UNBOUND "the device is not bound yet (VFIO_DEVICE_BIND_IOMMUFD)"
 
 static ssize_t file_rw(struct uiommu_vfio_file *file, uint64_t buf, size_t count, uint64_t offset,
 		       bool write)
@@ -437,6 +514,8 @@ static ssize_t file_rw(struct uiommu_vfio_file *file, uint64_t buf, size_t count
 	uiommu_clear_refusal();
 	if (file->kind != UIOMMU_VFIO_DEVICE)
 		ret = vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -EINVAL, "only devices are read");
+	else if (file->node && !atomic_load(&file->granted))
+		ret = vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL, UNBOUND);
 	else if ((ssize_t)count < 0 || (int64_t)offset < 0)
 		ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "negative count or offset");
 	else
@@ -464,6 +543,8 @@ static int check_mmap(struct uiommu_vfio_file *file, uint64_t length, int flags,
 
 	if (file->kind != UIOMMU_VFIO_DEVICE && !bank)
 		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -ENODEV, "only devices are mapped");
+	if (file->node && !atomic_load(&file->granted))
+		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL, UNBOUND);
 	if (type != MAP_SHARED && type != MAP_SHARED_VALIDATE)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "must be MAP_SHARED");
 	if (bank && (offset || !length || length > VFIO_PAGE))
@@ -524,6 +605,8 @@ UIOMMU_API void uiommu_vfio_each_ioas(struct uiommu_vfio *vfio,
 		snprintf(name, sizeof(name), "container %u", c->number);
 		each(ctx, c->iommu->ioas, name);
 	}
+	for (struct iommufd *i = vfio->iommufds; i; i = i->next)
+		iommufd_each_ioas(i, each, ctx);
 	pthread_mutex_unlock(&vfio->lock);
 }
 
@@ -545,6 +628,8 @@ UIOMMU_API void uiommu_vfio_fork_prepare(struct uiommu_vfio *vfio)
 	pthread_mutex_lock(&vfio->lock);
 	for (struct vfio_container *c = vfio->containers; c; c = c->next)
 		pthread_mutex_lock(&c->lock);
+	for (struct iommufd *i = vfio->iommufds; i; i = i->next)
+		pthread_mutex_lock(&i->lock);
 	for (size_t i = 0; i < vfio->device_count; i++)
 		pthread_mutex_lock(&vfio->devices[i].lock);
 	pthread_mutex_lock(&vfio->waiter.lock);
@@ -555,6 +640,8 @@ UIOMMU_API void uiommu_vfio_fork_parent(struct uiommu_vfio *vfio)
 	pthread_mutex_unlock(&vfio->waiter.lock);
 	for (size_t i = vfio->device_count; i--;)
 		pthread_mutex_unlock(&vfio->devices[i].lock);
+	for (struct iommufd *i = vfio->iommufds; i; i = i->next)
+		pthread_mutex_unlock(&i->lock);
 	for (struct vfio_container *c = vfio->containers; c; c = c->next)
 		pthread_mutex_unlock(&c->lock);
 	pthread_mutex_unlock(&vfio->lock);

@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <uiommu/linux/iommufd.h>
+
 #include "abi/vfio_private.h"
 
 /* ---- open and close ---- */
@@ -44,19 +46,17 @@ static int first_open(struct vfio_device *device)
 	return 0;
 }
 
-int vfio_device_open(struct vfio_device *device)
+int vfio_device_open(struct vfio_device *device, struct uiommu_ioas *ioas)
 {
 	int ret = 0;
 
 	if (!device->open_count) {
 		pthread_mutex_lock(&device->lock);
-		device->ioas = device->group->container->iommu->ioas;
+		device->ioas = ioas;
 		ret = first_open(device);
 		pthread_mutex_unlock(&device->lock);
 		if (ret)
 			return ret;
-		/* The group stays open with its device. */
-		device->group->refs++;
 	}
 	device->open_count++;
 	return 0;
@@ -106,7 +106,10 @@ void vfio_device_close(struct vfio_device *device)
 	pthread_mutex_unlock(&device->lock);
 	device->needs_reset = !device->reset_works;
 	vfio_reset_bus_if_unused(device);
-	vfio_group_put(device->vfio, device->group);
+	if (device->iommufd)
+		vfio_unbind(device);
+	if (device->by_group)
+		vfio_group_put(device->vfio, device->group);
 }
 
 /* ---- facts ---- */
@@ -341,9 +344,6 @@ static long feature(struct vfio_device *device, uint64_t arg)
 
 /* ---- dispatch ---- */
 
-/* Binding is for devices opened without a group. */
-#define DEVICE_BIND_IOMMUFD _IO(VFIO_TYPE, VFIO_BASE + 18)
-
 static long locked_ioctl(struct vfio_device *device, uint32_t request, uint64_t arg)
 {
 	switch (request) {
@@ -366,10 +366,12 @@ static long locked_ioctl(struct vfio_device *device, uint32_t request, uint64_t 
 	}
 }
 
+/* Binding is for devices opened without a group. */
 static long bind_iommufd(struct vfio_device *device, uint64_t arg)
 {
-	uint32_t bind[4]; /* argsz, flags, iommufd, out_devid */
-	int ret = vfio_copy_sized(device->vfio, bind, arg, sizeof(bind));
+	struct vfio_device_bind_iommufd bind;
+	int ret = vfio_copy_sized(device->vfio, &bind, arg,
+				  offsetof(struct vfio_device_bind_iommufd, token_uuid_ptr));
 
 	return ret ? ret
 		   : vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL, "the device was opened by a group");
@@ -379,7 +381,7 @@ long vfio_device_ioctl(struct vfio_device *device, uint32_t request, uint64_t ar
 {
 	long ret;
 
-	if (request == DEVICE_BIND_IOMMUFD)
+	if (request == VFIO_DEVICE_BIND_IOMMUFD)
 		return bind_iommufd(device, arg);
 	pthread_mutex_lock(&device->lock);
 	vfio_device_wake(device);

@@ -13,6 +13,7 @@
 
 #include <uiommu/linux/vfio_pamu.h>
 
+#include "abi/iommufd.h"
 #include "abi/vfio_private.h"
 #include "util/alloc.h"
 
@@ -56,10 +57,32 @@ static const struct vfio_device *held_by_other(const struct uiommu_vfio *vfio,
 	return NULL;
 }
 
+bool vfio_group_viable(const struct uiommu_vfio *vfio, const struct vfio_group *group, char *why,
+		       size_t len)
+{
+	const struct vfio_device *other = held_by_other(vfio, group);
+
+	if (other)
+		snprintf(why, len, "driver %s holds %s", other->info->driver, other->info->name);
+	return !other;
+}
+
+static void leave_iommufd(struct vfio_group *group)
+{
+	struct iommufd *iommufd = group->iommufd;
+
+	group->iommufd = NULL;
+	iommufd_put_ref(iommufd);
+}
+
 void vfio_group_put(struct uiommu_vfio *vfio, struct vfio_group *group)
 {
-	if (!--group->refs && group->container)
+	if (--group->refs)
+		return;
+	if (group->container)
 		vfio_container_detach_group(group->container, group);
+	if (group->iommufd)
+		leave_iommufd(group);
 }
 
 /* ---- requests ---- */
@@ -73,7 +96,7 @@ static int get_status(struct uiommu_vfio *vfio, struct vfio_group *group, uint64
 		return ret;
 	status.flags = 0;
 	pthread_mutex_lock(&vfio->lock);
-	if (group->container)
+	if (group->container || group->iommufd)
 		status.flags = VFIO_GROUP_FLAGS_CONTAINER_SET | VFIO_GROUP_FLAGS_VIABLE;
 	else if (!held_by_other(vfio, group))
 		status.flags = VFIO_GROUP_FLAGS_VIABLE;
@@ -81,23 +104,34 @@ static int get_status(struct uiommu_vfio *vfio, struct vfio_group *group, uint64
 	return vfio_copy_out(vfio, arg, &status, sizeof(status));
 }
 
+/* /dev/iommu as a container: its devices are bound one by one, when they are opened. */
+static int join_iommufd(struct vfio_group *group, struct iommufd *iommufd)
+{
+	struct iommufd_ioas *ioas;
+
+	pthread_mutex_lock(&iommufd->lock);
+	ioas = iommufd_compat_ioas(iommufd);
+	pthread_mutex_unlock(&iommufd->lock);
+	if (!ioas)
+		return -ENOMEM;
+	iommufd_get_ref(iommufd);
+	group->iommufd = iommufd;
+	return 0;
+}
+
 static int join(struct uiommu_vfio *vfio, struct vfio_group *group, struct uiommu_vfio_file *file)
 {
-	const struct vfio_device *other;
 	char why[UIOMMU_OWNER_MAX];
-
 	int ret = vfio_noiommu_capable(vfio);
 
 	if (ret)
 		return ret;
+	if (vfio_file_known(vfio, file, UIOMMU_VFIO_IOMMUFD))
+		return join_iommufd(group, file->iommufd);
 	if (!vfio_file_known(vfio, file, UIOMMU_VFIO_CONTAINER))
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EBADF, "the container was closed");
-	other = held_by_other(vfio, group);
-	if (other) {
-		snprintf(why, sizeof(why), "driver %s holds %s", other->info->driver,
-			 other->info->name);
+	if (!vfio_group_viable(vfio, group, why, sizeof(why)))
 		return vfio_refuse(UIOMMU_RULE_VIABLE, -EPERM, why);
-	}
 	return vfio_container_attach_group(file->container, group);
 }
 
@@ -113,8 +147,13 @@ static int set_container(struct uiommu_vfio *vfio, struct vfio_group *group, uin
 	file = vfio_file_from_fd(vfio, fd, UIOMMU_VFIO_CONTAINER, -EBADFD, &wrong);
 	if (wrong == -EBADF)
 		return wrong;
+	if (!file) {
+		file = vfio_file_from_fd(vfio, fd, UIOMMU_VFIO_IOMMUFD, -EBADFD, &wrong);
+		if (file)
+			uiommu_clear_refusal();
+	}
 	pthread_mutex_lock(&vfio->lock);
-	if (group->container)
+	if (group->container || group->iommufd)
 		ret = vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				  "the group is in a container already");
 	else if (!file)
@@ -130,8 +169,10 @@ static int unset_container(struct uiommu_vfio *vfio, struct vfio_group *group)
 	int ret = 0;
 
 	pthread_mutex_lock(&vfio->lock);
-	if (!group->container)
+	if (!group->container && !group->iommufd)
 		ret = vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL, "the group is in no container");
+	else if (group->iommufd)
+		leave_iommufd(group);
 	else if (group->refs != 1)
 		ret = vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY, "a device of the group is open");
 	else
@@ -176,16 +217,35 @@ static int find_device(struct uiommu_vfio *vfio, const struct vfio_group *group,
 	return vfio_refuse(UIOMMU_RULE_ARGUMENT, -ENODEV, "no device of this group has that name");
 }
 
+/* Make it usable: with an iommufd, bound and attached by the first open. vfio.lock held. */
+static int use_device(struct vfio_device *device)
+{
+	struct vfio_group *group = device->group;
+	bool first = !device->open_count;
+	int ret;
+
+	if (first && group->iommufd)
+		ret = vfio_bind_compat(device);
+	else
+		ret = vfio_device_open(device, first ? group->container->iommu->ioas : NULL);
+	if (ret || !first)
+		return ret;
+	/* The group stays open with its device. */
+	device->by_group = true;
+	group->refs++;
+	return 0;
+}
+
 /* Open the device once more: vfio.lock held. */
 static int open_device(struct vfio_device *device, struct uiommu_vfio_file **out)
 {
 	struct vfio_group *group = device->group;
 	int ret;
 
-	if (!group->container)
+	if (!group->container && !group->iommufd)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				   "the group is in no container (SET_CONTAINER)");
-	if (!device->open_count && !group->container->iommu)
+	if (!device->open_count && group->container && !group->container->iommu)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				   "the container has no IOMMU yet (VFIO_SET_IOMMU)");
 	ret = vfio_noiommu_capable(device->vfio);
@@ -194,7 +254,7 @@ static int open_device(struct vfio_device *device, struct uiommu_vfio_file **out
 	*out = vfio_file_create(device->vfio, UIOMMU_VFIO_DEVICE, device);
 	if (!*out)
 		return -ENOMEM;
-	ret = vfio_device_open(device);
+	ret = use_device(device);
 	if (ret) {
 		device->vfio->files = (*out)->next;
 		uiommu_free(*out, sizeof(**out));

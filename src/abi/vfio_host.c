@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -236,4 +237,33 @@ int vfio_caps_out(const struct uiommu_vfio *vfio, const struct vfio_caps *caps, 
 	if (!ret)
 		*cap_offset = caps->base;
 	return ret;
+}
+
+/* ---- files that the program wants mapped ---- */
+
+int vfio_map_file(const struct uiommu_vfio *vfio, int fd, uint64_t offset, uint64_t length,
+		  bool write, uint64_t *addr)
+{
+	int ret;
+
+	if (vfio->host.map_file) {
+		ret = vfio->host.map_file(vfio->host.ctx, fd, offset, length, write, addr);
+	} else {
+		void *at = mmap(NULL, length, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED, fd,
+				(off_t)offset);
+
+		ret = at == MAP_FAILED ? -errno : 0;
+		*addr = (uintptr_t)at;
+	}
+	if (ret == -EBADF)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, ret, "fd: not open");
+	return ret ? vfio_refuse(UIOMMU_RULE_SOURCE, ret, "fd: the file can't be mapped") : 0;
+}
+
+void vfio_unmap_file(const struct uiommu_vfio *vfio, uint64_t addr, uint64_t length)
+{
+	if (vfio->host.unmap_file)
+		vfio->host.unmap_file(vfio->host.ctx, addr, length);
+	else
+		munmap((void *)(uintptr_t)addr, length);
 }

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "abi/vfio_private.h"
+#include "util/alloc.h"
 
 static const struct vfio_iommu_ops *const drivers[] = {&vfio_type1_ops, &vfio_pamu_ops,
 						       &vfio_spapr_ops, &vfio_noiommu_ops};
@@ -93,6 +94,38 @@ void vfio_iommu_detach(struct vfio_iommu *iommu, const struct vfio_group *group)
 	for (size_t i = 0; i < vfio->device_count; i++)
 		if (vfio->devices[i].group == group)
 			uiommu_domain_detach(iommu->domain, vfio->devices[i].info->rid);
+}
+
+uint64_t vfio_iommu_page_sizes(struct uiommu_ioas *ioas)
+{
+	uint64_t sizes = uiommu_ioas_page_sizes(ioas);
+
+	if (sizes & (VFIO_PAGE - 1))
+		sizes = (sizes & ~(VFIO_PAGE - 1)) | VFIO_PAGE;
+	return sizes;
+}
+
+int vfio_iommu_add_ranges(struct uiommu_ioas *ioas, struct vfio_caps *caps)
+{
+	struct {
+		uint32_t count, reserved;
+		struct uiommu_range ranges[];
+	} * body;
+	size_t count = 0, size;
+	int ret;
+
+	uiommu_ioas_ranges(ioas, NULL, &count);
+	if (!count)
+		return 0;
+	size = sizeof(*body) + count * sizeof(body->ranges[0]);
+	body = uiommu_alloc(size);
+	if (!body)
+		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
+	uiommu_ioas_ranges(ioas, body->ranges, &count);
+	body->count = count;
+	ret = vfio_caps_add(caps, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, body, size);
+	uiommu_free(body, size);
+	return ret;
 }
 
 static void raise_to(_Atomic uint64_t *most, uint64_t value)

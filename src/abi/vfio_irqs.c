@@ -299,6 +299,43 @@ void vfio_irqs_disable(struct vfio_device *device)
 	device->msi_qmax = 0;
 }
 
+/* ---- the device goes to another address space ---- */
+
+/* Every block it has: all vectors of MSI together, each of MSI-X. */
+static struct uiommu_irq *block(const struct vfio_device *device, unsigned index)
+{
+	if (device->msi_block)
+		return index ? NULL : device->msi_irq;
+	return device->vectors[index].allocated ? device->vectors[index].irq : NULL;
+}
+
+static void blocks_moved(struct vfio_device *device, unsigned count, bool done)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (block(device, i))
+			uiommu_platform_irq_moved(platform_of(device), block(device, i), done);
+}
+
+int vfio_irqs_moving(struct vfio_device *device, struct uiommu_ioas *ioas)
+{
+	for (unsigned i = 0; i < device->vector_count; i++) {
+		int ret = block(device, i) ? uiommu_platform_irq_moving(platform_of(device),
+									block(device, i), ioas)
+					   : 0;
+
+		if (ret) {
+			blocks_moved(device, i, false);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+void vfio_irqs_moved(struct vfio_device *device, bool done)
+{
+	blocks_moved(device, device->vector_count, done);
+}
+
 /* ---- eventfds of MSI and MSI-X ---- */
 
 /* Give a vector an eventfd in place of the one it has; a negative one only takes that away. */

@@ -33,6 +33,9 @@
 struct vfio_iommu;
 struct vfio_group;
 struct vfio_config;
+struct iommufd;
+struct iommufd_device;
+struct iommufd_group;
 
 /* /dev/vfio/vfio. */
 struct vfio_container {
@@ -70,11 +73,15 @@ struct vfio_device {
 	struct vfio_group *group;
 	bool bound;	     /* vfio-pci holds it */
 	unsigned open_count; /* vfio.lock */
-	bool needs_reset;    /* vfio.lock: closed, and could not be reset by itself */
+	bool by_group;	     /* vfio.lock: it was opened through its group, which it holds open */
+	/* vfio.lock: what it is bound to, and as what. */
+	struct iommufd *iommufd;
+	struct iommufd_device *bound_device;
+	bool needs_reset; /* vfio.lock: closed, and could not be reset by itself */
 	pthread_mutex_t lock;
 	/* From here on device.lock, and only while open_count > 0. */
 	struct vfio_config *config;
-	struct uiommu_ioas *ioas;      /* of its container's IOMMU; NULL: it is not translated */
+	struct uiommu_ioas *ioas;      /* what it is attached to; NULL: it is not translated */
 	struct vfio_saved_state saved; /* as it was at the first open */
 	bool reset_works;
 	bool low_power;	   /* by VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY */
@@ -103,17 +110,26 @@ struct vfio_group {
 	unsigned number;
 	struct vfio_container *container; /* vfio.lock */
 	unsigned refs;			  /* vfio.lock: its file, and each open device */
+	struct iommufd *iommufd;	  /* vfio.lock: instead of a container */
+	unsigned nodes;			  /* vfio.lock: devices opened by their own node */
+	/* vfio.lock: devices bound to an iommufd, which then owns the group's DMA. */
+	unsigned bound;
+	struct iommufd *owner;
+	struct iommufd_group *together; /* as it knows them */
 };
 
 struct uiommu_vfio_file {
 	enum uiommu_vfio_kind kind;
 	struct uiommu_vfio *vfio;
 	struct uiommu_vfio_file *next; /* vfio.lock */
+	bool node;		       /* a device's own node, not from its group */
+	_Atomic bool granted;	       /* such a one is bound, and the device can be used */
 	union {
 		struct vfio_container *container;
 		struct vfio_group *group;
 		struct vfio_device *device;
 		const struct uiommu_doorbell *bank;
+		struct iommufd *iommufd;
 	};
 };
 
@@ -158,10 +174,12 @@ struct uiommu_vfio {
 	struct vfio_counters counters;
 	struct vfio_waiter waiter;
 	struct vfio_memory_list memory;
+	struct iommufd_hw *hw; /* what iommufd is told of the machine's IOMMU; constant */
 	pthread_mutex_t lock;
 	/* vfio.lock */
 	struct vfio_container *containers;
-	unsigned next_container;
+	struct iommufd *iommufds;
+	unsigned next_container, next_iommufd;
 	struct uiommu_vfio_file *files;
 };
 
@@ -188,6 +206,11 @@ void vfio_eventfd_signal(int fd);
 bool vfio_eventfd_take(int fd);
 /* The error for a descriptor that file_of() doesn't know: -EBADF if it is closed, else @other. */
 int vfio_unknown_descriptor(int fd, int other);
+
+/* Map a file of the program's for ourselves, whole pages of it: 0 and where, or a refusal. */
+int vfio_map_file(const struct uiommu_vfio *vfio, int fd, uint64_t offset, uint64_t length,
+		  bool write, uint64_t *addr);
+void vfio_unmap_file(const struct uiommu_vfio *vfio, uint64_t addr, uint64_t length);
 
 /* A chain of capabilities as it follows an info struct of @base bytes. */
 struct vfio_caps {
@@ -226,6 +249,9 @@ int vfio_container_attach_group(struct vfio_container *container, struct vfio_gr
 void vfio_container_detach_group(struct vfio_container *container, struct vfio_group *group);
 
 struct vfio_group *vfio_group_find(struct uiommu_vfio *vfio, unsigned number);
+/* Has no other driver a function of the group? Else why not, for people. */
+bool vfio_group_viable(const struct uiommu_vfio *vfio, const struct vfio_group *group, char *why,
+		       size_t len);
 bool vfio_group_has_bound(const struct uiommu_vfio *vfio, const struct vfio_group *group);
 void vfio_group_put(struct uiommu_vfio *vfio, struct vfio_group *group);
 /* vfio.lock not held. */
@@ -283,6 +309,12 @@ int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
 /* Attach all functions of a group to the IOMMU's domain with the platform's regions, or none. */
 int vfio_iommu_attach(struct vfio_iommu *iommu, const struct vfio_group *group);
 void vfio_iommu_detach(struct vfio_iommu *iommu, const struct vfio_group *group);
+
+/* What GET_INFO says of an address space: its page sizes, where those below a page of ours are
+ * hidden as the kernel hides those below its own, and the capability with its ranges, if it has
+ * any. */
+uint64_t vfio_iommu_page_sizes(struct uiommu_ioas *ioas);
+int vfio_iommu_add_ranges(struct uiommu_ioas *ioas, struct vfio_caps *caps);
 
 /* Count a mapping that was made, or is gone, in the statistics; the first also as a request. */
 void vfio_count_map(struct uiommu_vfio *vfio, uint64_t bytes);
@@ -387,11 +419,28 @@ long vfio_pamu_unmap_bank(struct vfio_pamu *pamu, uint64_t arg);
 /* VFIO_GROUP_GET_MSI_FD. No lock held. */
 long vfio_pamu_bank_fd(struct uiommu_vfio *vfio, struct vfio_group *group, uint64_t index);
 
+/* ---- vfio_cdev.c: devices and iommufd ----------------------------------------------------------
+ */
+
+/* What iommufd is told of the machine's IOMMU; NULL: no memory, or it has none. */
+struct iommufd_hw *vfio_hw_create(const struct uiommu_vfio *vfio);
+void vfio_hw_destroy(struct iommufd_hw *hw);
+/* Bind a device to an iommufd and open it, vfio.lock held; and undo it. */
+int vfio_bind(struct vfio_device *device, struct iommufd *iommufd, uint32_t *id);
+void vfio_unbind(struct vfio_device *device);
+/* Bind a device of a group that uses iommufd, and attach it to the address space of its container
+ * requests. vfio.lock held. */
+int vfio_bind_compat(struct vfio_device *device);
+/* Its last descriptor is gone: unbind it if it is bound. vfio.lock not held. */
+void vfio_node_close(struct uiommu_vfio_file *file);
+/* Requests of a device's own node; vfio.lock not held. -ENOTTY: one that every device has. */
+long vfio_node_ioctl(struct uiommu_vfio_file *file, uint32_t request, uint64_t arg);
+
 /* ---- vfio_device.c, vfio_reset.c --------------------------------------------------------------
  */
 
-/* First and last open. vfio.lock held, device.lock not. */
-int vfio_device_open(struct vfio_device *device);
+/* First and last open; the first says what it is attached to. vfio.lock held, device.lock not. */
+int vfio_device_open(struct vfio_device *device, struct uiommu_ioas *ioas);
 void vfio_device_close(struct vfio_device *device);
 /* No lock held. */
 long vfio_device_ioctl(struct vfio_device *device, uint32_t request, uint64_t arg);
@@ -454,6 +503,10 @@ long vfio_set_irqs(struct vfio_device *device, uint64_t arg);
 void vfio_irqs_disable(struct vfio_device *device);
 /* Program the hardware again after a reset. */
 void vfio_irqs_restore(struct vfio_device *device);
+/* The device is about to be attached elsewhere: its doorbells must stand there at the same places.
+ * Then vfio_irqs_moved() says whether it was. */
+int vfio_irqs_moving(struct vfio_device *device, struct uiommu_ioas *ioas);
+void vfio_irqs_moved(struct vfio_device *device, bool done);
 /* Put @fd, which may be -1, in *@slot and release what was there. */
 void vfio_irq_replace(struct vfio_device *device, int *slot, int fd);
 

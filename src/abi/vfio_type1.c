@@ -17,8 +17,6 @@
 #include "abi/vfio_private.h"
 #include "util/alloc.h"
 
-#define MAX_RANGES 32 /* on the stack; more come from the allocator */
-
 /* ---- life ---- */
 
 static void area_removed(void *ctx, const struct uiommu_area *area);
@@ -126,44 +124,11 @@ static void area_removed(void *ctx, const struct uiommu_area *area)
 
 /* ---- VFIO_IOMMU_GET_INFO ---- */
 
-/* Sizes below a page of ours are hidden, as the kernel hides those below its own. */
-static uint64_t page_sizes(const struct vfio_type1 *type1)
-{
-	uint64_t sizes = uiommu_ioas_page_sizes(type1->iommu.ioas);
-
-	if (sizes & (VFIO_PAGE - 1))
-		sizes = (sizes & ~(VFIO_PAGE - 1)) | VFIO_PAGE;
-	return sizes;
-}
-
 uint64_t vfio_type1_page(const struct vfio_type1 *type1)
 {
-	uint64_t sizes = page_sizes(type1);
+	uint64_t sizes = vfio_iommu_page_sizes(type1->iommu.ioas);
 
 	return sizes & -sizes;
-}
-
-static int add_ranges(const struct vfio_type1 *type1, struct vfio_caps *caps)
-{
-	struct {
-		uint32_t count, reserved;
-		struct uiommu_range ranges[];
-	} * body;
-	size_t count = 0, size;
-	int ret;
-
-	uiommu_ioas_ranges(type1->iommu.ioas, NULL, &count);
-	if (!count)
-		return 0;
-	size = sizeof(*body) + count * sizeof(body->ranges[0]);
-	body = uiommu_alloc(size);
-	if (!body)
-		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
-	uiommu_ioas_ranges(type1->iommu.ioas, body->ranges, &count);
-	body->count = count;
-	ret = vfio_caps_add(caps, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, body, size);
-	uiommu_free(body, size);
-	return ret;
 }
 
 static int add_caps(const struct vfio_type1 *type1, struct vfio_caps *caps)
@@ -183,7 +148,7 @@ static int add_caps(const struct vfio_type1 *type1, struct vfio_caps *caps)
 	if (!ret)
 		ret = vfio_caps_add(caps, VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, &avail, sizeof(avail));
 	if (!ret)
-		ret = add_ranges(type1, caps);
+		ret = vfio_iommu_add_ranges(type1->iommu.ioas, caps);
 	return ret;
 }
 
@@ -200,7 +165,7 @@ static long get_info(struct vfio_type1 *type1, uint64_t arg)
 		return ret;
 	size = info.argsz < sizeof(info) ? info.argsz : sizeof(info);
 	info.flags = VFIO_IOMMU_INFO_PGSIZES | VFIO_IOMMU_INFO_CAPS;
-	info.iova_pgsizes = page_sizes(type1);
+	info.iova_pgsizes = vfio_iommu_page_sizes(type1->iommu.ioas);
 	vfio_caps_init(&caps, sizeof(info));
 	ret = add_caps(type1, &caps);
 	if (!ret)
@@ -291,44 +256,9 @@ static int set_vaddr(struct vfio_type1 *type1, const struct map_request *req,
 	return ret;
 }
 
-/* Say which reserved region keeps a request out. */
-static int refuse_reserved(const struct vfio_type1 *type1, struct uiommu_range iova)
-{
-	struct uiommu_reserved list[MAX_RANGES];
-	size_t count = MAX_RANGES;
-
-	uiommu_ioas_reserved(type1->iommu.ioas, list, &count);
-	for (size_t i = 0; i < count && i < MAX_RANGES; i++)
-		if (range_overlaps(list[i].range, iova))
-			return uiommu_refuse_reserved(-EINVAL, list[i].owner, iova, list[i].range,
-						      list[i].type);
-	return refuse_range(UIOMMU_RULE_NOT_ALLOWED, -EINVAL, NULL, iova);
-}
-
-/* Must lie inside one of the ranges that GET_INFO reports. */
-static int check_ranges(const struct vfio_type1 *type1, struct uiommu_range iova)
-{
-	struct uiommu_range local[MAX_RANGES], *ranges = local;
-	size_t room = MAX_RANGES, count = room;
-	bool found = false;
-
-	if (uiommu_ioas_ranges(type1->iommu.ioas, ranges, &count)) {
-		room = count;
-		ranges = uiommu_alloc_array(room, sizeof(*ranges));
-		if (!ranges)
-			return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
-		uiommu_ioas_ranges(type1->iommu.ioas, ranges, &count);
-	}
-	for (size_t i = 0; i < count && !found; i++)
-		found = range_contains(ranges[i], iova);
-	if (ranges != local)
-		uiommu_free(ranges, room * sizeof(*ranges));
-	return found ? 0 : refuse_reserved(type1, iova);
-}
-
 bool vfio_type1_blocked(const struct vfio_type1 *type1, struct uiommu_range range)
 {
-	return check_ranges(type1, range);
+	return uiommu_ioas_check(type1->iommu.ioas, range) != 0;
 }
 
 static int check_source(const struct vfio_type1 *type1, const struct map_request *req,
@@ -375,7 +305,7 @@ static int map(struct vfio_type1 *type1, const struct map_request *req)
 
 	if (!type1->avail)
 		return refuse_range(UIOMMU_RULE_LIMIT, -ENOSPC, "dma_entry_limit", req->iova);
-	ret = check_ranges(type1, req->iova);
+	ret = uiommu_ioas_check(type1->iommu.ioas, req->iova);
 	if (!ret)
 		ret = pin(type1, req);
 	if (ret)

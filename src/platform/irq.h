@@ -31,6 +31,7 @@ struct uiommu_irq {
 	uiommu_rid rid;
 	/* Whoever made it: what it holds of an address space, and where its device writes. */
 	struct uiommu_ioas *ioas; /* NULL: nothing */
+	struct uiommu_ioas *next; /* where it is about to go */
 	uint64_t doorbell;
 	uint64_t address;
 };

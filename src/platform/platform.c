@@ -202,6 +202,21 @@ static int option_page_sizes(struct uiommu_platform *platform, const char *value
 }
 
 /* The options that every platform has. 1: it is none of them. */
+/* Tables that iommufd can have are of formats with dirty bits, all of them. */
+static int option_dirty(struct uiommu_platform *platform, const char *value, char *why,
+			size_t why_len)
+{
+	static const char *const words[] = {"off", "on", NULL};
+	int word = platform_word(platform, "dirty", value, words, why, why_len);
+
+	if (word > 0 && !(platform->facts.vfio_types & UIOMMU_VFIO_TYPE1))
+		return platform_bad_value(platform, "dirty", value,
+					  "off: this machine's tables have no dirty bits", why,
+					  why_len);
+	platform->facts.iommufd.dirty = word > 0;
+	return word < 0 ? -EINVAL : 0;
+}
+
 static int common_option(struct uiommu_platform *platform, const char *key, const char *value,
 			 char *why, size_t why_len)
 {
@@ -219,6 +234,8 @@ static int common_option(struct uiommu_platform *platform, const char *key, cons
 		return option_resv(platform, value, why, why_len);
 	if (!strcmp(key, "pgsizes"))
 		return option_page_sizes(platform, value, why, why_len);
+	if (!strcmp(key, "dirty"))
+		return option_dirty(platform, value, why, why_len);
 	if (strcmp(key, "p2p"))
 		return platform_custom_option(platform, key, value, why, why_len);
 	if (!platform_parse_range(value, &range))
@@ -497,6 +514,45 @@ UIOMMU_API void uiommu_platform_irq_free(struct uiommu_platform *platform, struc
 	irq_table_free(&platform->irqs, irq);
 	if (ioas)
 		uiommu_ioas_unmap_doorbell(ioas, doorbell);
+}
+
+/* A block that needed no place when it was made, or has the program's own, needs none elsewhere. */
+UIOMMU_API int uiommu_platform_irq_moving(struct uiommu_platform *platform, struct uiommu_irq *irq,
+					  struct uiommu_ioas *ioas)
+{
+	const char *name = "doorbell";
+	uint64_t address;
+	int ret;
+
+	irq->next = NULL;
+	if (!irq->doorbell || !ioas)
+		return 0;
+	for (size_t i = 0; i < platform->facts.doorbell_count; i++)
+		if (platform->doorbells[i].range.first == irq->doorbell)
+			name = platform->doorbells[i].name;
+	ret = uiommu_ioas_map_doorbell(ioas, irq->doorbell, name, &address);
+	if (ret < 0)
+		return ret;
+	if (ret)
+		irq->next = ioas;
+	if (address == irq->address)
+		return 0;
+	uiommu_platform_irq_moved(platform, irq, false);
+	return uiommu_refuse(UIOMMU_RULE_DOORBELL, -EADDRINUSE, name,
+			     (struct uiommu_range){irq->address, irq->address | 0xfff},
+			     (struct uiommu_range){address, address | 0xfff});
+}
+
+UIOMMU_API void uiommu_platform_irq_moved(struct uiommu_platform *platform, struct uiommu_irq *irq,
+					  bool moved)
+{
+	struct uiommu_ioas *gone = moved ? irq->ioas : irq->next;
+
+	if (moved)
+		irq->ioas = irq->next;
+	irq->next = NULL;
+	if (gone)
+		uiommu_ioas_unmap_doorbell(gone, irq->doorbell);
 }
 
 UIOMMU_API const struct uiommu_doorbell *

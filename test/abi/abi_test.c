@@ -133,6 +133,8 @@ static int memory_check(void *ctx, uint64_t addr, uint64_t len, int prot)
 	struct rig *rig = ctx;
 	uint64_t first = (uintptr_t)rig->memory, size = RIG_PAGES * PAGE;
 
+	if (addr >= rig->file_first && addr <= rig->file_last)
+		return len <= rig->file_last - addr + 1 ? 0 : -EFAULT;
 	if (prot & UIOMMU_WRITE)
 		size /= 2;
 	return addr >= first && addr - first <= size && len <= size - (addr - first) ? 0 : -EFAULT;
@@ -166,6 +168,26 @@ struct uiommu_fault rig_fault(struct rig *rig, uint64_t faults)
 	last = rig->last_fault;
 	pthread_mutex_unlock(&rig->refused_lock);
 	return last;
+}
+
+static int map_file(void *ctx, int fd, uint64_t offset, uint64_t length, bool write, uint64_t *addr)
+{
+	struct rig *rig = ctx;
+	void *at = mmap(NULL, length, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED, fd,
+			(off_t)offset);
+
+	if (at == MAP_FAILED)
+		return -errno;
+	*addr = rig->file_first = (uintptr_t)at;
+	rig->file_last = rig->file_first + length - 1;
+	rig->files_mapped++;
+	return 0;
+}
+
+static void unmap_file(void *ctx, uint64_t addr, uint64_t length)
+{
+	munmap((void *)(uintptr_t)addr, length);
+	((struct rig *)ctx)->files_mapped--;
 }
 
 static int doorbell_at(void *ctx, uint64_t vaddr, uint64_t len, uint64_t *doorbell)
@@ -234,6 +256,8 @@ bool rig_up(struct rig *rig, const struct rig_options *options)
 				.eventfd_get = eventfd_get,
 				.eventfd_put = eventfd_put,
 				.doorbell_at = doorbell_at,
+				.map_file = map_file,
+				.unmap_file = unmap_file,
 				.refused = refused,
 				.log = log_line,
 				.thread_start = thread_start,
@@ -284,6 +308,22 @@ int rig_open_group(struct rig *rig, unsigned number)
 {
 	struct uiommu_vfio_file *file;
 	int ret = uiommu_vfio_open_group(rig->vfio, number, &file);
+
+	return ret ? ret : rig_install(rig, file);
+}
+
+int rig_open_iommufd(struct rig *rig)
+{
+	struct uiommu_vfio_file *file;
+	int ret = uiommu_vfio_open_iommufd(rig->vfio, &file);
+
+	return ret ? ret : rig_install(rig, file);
+}
+
+int rig_open_node(struct rig *rig, unsigned number)
+{
+	struct uiommu_vfio_file *file;
+	int ret = uiommu_vfio_open_node(rig->vfio, number, &file);
 
 	return ret ? ret : rig_install(rig, file);
 }

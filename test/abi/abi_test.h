@@ -32,6 +32,7 @@ struct rig {
 	/* The program's memory, at a multiple of its size: the first half can be written, the
 	 * second only read. */
 	uint8_t *memory;
+	uintptr_t file_first, file_last; /* and what a file's mapping adds to it */
 
 	/* Copies that touch [bad_first, bad_last] fail; after each copy in, race() may scribble. */
 	uintptr_t bad_first, bad_last;
@@ -54,6 +55,7 @@ struct rig {
 	uintptr_t doorbell_page;
 	uint64_t doorbell;
 	_Atomic unsigned threads;
+	_Atomic int files_mapped; /* for IOAS_MAP_FILE */
 };
 
 struct rig_options {
@@ -79,6 +81,8 @@ struct uiommu_vfio_file *rig_file(struct rig *rig, int fd);
 void rig_close(struct rig *rig, int fd);
 int rig_open_container(struct rig *rig);	      /* a descriptor, or -errno */
 int rig_open_group(struct rig *rig, unsigned number); /* likewise */
+int rig_open_iommufd(struct rig *rig);
+int rig_open_node(struct rig *rig, unsigned number);
 long rig_ioctl(struct rig *rig, int fd, unsigned long request, const void *arg);
 long rig_ioctl_value(struct rig *rig, int fd, unsigned long request, unsigned long value);
 

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the iommufd front end share: a context (/dev/iommu) with its objects, and what
+ * a device has to say to be bound to one. Bit-exact to Linux 7.2 (<uiommu/linux/iommufd.h>).
+ *
+ * Objects are found by number. Whoever uses one without the context's lock holds it meanwhile
+ * (iommufd_get()), and destroying it waits for that; objects that other objects rest on have users,
+ * and destroying them is EBUSY. An object under construction has a number, but is not found.
+ *
+ * Lock order: uiommu_vfio.lock > iommufd.lock > vfio_device.lock > an address space's; leaves:
+ * iommufd.files_lock (taken under an address space's lock), iommufd_ioas.pins_lock.
+ */
+#ifndef ABI_IOMMUFD_H
+#define ABI_IOMMUFD_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <uiommu/linux/iommufd.h>
+#include <uiommu/vfio.h>
+
+#include "util/imap.h"
+
+struct uiommu_vfio;
+struct iommufd;
+
+enum iommufd_type {
+	IOMMUFD_DEVICE,
+	IOMMUFD_IOAS,
+	IOMMUFD_HWPT_PAGING,
+	IOMMUFD_HWPT_NESTED,
+	IOMMUFD_FAULT_QUEUE,
+	IOMMUFD_VIOMMU,
+	IOMMUFD_VDEVICE,
+	IOMMUFD_VEVENT_QUEUE,
+	IOMMUFD_HW_QUEUE,
+	IOMMUFD_TEST, /* of the kernel's selftests */
+};
+
+struct iommufd_object {
+	enum iommufd_type type;
+	uint32_t id;
+	size_t size;
+	bool ready;	/* can be found */
+	unsigned users; /* objects and devices that rest on it */
+	unsigned held;	/* requests that use it now */
+	/* Undo what was made of it: the object is not found any more and nobody rests on it.
+	 * iommufd.lock held. NULL: nothing to undo. */
+	void (*destroy)(struct iommufd *iommufd, struct iommufd_object *object);
+};
+
+struct iommufd {
+	struct uiommu_vfio *vfio;
+	struct iommufd *next; /* vfio.lock */
+	unsigned number;      /* for people */
+	unsigned refs;	      /* vfio.lock: its file, devices bound to it, groups that use it */
+	pthread_mutex_t lock;
+	/* From here on: lock. */
+	pthread_cond_t idle;		 /* an object is held no longer */
+	struct iommufd_object **objects; /* by number, less one */
+	size_t room;
+	struct iommufd_ioas *compat; /* the address space of its container requests */
+	bool process_accounting;     /* IOMMU_OPTION_RLIMIT_MODE */
+	/* The program's files that are mapped: by our own address of them. files_lock. */
+	pthread_mutex_t files_lock;
+	struct imap files;
+};
+
+/* A request: the program's struct, copied once. */
+struct iommufd_call {
+	struct iommufd *iommufd;
+	struct uiommu_vfio *vfio;
+	uint64_t arg;
+	uint32_t user_size, size;    /* the program's size; ours */
+	struct iommufd_object *made; /* becomes an object if the request succeeds */
+	union {
+		struct iommu_destroy destroy;
+		struct iommu_ioas_alloc ioas_alloc;
+		struct iommu_ioas_iova_ranges ranges;
+		struct iommu_ioas_allow_iovas allow;
+		struct iommu_ioas_map map;
+		struct iommu_ioas_map_file map_file;
+		struct iommu_ioas_copy copy;
+		struct iommu_ioas_unmap unmap;
+		struct iommu_option option;
+		struct iommu_vfio_ioas vfio_ioas;
+		struct iommu_hwpt_alloc hwpt_alloc;
+		struct iommu_hw_info hw_info;
+		struct iommu_hwpt_set_dirty_tracking set_dirty;
+		struct iommu_hwpt_get_dirty_bitmap get_dirty;
+		struct iommu_hwpt_invalidate invalidate;
+		struct iommu_fault_alloc fault_alloc;
+		struct iommu_viommu_alloc viommu_alloc;
+		struct iommu_vdevice_alloc vdevice_alloc;
+		struct iommu_ioas_change_process change_process;
+		struct iommu_veventq_alloc veventq_alloc;
+		struct iommu_hw_queue_alloc hw_queue_alloc;
+		uint8_t bytes[96];
+	};
+};
+
+/* ---- iommufd.c ---- */
+
+/* vfio.lock held. NULL: no memory. */
+struct iommufd *iommufd_create(struct uiommu_vfio *vfio);
+void iommufd_get_ref(struct iommufd *iommufd);
+/* The last one destroys it and all its objects. */
+void iommufd_put_ref(struct iommufd *iommufd);
+/* vfio.lock not held. */
+long iommufd_ioctl(struct iommufd *iommufd, uint32_t request, uint64_t arg);
+
+/* For people; NULL: no request of iommufd's own. */
+const char *iommufd_request_name(uint32_t request);
+/* vfio.lock held. */
+void iommufd_each_ioas(struct iommufd *iommufd,
+		       void (*each)(void *ctx, struct uiommu_ioas *ioas, const char *name),
+		       void *ctx);
+
+/* Write the struct back, as much of it as the program has. */
+int iommufd_respond(const struct iommufd_call *call);
+/* A new object of @size bytes with a number, not to be found yet. lock not held. NULL: no memory.
+ */
+void *iommufd_object_create(struct iommufd *iommufd, size_t size, enum iommufd_type type,
+			    void (*destroy)(struct iommufd *, struct iommufd_object *));
+/* lock held. */
+void *iommufd_object_create_locked(struct iommufd *iommufd, size_t size, enum iommufd_type type,
+				   void (*destroy)(struct iommufd *, struct iommufd_object *));
+/* Now it can be found. lock held. */
+void iommufd_object_finish(struct iommufd_object *object);
+/* Destroy an object that was made; lock held, nobody rests on it. Waits for requests that hold it.
+ */
+void iommufd_object_remove(struct iommufd *iommufd, struct iommufd_object *object);
+/* The object of a number and type, or NULL. lock held. */
+void *iommufd_find(struct iommufd *iommufd, uint32_t id, enum iommufd_type type);
+/* The same, held, without the lock: NULL with a refusal (-ENOENT). */
+void *iommufd_get(struct iommufd *iommufd, uint32_t id, enum iommufd_type type, const char *what);
+void iommufd_put(struct iommufd *iommufd, struct iommufd_object *object);
+/* No such object: -ENOENT. */
+int iommufd_refuse_id(const char *what);
+
+/* ---- iommufd_ioas.c ---- */
+
+/* A range that hardware works on, so that it must stay mapped. */
+struct iommufd_pin {
+	struct iommufd_pin *next;
+	struct uiommu_range range;
+};
+
+struct iommufd_ioas {
+	struct iommufd_object obj;
+	struct uiommu_ioas *ioas;
+	struct iommufd_hwpt *hwpts; /* paging; lock */
+	bool small_pages;	    /* lock */
+	_Atomic unsigned
+		domains; /* there is somebody to translate for, so memory has to be there */
+	pthread_mutex_t pins_lock;
+	struct iommufd_pin *pins;
+};
+
+struct iommufd_ioas *iommufd_ioas_create_locked(struct iommufd *iommufd);
+int iommufd_ioas_alloc(struct iommufd_call *call);
+int iommufd_ioas_allow_iovas(struct iommufd_call *call);
+int iommufd_ioas_iova_ranges(struct iommufd_call *call);
+int iommufd_ioas_map(struct iommufd_call *call);
+int iommufd_ioas_map_file(struct iommufd_call *call);
+int iommufd_ioas_copy(struct iommufd_call *call);
+int iommufd_ioas_unmap(struct iommufd_call *call);
+int iommufd_ioas_change_process(struct iommufd_call *call);
+int iommufd_ioas_option(struct iommufd_call *call);
+/* Map the program's memory: what MAP_DMA and IOAS_MAP have in common. *iova is where, and is
+ * chosen unless @fixed. */
+int iommufd_map_user(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t vaddr,
+		     uint64_t length, int prot, bool fixed, uint64_t *iova);
+/* Unmap whole areas in a range, in their order up to one that can't be. */
+int iommufd_unmap_range(struct iommufd *iommufd, struct iommufd_ioas *ioas,
+			struct uiommu_range range, uint64_t *bytes);
+int iommufd_unmap_all(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t *bytes);
+/* Cut the area that @iova lies inside of there; nothing if it begins there, or there is none. */
+int iommufd_cut(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t iova);
+/* Before the first domain: is the memory of all areas there? -EFAULT. */
+int iommufd_ioas_check_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas);
+/* Is all of the range mapped, by whatever areas? */
+bool iommufd_ioas_covers(struct iommufd_ioas *ioas, struct uiommu_range range);
+/* An area has gone: for the engine's callbacks, whose context is the iommufd. */
+void iommufd_area_removed(void *ctx, const struct uiommu_area *area);
+/* Keep a mapped range from being unmapped. -ENOENT: not all of it is mapped. */
+int iommufd_pin(struct iommufd_ioas *ioas, struct uiommu_range range, struct iommufd_pin *pin);
+void iommufd_unpin(struct iommufd_ioas *ioas, struct iommufd_pin *pin);
+
+/* ---- devices: iommufd_device.c ---- */
+
+/* What kind of IOMMU a device is behind. Constant, outlives the device. */
+struct iommufd_hw {
+	struct uiommu_unit *unit;
+	const char *name;
+	/* Its tables. */
+	const char *format;
+	unsigned width;
+	struct uiommu_range aperture;
+	uint64_t page_sizes;
+	/* Those of nesting parents; NULL: it can't nest. */
+	const char *parent_format;
+	unsigned parent_width;
+	const struct uiommu_resv_region *regions;
+	size_t region_count;
+	/* GET_HW_INFO. */
+	uint32_t info_type;
+	const void *info;
+	uint32_t info_len;
+	unsigned pasid_bits;
+	bool dirty;	      /* tables note what was written */
+	bool page_requests;   /* devices can wait for a page */
+	uint32_t nested_data; /* bitmap of enum iommu_hwpt_data_type */
+	uint32_t viommus;     /* bitmap of enum iommu_viommu_type */
+};
+
+/* Functions that are attached together. */
+struct iommufd_group {
+	const struct iommufd_hw *hw;
+	const uiommu_rid *rids;
+	size_t rid_count;
+	struct iommufd_hwpt *hwpt; /* what it is attached to, or NULL; lock */
+	unsigned attached;	   /* devices */
+};
+
+struct iommufd_device {
+	struct iommufd_object obj;
+	struct iommufd_group *group;
+	const struct iommufd_hw *hw;
+	uiommu_rid rid;
+	const char *name;
+	bool attached;
+	/*
+	 * Its DMA is about to go through @ioas, or (NULL) nothing: what the device needs there must
+	 * be put there now, or refused. Then @moved says that it is so, or with @done false that
+	 * it has stayed. Under lock. May be NULL.
+	 */
+	int (*moving)(void *ctx, struct uiommu_ioas *ioas);
+	void (*moved)(void *ctx, struct uiommu_ioas *ioas, bool done);
+	void *ctx;
+};
+
+/* lock held in all. Make an object of a device. -ENOMEM. */
+int iommufd_device_bind(struct iommufd *iommufd, const struct iommufd_device *description,
+			struct iommufd_device **out);
+/* Detach it and forget it. */
+void iommufd_device_unbind(struct iommufd *iommufd, struct iommufd_device *device);
+/* Attach to an IOAS or a HWPT, in place of what it was attached to; *@pt_id becomes the HWPT's. */
+int iommufd_device_attach(struct iommufd *iommufd, struct iommufd_device *device, uint32_t *pt_id);
+void iommufd_device_detach(struct iommufd *iommufd, struct iommufd_device *device);
+/* Requests; lock not held. */
+int iommufd_get_hw_info(struct iommufd_call *call);
+
+/* ---- HWPTs: iommufd_hwpt.c ---- */
+
+struct iommufd_hwpt {
+	struct iommufd_object obj;
+	const struct iommufd_hw *hw;
+	bool automatic; /* made by an attachment to its IOAS, and goes with the last */
+	bool nest_parent;
+	bool tracks_dirty; /* may be asked to */
+	/* Paging. */
+	struct iommufd_ioas *ioas;
+	struct iommufd_hwpt *next; /* of its IOAS */
+	struct uiommu_domain *domain;
+	/* Nested: what it is in front of. */
+	struct iommufd_hwpt *parent;
+	struct uiommu_stage1 *stage1;
+};
+
+/* lock held. */
+int iommufd_hwpt_create(struct iommufd *iommufd, struct iommufd_ioas *ioas,
+			const struct iommufd_hw *hw, uint32_t flags, bool automatic,
+			struct iommufd_hwpt **out);
+/* A device has gone: an automatic one goes with its last. */
+void iommufd_hwpt_unuse(struct iommufd *iommufd, struct iommufd_hwpt *hwpt);
+/* The paging HWPT behind it: itself or its parent. */
+struct iommufd_hwpt *iommufd_hwpt_paging(struct iommufd_hwpt *hwpt);
+int iommufd_hwpt_alloc(struct iommufd_call *call);
+int iommufd_hwpt_set_dirty_tracking(struct iommufd_call *call);
+int iommufd_hwpt_get_dirty_bitmap(struct iommufd_call *call);
+int iommufd_hwpt_invalidate(struct iommufd_call *call);
+
+/* ---- iommufd_compat.c ---- */
+
+int iommufd_vfio_ioas(struct iommufd_call *call);
+/* Requests of a container. lock not held. */
+long iommufd_compat_ioctl(struct iommufd *iommufd, uint32_t request, uint64_t arg);
+/* The address space of its container requests, made if there is none. lock held. NULL: no memory.
+ */
+struct iommufd_ioas *iommufd_compat_ioas(struct iommufd *iommufd);
+
+#endif

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hardware page tables (HWPT): owns the domains that iommufd's address spaces fill.
+ *
+ * A paging HWPT is a domain of the IOMMU that the device it was made for is behind, and goes with
+ * its last user if an attachment made it, else when it is destroyed. The order of HWPT_ALLOC's
+ * checks is the kernel's (7.2): reserved fields, data, device, page table, flags, and then what the
+ * IOMMU can.
+ *
+ * Lock: iommufd.lock for all of it. Destroying cannot fail.
+ */
+#include <errno.h>
+
+#include "abi/iommufd.h"
+#include "abi/vfio_private.h"
+#include "util/alloc.h"
+
+#define KNOWN_FLAGS                                                       \
+	(IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_DIRTY_TRACKING | \
+	 IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID)
+
+/* ---- life ---- */
+
+static void destroy_paging(struct iommufd *iommufd, struct iommufd_object *object)
+{
+	struct iommufd_hwpt *hwpt = (struct iommufd_hwpt *)object, **link;
+
+	if (!hwpt->domain)
+		return;
+	for (link = &hwpt->ioas->hwpts; *link != hwpt;)
+		link = &(*link)->next;
+	*link = hwpt->next;
+	uiommu_domain_destroy(hwpt->domain);
+	atomic_fetch_sub(&hwpt->ioas->domains, 1);
+	hwpt->ioas->obj.users--;
+}
+
+/* The domain, with memory for all that is mapped. */
+static int make_domain(struct iommufd *iommufd, struct iommufd_hwpt *hwpt)
+{
+	const struct iommufd_hw *hw = hwpt->hw;
+	bool parent = hwpt->nest_parent && hw->parent_format;
+	struct uiommu_domain_options options = {
+		.size = sizeof(options),
+		.format = parent ? hw->parent_format : hw->format,
+		.width = parent ? hw->parent_width : hw->width,
+		.name = hw->name,
+		.small_pages = hwpt->ioas->small_pages,
+		.dirty = hwpt->tracks_dirty,
+	};
+	int ret = 0;
+
+	if (!parent) {
+		options.aperture = hw->aperture;
+		options.page_sizes = hw->page_sizes;
+	}
+	/* From now on what is mapped asks for memory; so nothing slips in between. */
+	if (!atomic_fetch_add(&hwpt->ioas->domains, 1))
+		ret = iommufd_ioas_check_memory(iommufd, hwpt->ioas);
+	if (!ret)
+		ret = uiommu_domain_create(hw->unit, hwpt->ioas->ioas, &options, &hwpt->domain);
+	if (ret)
+		atomic_fetch_sub(&hwpt->ioas->domains, 1);
+	return ret;
+}
+
+int iommufd_hwpt_create(struct iommufd *iommufd, struct iommufd_ioas *ioas,
+			const struct iommufd_hw *hw, uint32_t flags, bool automatic,
+			struct iommufd_hwpt **out)
+{
+	struct iommufd_hwpt *hwpt = iommufd_object_create_locked(
+		iommufd, sizeof(*hwpt), IOMMUFD_HWPT_PAGING, destroy_paging);
+	int ret;
+
+	if (!hwpt)
+		return -ENOMEM;
+	hwpt->hw = hw;
+	hwpt->ioas = ioas;
+	hwpt->automatic = automatic;
+	hwpt->nest_parent = flags & IOMMU_HWPT_ALLOC_NEST_PARENT;
+	hwpt->tracks_dirty = flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
+	ret = make_domain(iommufd, hwpt);
+	if (ret) {
+		iommufd_object_remove(iommufd, &hwpt->obj);
+		return ret;
+	}
+	ioas->obj.users++;
+	hwpt->next = ioas->hwpts;
+	ioas->hwpts = hwpt;
+	*out = hwpt;
+	return 0;
+}
+
+void iommufd_hwpt_unuse(struct iommufd *iommufd, struct iommufd_hwpt *hwpt)
+{
+	if (!--hwpt->obj.users && hwpt->automatic)
+		iommufd_object_remove(iommufd, &hwpt->obj);
+}
+
+struct iommufd_hwpt *iommufd_hwpt_paging(struct iommufd_hwpt *hwpt)
+{
+	return hwpt->parent ? hwpt->parent : hwpt;
+}
+
+/* ---- IOMMU_HWPT_ALLOC ---- */
+
+static int unsupported(const char *what)
+{
+	return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP, what);
+}
+
+/* Can this IOMMU have such a paging HWPT? */
+static int check_paging(const struct iommufd_call *call, const struct iommufd_hw *hw)
+{
+	uint32_t flags = call->hwpt_alloc.flags;
+
+	if (flags & ~KNOWN_FLAGS)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "flags: an unknown one");
+	if ((flags & IOMMU_HWPT_FAULT_ID_VALID) && (flags & IOMMU_HWPT_ALLOC_NEST_PARENT))
+		return unsupported("flags: a nesting parent takes no page requests");
+	if (call->hwpt_alloc.data_type != IOMMU_HWPT_DATA_NONE)
+		return unsupported("data_type: this IOMMU's own tables need no data");
+	if ((flags & IOMMU_HWPT_ALLOC_NEST_PARENT) && !hw->parent_format)
+		return unsupported("flags: this IOMMU can't nest");
+	if ((flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING) && !hw->dirty)
+		return unsupported("flags: this IOMMU doesn't track what is written");
+	if ((flags & IOMMU_HWPT_ALLOC_PASID) && !hw->pasid_bits)
+		return unsupported("flags: this IOMMU has no PASIDs");
+	return 0;
+}
+
+static int alloc_locked(struct iommufd_call *call)
+{
+	struct iommufd *iommufd = call->iommufd;
+	uint32_t id = call->hwpt_alloc.pt_id;
+	struct iommufd_device *device =
+		iommufd_find(iommufd, call->hwpt_alloc.dev_id, IOMMUFD_DEVICE);
+	struct iommufd_ioas *ioas;
+	struct iommufd_hwpt *hwpt;
+	int ret;
+
+	if (!device)
+		return iommufd_refuse_id("dev_id: no such device");
+	ioas = iommufd_find(iommufd, id, IOMMUFD_IOAS);
+	if (!ioas)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+				   "pt_id: no IOAS, nor anything else to put a table on");
+	ret = check_paging(call, device->hw);
+	if (!ret)
+		ret = iommufd_hwpt_create(iommufd, ioas, device->hw, call->hwpt_alloc.flags, false,
+					  &hwpt);
+	if (ret)
+		return ret;
+	call->made = &hwpt->obj;
+	call->hwpt_alloc.out_hwpt_id = hwpt->obj.id;
+	return 0;
+}
+
+int iommufd_hwpt_alloc(struct iommufd_call *call)
+{
+	int ret;
+
+	if (call->hwpt_alloc.__reserved)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "__reserved: must be 0");
+	if ((call->hwpt_alloc.data_type == IOMMU_HWPT_DATA_NONE) != !call->hwpt_alloc.data_len)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+				   "data_len: data goes with a data_type, and only with one");
+	pthread_mutex_lock(&call->iommufd->lock);
+	ret = alloc_locked(call);
+	pthread_mutex_unlock(&call->iommufd->lock);
+	return ret ? ret : iommufd_respond(call);
+}
+
+/* ---- IOMMU_HWPT_INVALIDATE ---- */
+
+int iommufd_hwpt_invalidate(struct iommufd_call *call)
+{
+	struct iommufd *iommufd = call->iommufd;
+	uint32_t id = call->invalidate.hwpt_id;
+	struct iommufd_object *object;
+	int ret, responded;
+
+	if (call->invalidate.__reserved)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "__reserved: must be 0");
+	if (call->invalidate.entry_num &&
+	    (!call->invalidate.data_uptr || !call->invalidate.entry_len)) {
+		ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "data_uptr or entry_len: 0");
+	} else {
+		pthread_mutex_lock(&iommufd->lock);
+		object = id && id <= iommufd->room ? iommufd->objects[id - 1] : NULL;
+		ret = object && object->ready
+			      ? vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+					    "hwpt_id: nothing that caches a guest's tables")
+			      : iommufd_refuse_id("hwpt_id: no such object");
+		pthread_mutex_unlock(&iommufd->lock);
+	}
+	/* How many were done is told of failures too. */
+	call->invalidate.entry_num = 0;
+	responded = iommufd_respond(call);
+	return responded ? responded : ret;
+}

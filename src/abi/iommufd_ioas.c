@@ -1,0 +1,755 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * iommufd's address spaces: owns the translation of IOAS requests to the engine's calls, the checks
+ * that the kernel makes before and after them in its order, and the program's files that are
+ * mapped.
+ *
+ * Invariants: an area's memory is the program's, by address, or a file's, which is then mapped by
+ * us as long as an area shows it (iommufd.files, counted by areas). Memory has to be there from
+ * when there is a domain to translate to it, as the kernel pins it then; before, nobody asks.
+ *
+ * Mapping and unmapping run without iommufd.lock, on an address space that is held. Removing areas
+ * cannot fail.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "abi/iommufd.h"
+#include "abi/vfio_private.h"
+#include "util/alloc.h"
+
+#define MAP_FLAGS (IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE | IOMMU_IOAS_MAP_READABLE)
+
+/* The kernel aligns by huge pages of this size at most. */
+#define HUGE_PAGE (UINT64_C(1) << 21)
+
+static int refuse_range(enum uiommu_rule rule, int error, const char *owner,
+			struct uiommu_range asked)
+{
+	return uiommu_refuse(rule, error, owner, asked, UIOMMU_RANGE_NONE);
+}
+
+/* ---- files that are mapped ---- */
+
+/* One more, or one less, area shows the file that is at our address @addr; if it is one. */
+static void file_count(struct iommufd *iommufd, uint64_t addr, int change)
+{
+	struct imap_entry *entry, gone = {.range = UIOMMU_RANGE_NONE};
+
+	pthread_mutex_lock(&iommufd->files_lock);
+	entry = imap_find(&iommufd->files, addr, NULL);
+	if (entry && entry->range.first <= addr) {
+		entry->value += (uint64_t)(int64_t)change;
+		if (!entry->value) {
+			gone = *entry;
+			imap_erase(&iommufd->files, entry->range.first);
+		}
+	}
+	pthread_mutex_unlock(&iommufd->files_lock);
+	if (range_valid(gone.range))
+		vfio_unmap_file(iommufd->vfio, gone.range.first, range_length(gone.range));
+}
+
+static bool is_file(struct iommufd *iommufd, uint64_t addr)
+{
+	struct imap_entry *entry;
+	bool found;
+
+	pthread_mutex_lock(&iommufd->files_lock);
+	entry = imap_find(&iommufd->files, addr, NULL);
+	found = entry && entry->range.first <= addr;
+	pthread_mutex_unlock(&iommufd->files_lock);
+	return found;
+}
+
+/* ---- life ---- */
+
+void iommufd_area_removed(void *ctx, const struct uiommu_area *area)
+{
+	struct iommufd *iommufd = ctx;
+	uint64_t bytes = range_length(area->range);
+
+	vfio_count_removed(iommufd->vfio, bytes);
+	file_count(iommufd, area->addr, -1);
+}
+
+static void destroy_ioas(struct iommufd *iommufd, struct iommufd_object *object)
+{
+	struct iommufd_ioas *ioas = (struct iommufd_ioas *)object;
+	uint64_t bytes;
+
+	if (!ioas->ioas)
+		return;
+	uiommu_ioas_unmap(ioas->ioas, UIOMMU_RANGE_ALL, &bytes, iommufd_area_removed, iommufd);
+	uiommu_ioas_destroy(ioas->ioas);
+	pthread_mutex_destroy(&ioas->pins_lock);
+}
+
+struct iommufd_ioas *iommufd_ioas_create_locked(struct iommufd *iommufd)
+{
+	struct iommufd_ioas *ioas =
+		iommufd_object_create_locked(iommufd, sizeof(*ioas), IOMMUFD_IOAS, destroy_ioas);
+
+	if (!ioas)
+		return NULL;
+	pthread_mutex_init(&ioas->pins_lock, NULL);
+	if (!uiommu_ioas_create(&ioas->ioas))
+		return ioas;
+	pthread_mutex_destroy(&ioas->pins_lock);
+	iommufd_object_remove(iommufd, &ioas->obj);
+	return NULL;
+}
+
+int iommufd_ioas_alloc(struct iommufd_call *call)
+{
+	struct iommufd_ioas *ioas;
+
+	if (call->ioas_alloc.flags)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "flags: must be 0");
+	pthread_mutex_lock(&call->iommufd->lock);
+	ioas = iommufd_ioas_create_locked(call->iommufd);
+	pthread_mutex_unlock(&call->iommufd->lock);
+	if (!ioas)
+		return -ENOMEM;
+	call->made = &ioas->obj;
+	call->ioas_alloc.out_ioas_id = ioas->obj.id;
+	return iommufd_respond(call);
+}
+
+static struct iommufd_ioas *get_ioas(struct iommufd *iommufd, uint32_t id)
+{
+	return iommufd_get(iommufd, id, IOMMUFD_IOAS, "no such IOAS");
+}
+
+/* ---- ranges ---- */
+
+static int write_ranges(struct iommufd_call *call, struct iommufd_ioas *ioas)
+{
+	uint32_t room = call->ranges.num_iovas;
+	struct uiommu_range *list;
+	size_t count = 0, fits;
+	int ret = 0;
+
+	uiommu_ioas_ranges(ioas->ioas, NULL, &count);
+	/* A device may come or go meanwhile; then there are some more or less. */
+	fits = count + 16;
+	list = uiommu_alloc_array(fits, sizeof(*list));
+	if (!list)
+		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
+	count = fits;
+	uiommu_ioas_ranges(ioas->ioas, list, &count);
+	call->ranges.out_iova_alignment = uiommu_ioas_alignment(ioas->ioas);
+	if (room && count)
+		ret = vfio_copy_out(call->vfio, call->ranges.allowed_iovas, list,
+				    (room < count ? room : count) * sizeof(*list));
+	uiommu_free(list, fits * sizeof(*list));
+	call->ranges.num_iovas = count;
+	if (!ret)
+		ret = iommufd_respond(call);
+	if (!ret && count > room)
+		ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EMSGSIZE,
+				  "num_iovas: there are more ranges (it says how many now)");
+	return ret;
+}
+
+int iommufd_ioas_iova_ranges(struct iommufd_call *call)
+{
+	struct iommufd_ioas *ioas;
+	int ret;
+
+	if (call->ranges.__reserved)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "__reserved: must be 0");
+	ioas = get_ioas(call->iommufd, call->ranges.ioas_id);
+	if (!ioas)
+		return -ENOENT;
+	ret = write_ranges(call, ioas);
+	iommufd_put(call->iommufd, &ioas->obj);
+	return ret;
+}
+
+/* A list that grows as it is read, for its length is the program's word. */
+struct range_list {
+	struct uiommu_range *ranges;
+	size_t count, room;
+};
+
+static int list_add(struct range_list *list, struct uiommu_range range)
+{
+	size_t room = list->room ? list->room * 2 : 16;
+	struct uiommu_range *grown;
+
+	if (list->count == list->room) {
+		grown = uiommu_alloc_array(room, sizeof(*grown));
+		if (!grown)
+			return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
+		if (list->count)
+			memcpy(grown, list->ranges, list->count * sizeof(*grown));
+		uiommu_free(list->ranges, list->room * sizeof(*grown));
+		list->ranges = grown;
+		list->room = room;
+	}
+	list->ranges[list->count++] = range;
+	return 0;
+}
+
+static int read_ranges(const struct iommufd_call *call, struct range_list *list)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; i < call->allow.num_iovas && !ret; i++) {
+		struct uiommu_range range;
+
+		ret = vfio_copy_in(call->vfio, &range,
+				   call->allow.allowed_iovas + i * sizeof(range), sizeof(range));
+		if (!ret && range.first >= range.last)
+			ret = refuse_range(UIOMMU_RULE_EMPTY, -EINVAL, "start must be below last",
+					   range);
+		if (!ret)
+			ret = list_add(list, range);
+	}
+	return ret;
+}
+
+int iommufd_ioas_allow_iovas(struct iommufd_call *call)
+{
+	struct range_list list = {0};
+	struct iommufd_ioas *ioas;
+	int ret;
+
+	if (call->allow.__reserved)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "__reserved: must be 0");
+	ioas = get_ioas(call->iommufd, call->allow.ioas_id);
+	if (!ioas)
+		return -ENOENT;
+	ret = read_ranges(call, &list);
+	if (!ret)
+		ret = uiommu_ioas_allow(ioas->ioas, list.ranges, list.count);
+	uiommu_free(list.ranges, list.room * sizeof(*list.ranges));
+	iommufd_put(call->iommufd, &ioas->obj);
+	return ret;
+}
+
+/* ---- mapping ---- */
+
+static int prot_of(uint32_t flags)
+{
+	return (flags & IOMMU_IOAS_MAP_READABLE ? UIOMMU_READ : 0) |
+	       (flags & IOMMU_IOAS_MAP_WRITEABLE ? UIOMMU_WRITE : 0);
+}
+
+/* What MAP, MAP_FILE and COPY ask first. */
+static int check_map(uint32_t flags, uint64_t iova, uint64_t length)
+{
+	if (flags & ~MAP_FLAGS)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "flags: an unknown one");
+	if (iova == UINT64_MAX || length == UINT64_MAX)
+		return vfio_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "iova or length: 2^64 - 1");
+	if (!prot_of(flags))
+		return vfio_refuse(UIOMMU_RULE_PERMISSION, -EINVAL,
+				   "flags: neither READABLE nor WRITEABLE");
+	return 0;
+}
+
+/* A range that was asked for, in the kernel's order. */
+static int check_fixed(struct iommufd_ioas *ioas, uint64_t iova, uint64_t length,
+		       struct uiommu_range *range)
+{
+	uint64_t alignment = uiommu_ioas_alignment(ioas->ioas);
+	struct uiommu_area area;
+	int ret;
+
+	if (iova & (alignment - 1))
+		return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EINVAL, "iova",
+				     (struct uiommu_range){iova, iova},
+				     (struct uiommu_range){0, alignment - 1});
+	if (!range_from(iova, length, range))
+		return refuse_range(UIOMMU_RULE_WRAP, -EOVERFLOW, "iova + length",
+				    (struct uiommu_range){iova, UINT64_MAX});
+	ret = uiommu_ioas_check(ioas->ioas, *range);
+	if (ret)
+		return ret;
+	if (!uiommu_ioas_find(ioas->ioas, iova, &area) && area.range.first <= range->last)
+		return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EEXIST, "an existing mapping", *range,
+				     area.range);
+	return 0;
+}
+
+/* Linux' choice of an alignment for memory that begins at @start. */
+static uint64_t place_alignment(uint64_t start, uint64_t length)
+{
+	uint64_t alignment = pow2_ceil(length);
+
+	if (start && (start & -start) < alignment)
+		alignment = start & -start;
+	return alignment < HUGE_PAGE ? alignment : HUGE_PAGE;
+}
+
+struct map_memory {
+	uint64_t addr;	/* where it is for us */
+	uint64_t start; /* its alignment is this one's: an address, or a file's offset */
+	uint64_t length;
+	int prot;
+};
+
+/* Memory has to be there once somebody may translate to it. */
+static int check_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas,
+			const struct map_memory *memory, uint64_t iova)
+{
+	struct uiommu_range range = {iova, iova + (memory->length - 1)};
+
+	if (!atomic_load(&ioas->domains))
+		return 0;
+	return vfio_check_source(iommufd->vfio, range, memory->addr, memory->length, memory->prot);
+}
+
+static int map_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas,
+		      const struct map_memory *memory, bool fixed, uint64_t *iova)
+{
+	struct uiommu_place place = {
+		.size = sizeof(place),
+		.length = memory->length,
+	};
+	uint64_t alignment = uiommu_ioas_alignment(ioas->ioas);
+	struct uiommu_range range;
+	int ret;
+
+	if (!memory->length || memory->length > UINT64_MAX - VFIO_PAGE)
+		return vfio_refuse(UIOMMU_RULE_EMPTY, -EINVAL, "length");
+	if (fixed)
+		ret = check_fixed(ioas, *iova, memory->length, &range);
+	else
+		ret = 0;
+	if (!ret && ((memory->addr | memory->length) & (alignment - 1)))
+		ret = uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EINVAL, "memory or length",
+				    UIOMMU_RANGE_NONE, (struct uiommu_range){0, alignment - 1});
+	if (!ret)
+		ret = check_memory(iommufd, ioas, memory, fixed ? *iova : 0);
+	if (ret)
+		return ret;
+	if (fixed) {
+		ret = uiommu_ioas_map(ioas->ioas, range, memory->addr, memory->prot, NULL);
+	} else {
+		place.alignment = memory->length >> 63
+					  ? HUGE_PAGE
+					  : place_alignment(memory->start, memory->length);
+		ret = uiommu_ioas_map_anywhere(ioas->ioas, &place, memory->addr, memory->prot, NULL,
+					       iova);
+	}
+	if (!ret)
+		vfio_count_map(iommufd->vfio, memory->length);
+	return ret;
+}
+
+int iommufd_map_user(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t vaddr,
+		     uint64_t length, int prot, bool fixed, uint64_t *iova)
+{
+	const struct map_memory memory = {vaddr, vaddr, length, prot};
+
+	if (vaddr + length < vaddr)
+		return vfio_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "user_va + length");
+	return map_memory(iommufd, ioas, &memory, fixed, iova);
+}
+
+int iommufd_ioas_map(struct iommufd_call *call)
+{
+	struct iommufd_ioas *ioas;
+	int ret;
+
+	if (call->map.__reserved)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "__reserved: must be 0");
+	ret = check_map(call->map.flags, call->map.iova, call->map.length);
+	if (ret)
+		return ret;
+	ioas = get_ioas(call->iommufd, call->map.ioas_id);
+	if (!ioas)
+		return -ENOENT;
+	ret = iommufd_map_user(call->iommufd, ioas, call->map.user_va, call->map.length,
+			       prot_of(call->map.flags),
+			       call->map.flags & IOMMU_IOAS_MAP_FIXED_IOVA, &call->map.iova);
+	iommufd_put(call->iommufd, &ioas->obj);
+	return ret ? ret : iommufd_respond(call);
+}
+
+/* Map the file for ourselves, and enter it with one area to come. *addr: where its first byte is.
+ */
+static int enter_file(struct iommufd_call *call, uint64_t *addr)
+{
+	uint64_t offset = call->map_file.start & ~(VFIO_PAGE - 1), last;
+	struct imap_entry entry = {.value = 1};
+	int ret;
+
+	if (!call->map_file.length)
+		return vfio_refuse(UIOMMU_RULE_EMPTY, -EINVAL, "length: 0");
+	last = call->map_file.start + (call->map_file.length - 1);
+	if (last < call->map_file.start || last > INT64_MAX)
+		return vfio_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "start + length");
+	entry.range.last = last - offset;
+	ret = vfio_map_file(call->vfio, call->map_file.fd, offset, entry.range.last + 1,
+			    call->map_file.flags & IOMMU_IOAS_MAP_WRITEABLE, &entry.range.first);
+	if (ret)
+		return ret;
+	*addr = entry.range.first + (call->map_file.start - offset);
+	entry.range.last += entry.range.first;
+	pthread_mutex_lock(&call->iommufd->files_lock);
+	ret = imap_insert(&call->iommufd->files, &entry, NULL);
+	pthread_mutex_unlock(&call->iommufd->files_lock);
+	if (!ret)
+		return 0;
+	vfio_unmap_file(call->vfio, entry.range.first, range_length(entry.range));
+	return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
+}
+
+int iommufd_ioas_map_file(struct iommufd_call *call)
+{
+	struct map_memory memory = {.start = call->map_file.start,
+				    .length = call->map_file.length,
+				    .prot = prot_of(call->map_file.flags)};
+	struct iommufd_ioas *ioas;
+	int ret;
+
+	ret = check_map(call->map_file.flags, call->map_file.iova, call->map_file.length);
+	if (ret)
+		return ret;
+	ioas = get_ioas(call->iommufd, call->map_file.ioas_id);
+	if (!ioas)
+		return -ENOENT;
+	ret = enter_file(call, &memory.addr);
+	if (!ret) {
+		ret = map_memory(call->iommufd, ioas, &memory,
+				 call->map_file.flags & IOMMU_IOAS_MAP_FIXED_IOVA,
+				 &call->map_file.iova);
+		if (ret)
+			file_count(call->iommufd, memory.addr, -1);
+	}
+	iommufd_put(call->iommufd, &ioas->obj);
+	return ret ? ret : iommufd_respond(call);
+}
+
+/* ---- copying ---- */
+
+bool iommufd_ioas_covers(struct iommufd_ioas *ioas, struct uiommu_range range)
+{
+	struct uiommu_area area;
+
+	for (uint64_t at = range.first;; at = area.range.last + 1) {
+		if (uiommu_ioas_find(ioas->ioas, at, &area) || area.range.first > at)
+			return false;
+		if (area.range.last >= range.last)
+			return true;
+	}
+}
+
+/* All of the source must be mapped, by any number of areas. */
+static int check_source(struct iommufd_ioas *source, uint64_t iova, uint64_t length)
+{
+	struct uiommu_range range;
+
+	if (!length)
+		return vfio_refuse(UIOMMU_RULE_EMPTY, -EINVAL, "length: 0");
+	if (!range_from(iova, length, &range))
+		return vfio_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "src_iova + length");
+	if (!iommufd_ioas_covers(source, range))
+		return refuse_range(UIOMMU_RULE_NOT_MAPPED, -ENOENT, "the source range", range);
+	return 0;
+}
+
+static int copy_hold(void *ctx, const struct uiommu_op *op, const struct uiommu_area *area)
+{
+	struct iommufd *iommufd = ctx;
+
+	file_count(iommufd, area->addr, 1);
+	vfio_count_areas(iommufd->vfio, 1, range_length(area->range));
+	return 0;
+}
+
+/* Choose an IOVA as for the memory where the source begins. */
+static int copy_areas(struct iommufd_call *call, struct iommufd_ioas *target,
+		      struct iommufd_ioas *source)
+{
+	const struct iommu_ioas_copy *copy = &call->copy;
+	bool fixed = copy->flags & IOMMU_IOAS_MAP_FIXED_IOVA;
+	struct uiommu_place place = {.size = sizeof(place), .length = copy->length};
+	struct uiommu_op op = {
+		.kind = UIOMMU_OP_COPY,
+		.prot = prot_of(copy->flags),
+		.ioas = target->ioas,
+		.addr = copy->src_iova,
+		.source = source->ioas,
+		.place = fixed ? NULL : &place,
+	};
+	struct uiommu_batch_options options = {.size = sizeof(options),
+					       .hold = copy_hold,
+					       .release = iommufd_area_removed,
+					       .ctx = call->iommufd};
+	struct uiommu_area area;
+	int ret;
+
+	if (fixed) {
+		ret = check_fixed(target, copy->dst_iova, copy->length, &op.range);
+	} else {
+		ret = uiommu_ioas_find(source->ioas, copy->src_iova, &area);
+		if (!ret)
+			place.alignment = place_alignment(
+				area.addr + (copy->src_iova - area.range.first), copy->length);
+	}
+	if (!ret)
+		ret = uiommu_batch_submit(&op, 1, &options);
+	if (ret)
+		return ret;
+	vfio_count_call(call->vfio, copy->length);
+	call->copy.dst_iova = op.range.first;
+	return 0;
+}
+
+int iommufd_ioas_copy(struct iommufd_call *call)
+{
+	struct iommufd_ioas *source, *target = NULL;
+	int ret;
+
+	ret = check_map(call->copy.flags, call->copy.dst_iova, call->copy.length);
+	if (ret)
+		return ret;
+	source = get_ioas(call->iommufd, call->copy.src_ioas_id);
+	if (!source)
+		return -ENOENT;
+	ret = check_source(source, call->copy.src_iova, call->copy.length);
+	if (!ret) {
+		target = get_ioas(call->iommufd, call->copy.dst_ioas_id);
+		ret = target ? copy_areas(call, target, source) : -ENOENT;
+	}
+	if (target)
+		iommufd_put(call->iommufd, &target->obj);
+	iommufd_put(call->iommufd, &source->obj);
+	return ret ? ret : iommufd_respond(call);
+}
+
+/* ---- unmapping ---- */
+
+/* The first pin in the range, or NULL. pins_lock held. */
+static const struct iommufd_pin *pin_in(const struct iommufd_ioas *ioas, struct uiommu_range range)
+{
+	const struct iommufd_pin *first = NULL;
+
+	for (const struct iommufd_pin *pin = ioas->pins; pin; pin = pin->next)
+		if (range_overlaps(pin->range, range) &&
+		    (!first || pin->range.first < first->range.first))
+			first = pin;
+	return first;
+}
+
+int iommufd_pin(struct iommufd_ioas *ioas, struct uiommu_range range, struct iommufd_pin *pin)
+{
+	int ret;
+
+	pthread_mutex_lock(&ioas->pins_lock);
+	ret = check_source(ioas, range.first, range_length(range));
+	if (!ret) {
+		pin->range = range;
+		pin->next = ioas->pins;
+		ioas->pins = pin;
+	}
+	pthread_mutex_unlock(&ioas->pins_lock);
+	return ret;
+}
+
+void iommufd_unpin(struct iommufd_ioas *ioas, struct iommufd_pin *pin)
+{
+	struct iommufd_pin **link = &ioas->pins;
+
+	pthread_mutex_lock(&ioas->pins_lock);
+	while (*link != pin)
+		link = &(*link)->next;
+	*link = pin->next;
+	pthread_mutex_unlock(&ioas->pins_lock);
+}
+
+/* How much of the range can go before something is in the way, and what the kernel says of that. */
+static int clip(struct iommufd_ioas *ioas, struct uiommu_range *range)
+{
+	struct uiommu_area area, cut;
+	const struct iommufd_pin *pin;
+	int ret = 0;
+
+	if (!uiommu_ioas_find(ioas->ioas, range->first, &area) && area.range.first < range->first) {
+		ret = uiommu_refuse(UIOMMU_RULE_SPLIT, -ENOENT, "an existing mapping", *range,
+				    area.range);
+		*range = UIOMMU_RANGE_NONE;
+		return ret;
+	}
+	if (!uiommu_ioas_find(ioas->ioas, range->last, &cut) && cut.range.first <= range->last &&
+	    cut.range.last > range->last) {
+		ret = uiommu_refuse(UIOMMU_RULE_SPLIT, -ENOENT, "an existing mapping", *range,
+				    cut.range);
+		if (cut.range.first == range->first)
+			*range = UIOMMU_RANGE_NONE;
+		else
+			range->last = cut.range.first - 1;
+	}
+	pin = range_valid(*range) ? pin_in(ioas, *range) : NULL;
+	if (!pin || uiommu_ioas_find(ioas->ioas, pin->range.first, &area))
+		return ret;
+	ret = uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, "hardware works on it", *range, pin->range);
+	if (area.range.first <= range->first)
+		*range = UIOMMU_RANGE_NONE;
+	else
+		range->last = area.range.first - 1;
+	return ret;
+}
+
+int iommufd_unmap_range(struct iommufd *iommufd, struct iommufd_ioas *ioas,
+			struct uiommu_range range, uint64_t *bytes)
+{
+	int ret, stopped;
+
+	*bytes = 0;
+	pthread_mutex_lock(&ioas->pins_lock);
+	stopped = clip(ioas, &range);
+	ret = range_valid(range)
+		      ? uiommu_ioas_unmap(ioas->ioas, range, bytes, iommufd_area_removed, iommufd)
+		      : 0;
+	pthread_mutex_unlock(&ioas->pins_lock);
+	if (*bytes)
+		atomic_fetch_add_explicit(&iommufd->vfio->counters.unmaps, 1, memory_order_relaxed);
+	/* Something was mapped there meanwhile, and cuts the range's end. */
+	if (ret == -EINVAL)
+		ret = -ENOENT;
+	return stopped ? stopped : ret;
+}
+
+int iommufd_unmap_all(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t *bytes)
+{
+	return iommufd_unmap_range(iommufd, ioas, UIOMMU_RANGE_ALL, bytes);
+}
+
+int iommufd_cut(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t iova)
+{
+	struct uiommu_area area;
+	int ret;
+
+	if (uiommu_ioas_find(ioas->ioas, iova, &area) || area.range.first >= iova)
+		return 0;
+	ret = uiommu_ioas_split(ioas->ioas, iova);
+	if (ret == -ENOENT)
+		return 0;
+	if (!ret) {
+		file_count(iommufd, area.addr, 1);
+		vfio_count_areas(iommufd->vfio, 1, 0);
+	}
+	return ret;
+}
+
+int iommufd_ioas_unmap(struct iommufd_call *call)
+{
+	struct iommufd_ioas *ioas = get_ioas(call->iommufd, call->unmap.ioas_id);
+	uint64_t bytes = 0;
+	struct uiommu_range range;
+	int ret;
+
+	if (!ioas)
+		return -ENOENT;
+	if (!call->unmap.iova && call->unmap.length == UINT64_MAX) {
+		ret = iommufd_unmap_all(call->iommufd, ioas, &bytes);
+	} else if (call->unmap.iova == UINT64_MAX || call->unmap.length == UINT64_MAX) {
+		ret = vfio_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "iova or length: 2^64 - 1");
+	} else if (!call->unmap.length) {
+		ret = vfio_refuse(UIOMMU_RULE_EMPTY, -EINVAL, "length: 0");
+	} else if (!range_from(call->unmap.iova, call->unmap.length, &range)) {
+		ret = vfio_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "iova + length");
+	} else {
+		ret = iommufd_unmap_range(call->iommufd, ioas, range, &bytes);
+		if (!ret && !bytes)
+			ret = refuse_range(UIOMMU_RULE_NOT_MAPPED, -ENOENT, NULL, range);
+	}
+	iommufd_put(call->iommufd, &ioas->obj);
+	call->unmap.length = bytes;
+	return ret ? ret : iommufd_respond(call);
+}
+
+/* ---- options, processes ---- */
+
+static int set_huge_pages(struct iommufd_ioas *ioas, uint64_t value)
+{
+	struct uiommu_ioas_stats stats;
+
+	if (value > 1)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "val64: 0 or 1");
+	uiommu_ioas_stats(ioas->ioas, &stats);
+	if (!value && !ioas->small_pages && ioas->hwpts && stats.areas)
+		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
+				   "large pages may be in use: there are a domain and mappings");
+	ioas->small_pages = !value;
+	for (struct iommufd_hwpt *hwpt = ioas->hwpts; hwpt; hwpt = hwpt->next)
+		uiommu_domain_large_pages(hwpt->domain, value);
+	return 0;
+}
+
+int iommufd_ioas_option(struct iommufd_call *call)
+{
+	struct iommufd *iommufd = call->iommufd;
+	struct iommufd_ioas *ioas;
+	int ret = 0;
+
+	pthread_mutex_lock(&iommufd->lock);
+	ioas = iommufd_find(iommufd, call->option.object_id, IOMMUFD_IOAS);
+	if (!ioas)
+		ret = iommufd_refuse_id("object_id: no such IOAS");
+	else if (call->option.op == IOMMU_OPTION_OP_GET)
+		call->option.val64 = !ioas->small_pages;
+	else if (call->option.op == IOMMU_OPTION_OP_SET)
+		ret = set_huge_pages(ioas, call->option.val64);
+	else
+		ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "op: neither SET nor GET");
+	pthread_mutex_unlock(&iommufd->lock);
+	return ret;
+}
+
+/* Are all of its areas files'? */
+static bool files_only(struct iommufd *iommufd, const struct iommufd_ioas *ioas)
+{
+	struct uiommu_area area;
+
+	for (uint64_t at = 0; !uiommu_ioas_find(ioas->ioas, at, &area); at = area.range.last + 1) {
+		if (!is_file(iommufd, area.addr))
+			return false;
+		if (area.range.last == UINT64_MAX)
+			break;
+	}
+	return true;
+}
+
+/* Files are reached by ourselves, whatever process the program continues in. */
+int iommufd_ioas_change_process(struct iommufd_call *call)
+{
+	struct iommufd *iommufd = call->iommufd;
+	int ret = 0;
+
+	if (call->change_process.__reserved)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "__reserved: must be 0");
+	pthread_mutex_lock(&iommufd->lock);
+	for (size_t i = 0; i < iommufd->room && !ret; i++) {
+		struct iommufd_object *object = iommufd->objects[i];
+
+		if (object && object->ready && object->type == IOMMUFD_IOAS &&
+		    !files_only(iommufd, (struct iommufd_ioas *)object))
+			ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+					  "not all that is mapped is a file (IOAS_MAP_FILE)");
+	}
+	pthread_mutex_unlock(&iommufd->lock);
+	return ret;
+}
+
+int iommufd_ioas_check_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas)
+{
+	struct uiommu_area area;
+
+	for (uint64_t at = 0; !uiommu_ioas_find(ioas->ioas, at, &area); at = area.range.last + 1) {
+		int ret = vfio_check_source(iommufd->vfio, area.range, area.addr,
+					    range_length(area.range), area.prot);
+
+		if (ret)
+			return ret;
+		if (area.range.last == UINT64_MAX)
+			break;
+	}
+	return 0;
+}
