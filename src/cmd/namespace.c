@@ -188,13 +188,14 @@ static int merge(struct view *view, const char *dir)
 	return ret;
 }
 
-/* Is @path a directory of the tree directly in @dir? */
+/* Is the node a directory, or something of the machine's own, directly in @dir? */
 static bool is_child(const char *dir, const struct run_node *node)
 {
 	size_t len = strlen(dir);
 
-	return node->kind == RUN_NODE_DIRECTORY && !strncmp(node->path, dir, len) &&
-	       node->path[len] == '/' && !strchr(node->path + len + 1, '/');
+	return (node->kind == RUN_NODE_DIRECTORY || is_cover(node->path)) &&
+	       !strncmp(node->path, dir, len) && node->path[len] == '/' &&
+	       !strchr(node->path + len + 1, '/');
 }
 
 /* Show the tree's part below @dir, which the host has and the machine does not own. */

@@ -40,6 +40,7 @@ enum option_code {
 	OPTION_DMA_ENTRIES,
 	OPTION_IOTLB,
 	OPTION_UNSAFE,
+	OPTION_IOMMUFD,
 	OPTION_VERBOSE,
 	OPTION_HELP,
 };
@@ -54,6 +55,7 @@ static const struct option options[] = {
 	{"dma-entries", required_argument, NULL, OPTION_DMA_ENTRIES},
 	{"iotlb", required_argument, NULL, OPTION_IOTLB},
 	{"allow-unsafe-interrupts", no_argument, NULL, OPTION_UNSAFE},
+	{"iommufd", required_argument, NULL, OPTION_IOMMUFD},
 	{"verbose", no_argument, NULL, OPTION_VERBOSE},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{0},
@@ -78,6 +80,9 @@ static const char usage[] =
 	"  --iotlb N|off    entries of the IOTLB (256)\n"
 	"  --allow-unsafe-interrupts\n"
 	"                   as the kernel's parameter of that name\n"
+	"  --iommufd on|off|container\n"
+	"                   whether /dev/iommu and /dev/vfio/devices are there (on);\n"
+	"                   container: /dev/vfio/vfio is /dev/iommu as well\n"
 	"  --verbose        say what is being set up\n"
 	"  --help           show this\n\n";
 
@@ -151,6 +156,16 @@ static int take_memlock(struct settings *s, const char *text)
 	if (!s->config.memlock && strcmp(text, "off"))
 		return usage_error("memlock", text, "enforce or off is wanted");
 	return 0;
+}
+
+static int take_iommufd(struct settings *s, const char *text)
+{
+	for (int i = 0; run_iommufd_names[i]; i++)
+		if (!strcmp(text, run_iommufd_names[i])) {
+			s->config.iommufd = (enum run_iommufd)i;
+			return 0;
+		}
+	return usage_error("iommufd", text, "on, off or container is wanted");
 }
 
 static int take_platform(struct settings *s, const char *text)
@@ -263,6 +278,8 @@ static int take_option(struct settings *s, int code, const char *word)
 	case OPTION_UNSAFE:
 		s->config.unsafe_interrupts = true;
 		return 0;
+	case OPTION_IOMMUFD:
+		return take_iommufd(s, optarg);
 	case OPTION_VERBOSE:
 		s->config.verbose = true;
 		return 0;

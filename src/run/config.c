@@ -11,6 +11,8 @@
 
 #include "run/config.h"
 
+const char *const run_iommufd_names[] = {"on", "off", "container", NULL};
+
 void run_config_init(struct run_config *config)
 {
 	memset(config, 0, sizeof(*config));
@@ -39,6 +41,10 @@ static int set_value(struct run_config *config, const char *key, const char *val
 		config->explain = true;
 	} else if (!strcmp(key, "verbose")) {
 		config->verbose = true;
+	} else if (!strcmp(key, "iommufd")) {
+		for (int i = 0; run_iommufd_names[i]; i++)
+			if (!strcmp(value, run_iommufd_names[i]))
+				config->iommufd = (enum run_iommufd)i;
 	} else if (!strcmp(key, "root")) {
 		config->root = value;
 	} else if (!strcmp(key, "keep")) {
@@ -107,6 +113,8 @@ int run_config_format(const struct run_config *config, char *buf, size_t len)
 		put(&text, "explain\n");
 	if (config->verbose)
 		put(&text, "verbose\n");
+	if (config->iommufd != RUN_IOMMUFD_ON)
+		put(&text, "iommufd %s\n", run_iommufd_names[config->iommufd]);
 	if (config->root)
 		put(&text, "root %s\n", config->root);
 	put(&text, "keep %d\npid %d\n", config->keep, config->pid);

@@ -10,6 +10,13 @@
 #define RUN_CONFIG_VARIABLE "UIOMMU_RUN"
 #define RUN_CONFIG_DEVICES  64
 
+/* What /dev/iommu and the devices' own nodes are. */
+enum run_iommufd {
+	RUN_IOMMUFD_ON,	       /* there, where the platform's IOMMU is type 1's */
+	RUN_IOMMUFD_OFF,       /* not there */
+	RUN_IOMMUFD_CONTAINER, /* there, and /dev/vfio/vfio is /dev/iommu too */
+};
+
 struct run_config {
 	const char *platform;			 /* NULL: the library's default */
 	const char *devices[RUN_CONFIG_DEVICES]; /* none: one function of each model */
@@ -17,10 +24,14 @@ struct run_config {
 	uint32_t iotlb;	      /* as in uiommu_machine_options */
 	unsigned dma_entries; /* as in uiommu_vfio_options */
 	bool memlock, unsafe_interrupts, stats, explain, verbose;
+	enum run_iommufd iommufd;
 	const char *root; /* where the tree lies when paths are rewritten; NULL: in place */
 	int keep;	  /* the descriptor that keeps it there, or -1 */
 	int pid;	  /* of the process the command turned into */
 };
+
+/* Words for the modes, in their order, ended by NULL. */
+extern const char *const run_iommufd_names[];
 
 /* Defaults. */
 void run_config_init(struct run_config *config);

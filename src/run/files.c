@@ -23,14 +23,16 @@
 #include "run/real.h"
 #include "run/report.h"
 #include "run/state.h"
+#include "run/tree.h"
 #include "util/alloc.h"
 
 #define TABLE_SIZE	 65536
 #define TAG		 UINT64_C(0x75)
 #define PLACEHOLDERS_MAX 1024
-/* Linux' misc minor for VFIO, one from its range for dynamic ones, and a major from that range. */
+/* Linux' misc minor for VFIO, two from its range for dynamic ones, and a major from that range. */
 #define VFIO_MINOR    196
 #define PRIVCMD_MINOR 124
+#define IOMMU_MINOR   125
 #define GROUP_MAJOR   243
 
 struct run_file {
@@ -40,12 +42,21 @@ struct run_file {
 	unsigned refs;
 	bool open; /* has descriptors */
 	int which;
-	int lock_fd; /* holds the group's lock; -1 */
+	struct group_lock *lock; /* of its group; NULL: it needs none */
+};
+
+/* A group that files of this process have. files_mutex. */
+struct group_lock {
+	struct group_lock *next;
+	unsigned group;
+	unsigned users;
+	int fd;
 };
 
 static pthread_mutex_t files_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct run_file *table[TABLE_SIZE];
 static unsigned table_next;
+static struct group_lock *group_locks;
 
 static dev_t placeholder_dev, privcmd_dev;
 static ino_t privcmd_inode;
@@ -76,27 +87,54 @@ void files_unlock(void)
 
 /* ---- placeholders -------------------------------------------------------------------------- */
 
-static void learn_one(int dir, const char *name)
+static void learn(int dir, const char *name, int which)
 {
 	struct stat st;
-	static const char noiommu[] = "noiommu-";
-	bool real = strncmp(name, noiommu, sizeof(noiommu) - 1);
-	const char *digits = real ? name : name + sizeof(noiommu) - 1;
-	char *end;
-	long number = strtol(digits, &end, 10);
-	bool container = !strcmp(name, "vfio");
 
-	if ((!container && (end == digits || *end)) || placeholder_count == PLACEHOLDERS_MAX ||
+	if (placeholder_count == PLACEHOLDERS_MAX ||
 	    syscall(SYS_newfstatat, dir, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
 		return;
 	placeholder_dev = st.st_dev;
-	if (!real)
-		group_prefix = noiommu;
 	placeholders[placeholder_count].inode = st.st_ino;
-	placeholders[placeholder_count++].which = container ? FILES_CONTAINER : (int)number;
+	placeholders[placeholder_count++].which = which;
 }
 
-void files_learn(const char *path)
+/* A number behind the prefix, or -1. */
+static int number_behind(const char *name, const char *prefix)
+{
+	size_t len = strlen(prefix);
+	char *end;
+	long number;
+
+	if (strncmp(name, prefix, len) || name[len] < '0' || name[len] > '9')
+		return -1;
+	number = strtol(name + len, &end, 10);
+	return *end || number >= FILES_NODES ? -1 : (int)number;
+}
+
+static void learn_vfio(int dir, const char *name)
+{
+	static const char noiommu[] = "noiommu-";
+	bool real = strncmp(name, noiommu, sizeof(noiommu) - 1);
+	int number = number_behind(name, real ? "" : noiommu);
+
+	if (!real)
+		group_prefix = noiommu;
+	if (!strcmp(name, "vfio"))
+		learn(dir, name, FILES_CONTAINER);
+	else if (number >= 0)
+		learn(dir, name, number);
+}
+
+static void learn_node(int dir, const char *name)
+{
+	int number = number_behind(name, "vfio");
+
+	if (number >= 0)
+		learn(dir, name, FILES_NODES + number);
+}
+
+static void each_name(const char *path, void (*each)(int dir, const char *name))
 {
 	_Alignas(struct run_dirent) char buf[1024];
 	int dir = real_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
@@ -104,29 +142,44 @@ void files_learn(const char *path)
 
 	if (dir < 0)
 		return;
-	snprintf(placeholder_dir, sizeof(placeholder_dir), "%s", path);
 	while ((len = real_getdents(dir, buf, sizeof(buf))) > 0) {
 		for (long at = 0; at < len;) {
 			struct run_dirent *entry = (struct run_dirent *)(buf + at);
 
-			learn_one(dir, entry->name);
+			each(dir, entry->name);
 			at += entry->reclen;
 		}
 	}
 	real_close(dir);
 }
 
-void files_learn_xen(const char *dir)
+static void learn_xen(const char *dev)
 {
 	char path[sizeof(placeholder_dir) + 16];
 	struct stat st;
 
-	snprintf(path, sizeof(path), "%s/privcmd", dir);
+	snprintf(path, sizeof(path), "%s/xen/privcmd", dev);
 	if (syscall(SYS_newfstatat, AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) ||
 	    !S_ISREG(st.st_mode))
 		return;
 	privcmd_dev = st.st_dev;
 	privcmd_inode = st.st_ino;
+}
+
+void files_learn(const char *dev)
+{
+	char path[sizeof(placeholder_dir) + 16];
+
+	snprintf(placeholder_dir, sizeof(placeholder_dir), "%s/vfio", dev);
+	each_name(placeholder_dir, learn_vfio);
+	/* Without the machine's own directory there is nothing of it in /dev. */
+	if (!placeholder_count)
+		return;
+	snprintf(path, sizeof(path), "%s/vfio/devices", dev);
+	each_name(path, learn_node);
+	snprintf(path, sizeof(path), "%s/iommu", dev);
+	learn(AT_FDCWD, path, FILES_IOMMU);
+	learn_xen(dev);
 }
 
 bool files_any_placeholder(void)
@@ -151,7 +204,10 @@ void files_dress(struct stat *st, int which)
 	st->st_mode = S_IFCHR | 0666;
 	st->st_rdev = which == FILES_CONTAINER ? makedev(MISC_MAJOR, VFIO_MINOR)
 		      : which == FILES_PRIVCMD ? makedev(MISC_MAJOR, PRIVCMD_MINOR)
-					       : makedev(GROUP_MAJOR, (unsigned)which);
+		      : which == FILES_IOMMU   ? makedev(MISC_MAJOR, IOMMU_MINOR)
+		      : which >= FILES_NODES
+			      ? makedev(RUN_NODE_MAJOR, (unsigned)(which - FILES_NODES))
+			      : makedev(GROUP_MAJOR, (unsigned)which);
 	if (which == FILES_PRIVCMD)
 		st->st_mode = S_IFCHR | 0600;
 	st->st_size = 0;
@@ -208,6 +264,8 @@ void files_hold(struct run_file *file)
 	__atomic_fetch_add(&file->refs, 1, __ATOMIC_RELAXED);
 }
 
+static void unlock_group(struct group_lock *lock);
+
 static void release(struct run_file *file)
 {
 	sigset_t saved;
@@ -217,8 +275,7 @@ static void release(struct run_file *file)
 	if (file->vfio)
 		uiommu_vfio_release(file->vfio);
 	real_restore_signals(&saved);
-	if (file->lock_fd >= 0)
-		fds_close(file->lock_fd);
+	unlock_group(file->lock);
 	uiommu_free(file, sizeof(*file));
 }
 
@@ -247,8 +304,7 @@ static struct run_file *add(struct uiommu_vfio_file *vfio, int which)
 
 	if (!file)
 		return NULL;
-	*file = (struct run_file){
-		.vfio = vfio, .refs = 1, .open = true, .which = which, .lock_fd = -1};
+	*file = (struct run_file){.vfio = vfio, .refs = 1, .open = true, .which = which};
 	pthread_mutex_lock(&files_mutex);
 	for (tries = 0; tries < TABLE_SIZE && table[table_next % TABLE_SIZE]; tries++)
 		table_next++;
@@ -266,15 +322,18 @@ static struct run_file *add(struct uiommu_vfio_file *vfio, int which)
 
 /* ---- opening ------------------------------------------------------------------------------- */
 
-/* One process at a time has a group: the lock is of the open file description, so the kernel drops
- * it when the last copy of the descriptor is gone, whatever happens to the process. */
-static int lock_group(int which)
+/*
+ * One process at a time has a group: the lock is of the open file description, so the kernel drops
+ * it when the last copy of the descriptor is gone, whatever happens to the process. The files of
+ * one process share it: a group's, and the nodes' of its devices.
+ */
+static int lock_fresh(unsigned group)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	char path[sizeof(placeholder_dir) + 32];
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/%s%d", placeholder_dir, group_prefix, which);
+	snprintf(path, sizeof(path), "%s/%s%u", placeholder_dir, group_prefix, group);
 	fd = fds_keep(real_open(path, O_RDWR | O_CLOEXEC, 0));
 	if (fd < 0)
 		return -errno;
@@ -283,6 +342,53 @@ static int lock_group(int which)
 		return -EBUSY;
 	}
 	return fd;
+}
+
+static int lock_group(unsigned group, struct group_lock **out)
+{
+	struct group_lock *lock;
+	int fd;
+
+	pthread_mutex_lock(&files_mutex);
+	for (lock = group_locks; lock && lock->group != group;)
+		lock = lock->next;
+	if (lock) {
+		lock->users++;
+		*out = lock;
+		pthread_mutex_unlock(&files_mutex);
+		return 0;
+	}
+	fd = lock_fresh(group);
+	lock = fd < 0 ? NULL : uiommu_alloc(sizeof(*lock));
+	if (lock) {
+		*lock = (struct group_lock){group_locks, group, 1, fd};
+		group_locks = lock;
+	} else if (fd >= 0) {
+		fds_close(fd);
+		fd = -ENOMEM;
+	}
+	pthread_mutex_unlock(&files_mutex);
+	*out = lock;
+	return lock ? 0 : fd;
+}
+
+static void unlock_group(struct group_lock *lock)
+{
+	struct group_lock **link = &group_locks;
+
+	if (!lock)
+		return;
+	pthread_mutex_lock(&files_mutex);
+	if (--lock->users) {
+		pthread_mutex_unlock(&files_mutex);
+		return;
+	}
+	while (*link != lock)
+		link = &(*link)->next;
+	*link = lock->next;
+	pthread_mutex_unlock(&files_mutex);
+	fds_close(lock->fd);
+	uiommu_free(lock, sizeof(*lock));
 }
 
 /* Write the identity into the description behind @fd. Where the file system has no files that long,
@@ -309,39 +415,53 @@ static int mark(int fd, const struct run_file *file)
 	return 0;
 }
 
-static int open_vfio(int which, struct uiommu_vfio_file **vfio, int *lock_fd)
+static int open_kind(struct run_state *state, int which, struct uiommu_vfio_file **vfio)
+{
+	bool container = which == FILES_CONTAINER;
+
+	if (which == FILES_IOMMU || (container && state_config()->iommufd == RUN_IOMMUFD_CONTAINER))
+		return uiommu_vfio_open_iommufd(state->vfio, vfio);
+	if (container)
+		return uiommu_vfio_open_container(state->vfio, vfio);
+	if (which >= FILES_NODES)
+		return uiommu_vfio_open_node(state->vfio, (unsigned)(which - FILES_NODES), vfio);
+	return uiommu_vfio_open_group(state->vfio, (unsigned)which, vfio);
+}
+
+static int open_vfio(int which, struct uiommu_vfio_file **vfio, struct group_lock **lock)
 {
 	struct run_state *state = state_get();
+	unsigned group;
 	int ret;
 
-	*lock_fd = -1;
+	*lock = NULL;
 	*vfio = NULL;
 	if (!state || !state_mine())
 		return -ENODEV;
 	if (which == FILES_PRIVCMD)
 		return 0;
-	if (which == FILES_CONTAINER)
-		return uiommu_vfio_open_container(state->vfio, vfio);
-	ret = uiommu_vfio_open_group(state->vfio, (unsigned)which, vfio);
-	if (ret)
+	ret = open_kind(state, which, vfio);
+	if (ret || which < 0)
 		return ret;
-	*lock_fd = lock_group(which);
-	if (*lock_fd < 0) {
+	group = (unsigned)which;
+	if (which >= FILES_NODES)
+		group = uiommu_function_info(uiommu_vfio_file_function(*vfio))->group;
+	ret = lock_group(group, lock);
+	if (ret)
 		uiommu_vfio_release(*vfio);
-		return *lock_fd;
-	}
-	return 0;
+	return ret;
 }
 
 int files_open(int fd, int which)
 {
 	struct uiommu_vfio_file *vfio;
 	struct run_file *file;
+	struct group_lock *lock;
 	sigset_t saved;
-	int ret, lock_fd;
+	int ret;
 
 	real_block_signals(&saved);
-	ret = open_vfio(which, &vfio, &lock_fd);
+	ret = open_vfio(which, &vfio, &lock);
 	real_restore_signals(&saved);
 	if (ret)
 		goto fail;
@@ -349,12 +469,11 @@ int files_open(int fd, int which)
 	if (!file) {
 		if (vfio)
 			uiommu_vfio_release(vfio);
-		if (lock_fd >= 0)
-			fds_close(lock_fd);
+		unlock_group(lock);
 		ret = -ENOMEM;
 		goto fail;
 	}
-	file->lock_fd = lock_fd;
+	file->lock = lock;
 	ret = mark(fd, file);
 	if (ret) {
 		files_put(file);
@@ -507,8 +626,38 @@ static bool eventfd_orphaned(void *ctx, int fd)
 	return !search.found;
 }
 
+/* What IOMMU_IOAS_MAP_FILE takes: a file in memory, whole. */
+#define F_GET_SEALS_COMMAND (1024 + 10)
+
+static int map_file(void *ctx, int fd, uint64_t offset, uint64_t length, bool write, uint64_t *addr)
+{
+	struct stat st;
+	void *at;
+
+	if (fds_protected(fd) || real_fstat(fd, &st))
+		return -EBADF;
+	/* Only files in memory have seals, be it the one that says there can be none. */
+	if (real_fcntl(fd, F_GET_SEALS_COMMAND, 0) < 0)
+		return -EINVAL;
+	if ((uint64_t)st.st_size < offset || (uint64_t)st.st_size - offset < length)
+		return -EINVAL;
+	at = real_mmap(NULL, length, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED, fd,
+		       (off_t)offset);
+	if (at == MAP_FAILED)
+		return -errno;
+	*addr = (uintptr_t)at;
+	return 0;
+}
+
+static void unmap_file(void *ctx, uint64_t addr, uint64_t length)
+{
+	real_munmap((void *)(uintptr_t)addr, length);
+}
+
 void files_host(struct uiommu_vfio_host *host)
 {
+	host->map_file = map_file;
+	host->unmap_file = unmap_file;
 	host->file_of = file_of;
 	host->install = install;
 	host->eventfd_get = eventfd_get;
@@ -572,6 +721,10 @@ int files_name(const struct run_file *file, char *buf, size_t len)
 		return snprintf(buf, len, "/dev/vfio/vfio");
 	if (file->which == FILES_PRIVCMD)
 		return snprintf(buf, len, "/dev/xen/privcmd");
+	if (file->which == FILES_IOMMU)
+		return snprintf(buf, len, "/dev/iommu");
+	if (file->which >= FILES_NODES)
+		return snprintf(buf, len, "/dev/vfio/devices/vfio%d", file->which - FILES_NODES);
 	if (uiommu_vfio_file_kind(file->vfio) == UIOMMU_VFIO_MSI_BANK)
 		return snprintf(buf, len, "anon_inode:[vfio-msi-bank]");
 	if (file->which == FILES_NONE)

@@ -16,16 +16,16 @@ struct run_file;
 void files_host(struct uiommu_vfio_host *host);
 
 /* Is this, by its inode, one of the placeholders under /dev/vfio? Then its group's number, or
- * FILES_CONTAINER. */
+ * one of these. */
 #define FILES_NONE	(-1)
 #define FILES_CONTAINER (-2)
 #define FILES_PRIVCMD	(-3) /* /dev/xen/privcmd: no VFIO file */
+#define FILES_IOMMU	(-4)
+#define FILES_NODES	0x40000000 /* and the number of /dev/vfio/devices/vfioN */
 int files_placeholder(const struct stat *st);
 bool files_any_placeholder(void);
-/* Find the placeholders; @dir is where /dev/vfio is. At start. */
-void files_learn(const char *dir);
-/* The same for /dev/xen. */
-void files_learn_xen(const char *dir);
+/* Find the placeholders; @dev is where /dev is. At start. */
+void files_learn(const char *dev);
 
 /* The program has opened the placeholder @which as @fd: make it a VFIO file. Returns the
  * descriptor, or -1 with errno and @fd closed. */

@@ -247,8 +247,6 @@ static void __attribute__((constructor)) start(void)
 	if (config.keep >= 0)
 		fds_protect(config.keep);
 	paths_init(config.root);
-	snprintf(placeholders, sizeof(placeholders), "%s/dev/vfio", config.root ? config.root : "");
+	snprintf(placeholders, sizeof(placeholders), "%s/dev", config.root ? config.root : "");
 	files_learn(placeholders);
-	snprintf(placeholders, sizeof(placeholders), "%s/dev/xen", config.root ? config.root : "");
-	files_learn_xen(placeholders);
 }

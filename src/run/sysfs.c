@@ -34,6 +34,7 @@ struct builder {
 	char iommu[RUN_PATH / 2];     /* directory of the IOMMU's device; empty: there is none */
 	uint64_t next_bar, next_wide; /* where the next BAR is placed */
 	unsigned next_irq;
+	unsigned next_node; /* number of the next device's own node */
 };
 
 static bool has_iommu(const struct builder *b)
@@ -205,6 +206,32 @@ static void function_links(struct builder *b, const struct uiommu_function_info 
 	tree_link(b->tree, from, dir);
 }
 
+/* Does the machine show /dev/iommu and a node of each device's own? */
+static bool has_iommufd(const struct builder *b)
+{
+	return b->config->iommufd != RUN_IOMMUFD_OFF && (b->facts->vfio_types & UIOMMU_VFIO_TYPE1);
+}
+
+/* /dev/vfio/devices/vfioN, and what says which device that is. */
+static void add_device_node(struct builder *b, const char *device)
+{
+	char name[32], path[RUN_PATH], from[RUN_PATH * 2];
+	unsigned number = b->next_node++;
+
+	snprintf(name, sizeof(name), "vfio%u", number);
+	tree_file(b->tree, "/dev/vfio/devices", name, 0666, "%s", "");
+	snprintf(path, sizeof(path), "%.200s/vfio-dev/%s", device, name);
+	tree_file(b->tree, path, "dev", 0444, "%u:%u\n", RUN_NODE_MAJOR, number);
+	tree_file(b->tree, path, "uevent", 0644, "MAJOR=%u\nMINOR=%u\nDEVNAME=vfio/devices/%s\n",
+		  RUN_NODE_MAJOR, number, name);
+	snprintf(from, sizeof(from), "%s/device", path);
+	tree_link(b->tree, from, device);
+	snprintf(from, sizeof(from), "%s/subsystem", path);
+	tree_link(b->tree, from, "/sys/class/vfio-dev");
+	snprintf(from, sizeof(from), "/sys/class/vfio-dev/%s", name);
+	tree_link(b->tree, from, path);
+}
+
 static void add_function(struct builder *b, struct uiommu_function *fn)
 {
 	const struct uiommu_function_info *info = uiommu_function_info(fn);
@@ -219,6 +246,8 @@ static void add_function(struct builder *b, struct uiommu_function *fn)
 	resource_file(b, info->model, dir, where);
 	config_file(b, fn, info, dir, where);
 	function_links(b, info, dir);
+	if (has_iommufd(b) && !strcmp(info->driver, "vfio-pci"))
+		add_device_node(b, dir);
 }
 
 /* ---- groups, drivers ----------------------------------------------------------------------- */
@@ -406,6 +435,11 @@ static void add_fixed(struct builder *b)
 	tree_file(b->tree, "/sys/bus/pci", "rescan", 0200, "%s", "");
 	tree_file(b->tree, "/sys/bus/pci", "drivers_probe", 0200, "%s", "");
 	tree_file(b->tree, "/sys/bus/pci", "drivers_autoprobe", 0644, "1\n");
+	if (has_iommufd(b)) {
+		tree_directory(b->tree, "/dev/vfio/devices");
+		tree_directory(b->tree, "/sys/class/vfio-dev");
+		tree_file(b->tree, "/dev", "iommu", 0666, "%s", "");
+	}
 	add_driver(b, "vfio-pci");
 	add_modules(b);
 	add_iommu(b);

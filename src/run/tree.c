@@ -22,11 +22,13 @@ const char *run_tree_cover(unsigned index)
 {
 	static const char *const covers[] = {
 		"/dev/vfio",
+		"/dev/iommu",
 		"/dev/xen",
 		"/sys/bus/pci",
 		"/sys/kernel/iommu_groups",
 		"/sys/class/iommu",
 		"/sys/class/vfio",
+		"/sys/class/vfio-dev",
 		"/sys/devices/virtual/iommu",
 		"/sys/devices/virtual/vfio",
 		"/sys/module/vfio",

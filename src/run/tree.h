@@ -13,6 +13,9 @@
  * (/sys/devices/pciDDDD:BB) are not listed here, but belong to it too. */
 const char *run_tree_cover(unsigned index);
 
+/* The major number of devices' own nodes. */
+#define RUN_NODE_MAJOR 242
+
 enum run_node_kind {
 	RUN_NODE_DIRECTORY,
 	RUN_NODE_FILE,

@@ -20,6 +20,16 @@
 /* A length that the compiler can't see, so that the fortified names are called. */
 static volatile size_t unknown;
 
+/* A file with a device's major and minor number. */
+static dev_t number_of(const char *path)
+{
+	unsigned high = 0, low = 0;
+	FILE *file = fopen(path, "r");
+
+	CHECK(file && fscanf(file, "%u:%u", &high, &low) == 2 && !fclose(file));
+	return makedev(high, low);
+}
+
 static void nodes(void)
 {
 	struct statx stx;
@@ -36,7 +46,15 @@ static void nodes(void)
 	CHECK(!faccessat(AT_FDCWD, "/dev/vfio/vfio", R_OK | W_OK, 0));
 	CHECK(!stat("/sys/module/vfio", &st) && S_ISDIR(st.st_mode));
 	CHECK(!stat("/sys/module/vfio_pci", &st) && S_ISDIR(st.st_mode));
-	CHECK(access("/dev/vfio/devices", F_OK) && errno == ENOENT);
+	/* A device's own node is found by sysfs, and is the character device that sysfs says. */
+	CHECK(!stat("/dev/vfio/devices/vfio0", &st) && S_ISCHR(st.st_mode));
+	CHECK(number_of(DEVICES "/" EDU "/vfio-dev/vfio0/dev") == st.st_rdev);
+	CHECK(!access("/sys/class/vfio-dev/vfio0/device/vendor", R_OK));
+	CHECK(!stat("/dev/iommu", &st) && S_ISCHR(st.st_mode) && major(st.st_rdev) == 10);
+	fd = open("/dev/vfio/devices/vfio0", O_RDWR);
+	CHECK(fd >= 0 && !fstat(fd, &st) && S_ISCHR(st.st_mode) && !close(fd));
+	fd = open("/dev/vfio/devices/../../iommu", O_RDWR);
+	CHECK(fd >= 0 && !fstat(fd, &st) && major(st.st_rdev) == 10 && !close(fd));
 	fd = open("/dev/vfio/vfio", O_RDWR);
 	CHECK(fd >= 0 && !fstat(fd, &st) && S_ISCHR(st.st_mode));
 	CHECK(!close(fd));
