@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
+#include "run/defer.h"
 #include "run/fds.h"
 #include "run/files.h"
 #include "run/real.h"
@@ -77,12 +78,14 @@ static _Thread_local struct {
 
 void files_lock(void)
 {
+	defer_begin();
 	pthread_mutex_lock(&files_mutex);
 }
 
 void files_unlock(void)
 {
 	pthread_mutex_unlock(&files_mutex);
+	defer_end();
 }
 
 /* ---- placeholders -------------------------------------------------------------------------- */
@@ -232,13 +235,13 @@ static struct run_file *lookup(int fd, bool *foreign)
 	if (identity >> 55 != TAG)
 		return NULL;
 	if (state_peek()) {
-		pthread_mutex_lock(&files_mutex);
+		files_lock();
 		file = table[identity & 0xffff];
 		if (file && file->identity == identity)
 			files_hold(file);
 		else
 			file = NULL;
-		pthread_mutex_unlock(&files_mutex);
+		files_unlock();
 	}
 	if (!file && foreign)
 		*foreign = true;
@@ -283,11 +286,11 @@ void files_put(struct run_file *file)
 {
 	bool last;
 
-	pthread_mutex_lock(&files_mutex);
+	files_lock();
 	last = __atomic_sub_fetch(&file->refs, 1, __ATOMIC_ACQ_REL) == 0;
 	if (last)
 		table[file->identity & 0xffff] = NULL;
-	pthread_mutex_unlock(&files_mutex);
+	files_unlock();
 	if (last)
 		release(file);
 }
@@ -305,14 +308,14 @@ static struct run_file *add(struct uiommu_vfio_file *vfio, int which)
 	if (!file)
 		return NULL;
 	*file = (struct run_file){.vfio = vfio, .refs = 1, .open = true, .which = which};
-	pthread_mutex_lock(&files_mutex);
+	files_lock();
 	for (tries = 0; tries < TABLE_SIZE && table[table_next % TABLE_SIZE]; tries++)
 		table_next++;
 	if (tries < TABLE_SIZE) {
 		file->identity = identity_of(table_next % TABLE_SIZE);
 		table[table_next++ % TABLE_SIZE] = file;
 	}
-	pthread_mutex_unlock(&files_mutex);
+	files_unlock();
 	if (tries == TABLE_SIZE) {
 		uiommu_free(file, sizeof(*file));
 		return NULL;
@@ -349,13 +352,13 @@ static int lock_group(unsigned group, struct group_lock **out)
 	struct group_lock *lock;
 	int fd;
 
-	pthread_mutex_lock(&files_mutex);
+	files_lock();
 	for (lock = group_locks; lock && lock->group != group;)
 		lock = lock->next;
 	if (lock) {
 		lock->users++;
 		*out = lock;
-		pthread_mutex_unlock(&files_mutex);
+		files_unlock();
 		return 0;
 	}
 	fd = lock_fresh(group);
@@ -367,7 +370,7 @@ static int lock_group(unsigned group, struct group_lock **out)
 		fds_close(fd);
 		fd = -ENOMEM;
 	}
-	pthread_mutex_unlock(&files_mutex);
+	files_unlock();
 	*out = lock;
 	return lock ? 0 : fd;
 }
@@ -378,15 +381,15 @@ static void unlock_group(struct group_lock *lock)
 
 	if (!lock)
 		return;
-	pthread_mutex_lock(&files_mutex);
+	files_lock();
 	if (--lock->users) {
-		pthread_mutex_unlock(&files_mutex);
+		files_unlock();
 		return;
 	}
 	while (*link != lock)
 		link = &(*link)->next;
 	*link = lock->next;
-	pthread_mutex_unlock(&files_mutex);
+	files_unlock();
 	fds_close(lock->fd);
 	uiommu_free(lock, sizeof(*lock));
 }
@@ -522,9 +525,9 @@ static int install(void *ctx, struct uiommu_vfio_file *vfio)
 	ret = mark(fd, file);
 	if (ret) {
 		/* The front end still owns the file and releases it. */
-		pthread_mutex_lock(&files_mutex);
+		files_lock();
 		table[file->identity & 0xffff] = NULL;
-		pthread_mutex_unlock(&files_mutex);
+		files_unlock();
 		uiommu_free(file, sizeof(*file));
 		real_close(fd);
 		return ret;
@@ -688,10 +691,10 @@ void files_closed(struct run_file *file)
 
 	fds_each(compare, &search);
 	if (!search.found) {
-		pthread_mutex_lock(&files_mutex);
+		files_lock();
 		drop = file->open;
 		file->open = false;
-		pthread_mutex_unlock(&files_mutex);
+		files_unlock();
 		if (drop)
 			files_put(file);
 	}

@@ -6,6 +6,7 @@
  * one is EBADF, as if it weren't there.
  */
 #include <linux/close_range.h>
+#include <linux/vfio.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,6 +14,9 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <uiommu/linux/iommufd.h>
+
+#include "run/defer.h"
 #include "run/fds.h"
 #include "run/files.h"
 #include "run/interpose.h"
@@ -20,8 +24,6 @@
 #include "run/privcmd.h"
 #include "run/report.h"
 #include "run/state.h"
-
-#define VFIO_TYPE ';'
 
 int __close(int fd);
 int fcntl64(int fd, int cmd, ...);
@@ -230,18 +232,34 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 
 /* ---- requests ------------------------------------------------------------------------------ */
 
+static long carry_out(struct run_file *file, unsigned op, unsigned long arg)
+{
+	long ret;
+
+	state_peek()->used = true;
+	report_before_request(op);
+	files_request_begin();
+	ret = uiommu_vfio_ioctl(files_vfio(file), op, arg);
+	files_request_end();
+	return ret;
+}
+
+/* The locks of a request must not be held when a handler of the program's makes another. Mapping
+ * and unmapping come in hundreds of thousands, and no system call on their way minds being
+ * interrupted. */
 static long request(struct run_file *file, unsigned op, unsigned long arg)
 {
 	sigset_t saved;
 	long ret;
 
-	state_peek()->used = true;
-	real_block_signals(&saved);
-	report_before_request(op);
-	files_request_begin();
-	ret = uiommu_vfio_ioctl(files_vfio(file), op, arg);
-	files_request_end();
-	real_restore_signals(&saved);
+	if (op == VFIO_IOMMU_MAP_DMA || op == VFIO_IOMMU_UNMAP_DMA || op == IOMMU_IOAS_MAP ||
+	    op == IOMMU_IOAS_UNMAP) {
+		ret = carry_out(file, op, arg);
+	} else {
+		real_block_signals(&saved);
+		ret = carry_out(file, op, arg);
+		real_restore_signals(&saved);
+	}
 	return ret;
 }
 
@@ -278,31 +296,48 @@ static int other_request(int fd, unsigned long op, unsigned long arg)
 	return REAL(ioctl)(fd, op, arg);
 }
 
+/* The locks are held by the code that the handler has interrupted. */
+static int refuse_nested(void)
+{
+	static bool told;
+
+	if (!__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
+		report_line("a signal handler that was not set through libc makes a request in the "
+			    "middle of another: refused with EDEADLK, as will be others");
+	errno = EDEADLK;
+	return -1;
+}
+
 EXPORT int ioctl(int fd, unsigned long op, ...)
 {
 	struct run_file *file;
 	unsigned long arg;
 	bool foreign;
 	va_list args;
-	long ret;
+	long ret = 0;
 
 	va_start(args, op);
 	arg = va_arg(args, unsigned long);
 	va_end(args);
 	if (_IOC_TYPE(op) != VFIO_TYPE)
 		return other_request(fd, op, arg);
+	if (defer_inside())
+		return refuse_nested();
+	defer_begin();
 	file = files_get(fd, &foreign);
-	if (foreign) {
-		report_foreign(fd);
-		errno = ENODEV;
-		return -1;
+	if (file) {
+		/* The kernel looks at 32 bits of it. */
+		ret = files_vfio(file) ? request(file, (unsigned)op, arg) : -ENOTTY;
+		files_put(file);
 	}
-	if (!file)
+	defer_end();
+	if (file)
+		return returned(ret);
+	if (!foreign)
 		return REAL(ioctl)(fd, op, arg);
-	/* The kernel looks at 32 bits of it. */
-	ret = files_vfio(file) ? request(file, (unsigned)op, arg) : -ENOTTY;
-	files_put(file);
-	return returned(ret);
+	report_foreign(fd);
+	errno = ENODEV;
+	return -1;
 }
 
 /* ---- reading and writing ------------------------------------------------------------------- */

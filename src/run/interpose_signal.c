@@ -3,10 +3,13 @@
  * Owns libc's names that set dispositions and masks of signals. The program gets and sets SIGSEGV
  * and SIGBUS as if they were its own; really they are the runner's once there is a machine, and are
  * never blocked. Signals whose default a handler of ours stands in for (--stats) look like the
- * default. All other signals pass through.
+ * default, and handlers of all other signals wait while their thread is in a request (defer.c).
+ * siginterrupt() decides what signal() does later. Without a machine everything passes through.
  */
 #include <pthread.h>
+#include <stdint.h>
 
+#include "run/defer.h"
 #include "run/interpose.h"
 #include "run/trap.h"
 
@@ -19,6 +22,7 @@ handler __sysv_signal(int sig, handler fn);
 EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
 {
 	struct sigaction copy;
+	int ret;
 
 	if (trap_is_ours(sig) && trap_installed())
 		return trap_sigaction(sig, act, old);
@@ -28,9 +32,17 @@ EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old
 		sigdelset(&copy.sa_mask, SIGBUS);
 		act = &copy;
 	}
-	if (trap_watches(sig))
-		return trap_watched_action(sig, act, old);
-	return REAL(sigaction)(sig, act, old);
+	if (!defer_installed())
+		return REAL(sigaction)(sig, act, old);
+	if (trap_watches(sig) && act && act->sa_handler == SIG_DFL)
+		ret = trap_watched_action(sig, act, old);
+	else
+		ret = defer_sigaction(sig, act, old);
+	if (!ret && old) {
+		defer_show(sig, old);
+		trap_show(old);
+	}
+	return ret;
 }
 
 static handler set_handler(int sig, handler fn, int flags)
@@ -43,14 +55,39 @@ static handler set_handler(int sig, handler fn, int flags)
 
 static bool ours(int sig)
 {
-	return trap_watches(sig) || (trap_is_ours(sig) && trap_installed());
+	return defer_installed() || (trap_is_ours(sig) && trap_installed());
+}
+
+/* The signals, by bits, that shall interrupt system calls where signal() sets their handlers. */
+static uint64_t interrupting;
+
+/* Deprecated, and called all the same. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+EXPORT int siginterrupt(int sig, int interrupt)
+{
+	int ret = REAL(siginterrupt)(sig, interrupt);
+
+	if (!ret && interrupt)
+		__atomic_fetch_or(&interrupting, UINT64_C(1) << (sig - 1), __ATOMIC_RELAXED);
+	else if (!ret)
+		__atomic_fetch_and(&interrupting, ~(UINT64_C(1) << (sig - 1)), __ATOMIC_RELAXED);
+	return ret;
+}
+#pragma GCC diagnostic pop
+
+static int signal_flags(int sig)
+{
+	uint64_t bits = __atomic_load_n(&interrupting, __ATOMIC_RELAXED);
+
+	return sig > 0 && sig < 65 && bits >> (sig - 1) & 1 ? 0 : SA_RESTART;
 }
 
 EXPORT handler signal(int sig, handler fn)
 {
 	if (!ours(sig))
 		return REAL(signal)(sig, fn);
-	return set_handler(sig, fn, SA_RESTART);
+	return set_handler(sig, fn, signal_flags(sig));
 }
 
 EXPORT handler bsd_signal(int sig, handler fn)

@@ -4,7 +4,7 @@
  * copied by fork(), never destroyed (the process's end does that; the program's threads may still
  * use it while it exits). Invariant: once state_peek() returns it, it stays.
  * Locks: state_mutex guards its making only. fork() takes, in this order: Xen's locks, the front
- * end's, the machine's, then the leaves (mappings, files, posted writes, reports).
+ * end's, the machine's, then the leaves (mappings, files, posted writes, reports, dispositions).
  */
 #include <pthread.h>
 #include <sched.h>
@@ -15,6 +15,7 @@
 
 #include "run/access.h"
 #include "run/bars.h"
+#include "run/defer.h"
 #include "run/fds.h"
 #include "run/files.h"
 #include "run/fork.h"
@@ -75,6 +76,7 @@ void state_thread_start(void *ctx)
 
 static void fork_prepare(void)
 {
+	defer_begin();
 	privcmd_lock();
 	xen_lock();
 	uiommu_vfio_fork_prepare(the_state.vfio);
@@ -84,11 +86,13 @@ static void fork_prepare(void)
 	files_lock();
 	peer_lock();
 	report_lock();
+	defer_lock();
 }
 
 static void fork_parent(void)
 {
 	fork_keep_parent();
+	defer_unlock();
 	report_unlock();
 	peer_unlock();
 	files_unlock();
@@ -97,6 +101,7 @@ static void fork_parent(void)
 	uiommu_vfio_fork_parent(the_state.vfio);
 	xen_unlock();
 	privcmd_unlock();
+	defer_end();
 }
 
 static void fork_child(void)
@@ -105,6 +110,7 @@ static void fork_child(void)
 	the_state.used = false;
 	fork_take_child(the_state.machine);
 	report_forked();
+	defer_unlock();
 	report_unlock();
 	files_unlock();
 	bars_unlock();
@@ -114,6 +120,7 @@ static void fork_child(void)
 	privcmd_unlock();
 	peer_forked();
 	report_stand_by();
+	defer_end_child();
 }
 
 /* ---- making it ----------------------------------------------------------------------------- */
@@ -160,6 +167,7 @@ static int make(struct run_state *state)
 
 	access_init();
 	trap_install();
+	defer_install();
 	ret = choose_memory(&options.memory);
 	if (ret) {
 		report_line("cannot make the machine's memory: %s", strerror(-ret));

@@ -110,11 +110,16 @@ int trap_watched_action(int sig, const struct sigaction *act, struct sigaction *
 		act = &ours;
 	if (real_sigaction(sig, act, &before))
 		return -1;
-	if (before.sa_handler == on_death)
-		before = (struct sigaction){.sa_handler = SIG_DFL};
+	trap_show(&before);
 	if (old)
 		*old = before;
 	return 0;
+}
+
+void trap_show(struct sigaction *old)
+{
+	if (old->sa_handler == on_death)
+		*old = (struct sigaction){.sa_handler = SIG_DFL};
 }
 
 void trap_watch_deaths(void (*died)(void))
@@ -146,23 +151,18 @@ static void default_action(int sig, const siginfo_t *info)
 		syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), sig);
 }
 
-static void call_program(int sig, siginfo_t *info, ucontext_t *uc, const struct sigaction *action)
+void trap_call_program(int sig, siginfo_t *info, void *context, const struct sigaction *action)
 {
+	ucontext_t *uc = context;
 	sigset_t mask;
 
-	/* The kernel would have run it with the mask of the code that was interrupted, plus its
-	 * own; ours is wider. Afterwards the signal frame puts everything right. */
+	/* Afterwards the signal frame puts everything right. */
 	memset(&mask, 0, sizeof(mask));
 	memcpy(&mask, &uc->uc_sigmask, 8);
 	sigorset(&mask, &mask, &action->sa_mask);
 	sigdelset(&mask, SIGSEGV);
 	sigdelset(&mask, SIGBUS);
 	real_sigmask(SIG_SETMASK, &mask, NULL);
-	if (action->sa_flags & SA_RESETHAND) {
-		struct sigaction reset = {.sa_handler = SIG_DFL};
-
-		store_action(sig, &reset);
-	}
 	if (action->sa_flags & SA_SIGINFO)
 		action->sa_sigaction(sig, info, uc);
 	else
@@ -175,10 +175,16 @@ static void chain(int sig, siginfo_t *info, ucontext_t *uc)
 
 	if (action.sa_handler == SIG_IGN && info->si_code <= 0)
 		return;
-	if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
+	if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN) {
 		default_action(sig, info);
-	else
-		call_program(sig, info, uc, &action);
+		return;
+	}
+	if (action.sa_flags & (int)SA_RESETHAND) {
+		const struct sigaction reset = {.sa_handler = SIG_DFL};
+
+		store_action(sig, &reset);
+	}
+	trap_call_program(sig, info, uc, &action);
 }
 
 static void on_fault(int sig, siginfo_t *info, void *context)

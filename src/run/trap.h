@@ -22,6 +22,12 @@ void trap_watch_deaths(void (*died)(void));
 bool trap_watches(int sig);
 /* sigaction(2) as the program sees it, for a signal that is watched. */
 int trap_watched_action(int sig, const struct sigaction *act, struct sigaction *old);
+/* What the kernel said of a signal: our watching becomes the default. */
+void trap_show(struct sigaction *old);
+
+/* Run a handler of the program's inside one of ours that has everything blocked: as the kernel
+ * would, with the mask of the code that was interrupted and the action's own. */
+void trap_call_program(int sig, siginfo_t *info, void *context, const struct sigaction *action);
 
 /* Is it one of the two? */
 static inline bool trap_is_ours(int sig)
