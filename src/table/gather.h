@@ -41,7 +41,8 @@ static inline void gather_add(struct gather *g, struct uiommu_range range)
 		g->range.last = range.last;
 }
 
-/* Keep a table page, all zero and not linked from any table, until the flush. */
+/* Keep a table page, not linked from any table, and all zero or marked as dirty, until the flush.
+ */
 static inline void gather_page(struct gather *g, void *memory)
 {
 	struct pool_page *page = pool_page_of(memory);

@@ -5,6 +5,8 @@
  */
 #include "table/pool.h"
 
+#include <string.h>
+
 #include "util/alloc.h"
 
 #define PAGES_IN_CHUNK (POOL_CHUNK / TABLE_PAGE)
@@ -40,6 +42,9 @@ void *pool_take(struct pool *pool)
 	page->next = NULL;
 	page->live = 0;
 	pool->pages++;
+	if (page->dirty)
+		memset(pool_page_memory(page), 0, TABLE_PAGE);
+	page->dirty = 0;
 	return pool_page_memory(page);
 }
 

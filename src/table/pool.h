@@ -16,14 +16,15 @@
 
 struct pool {
 	struct pool_chunk *chunks;
-	struct pool_page *free; /* linked through the counts, so that free pages stay zero */
-	uint64_t pages;		/* in use */
+	struct pool_page
+		*free;	/* linked through the counts, so that free pages stay zero or as they are */
+	uint64_t pages; /* in use */
 };
 
 /* What stands beside a page. */
 struct pool_page {
-	uint32_t live; /* entries in use */
-	uint32_t reserved;
+	uint32_t live;		/* entries in use */
+	uint32_t dirty;		/* not all zero; cleared when it is handed out again */
 	struct pool_page *next; /* in a free list or a gather */
 };
 
@@ -39,7 +40,7 @@ void *pool_take(struct pool *pool);
  * with the pool only; the first one's count is for all of them. NULL: no memory. */
 void *pool_take_run(struct pool *pool, unsigned count);
 
-/* Give back a page, which must be all zero again. */
+/* Give back a page, which must be all zero again or marked as dirty. */
 void pool_give(struct pool *pool, struct pool_page *page);
 
 /* Free all chunks, whatever is in use. */

@@ -23,7 +23,8 @@
  * Entries are 64 bits, tables one page.
  *
  * Invariants: a table page that is linked holds at least one present entry, except the root; the
- * count beside a page is the number of its present entries; a page is zero when it is unlinked.
+ * count beside a page is the number of its present entries; a page is zero when it is unlinked, or
+ * marked as dirty beside it: where all that a table page translates goes, it goes as it is.
  * Entries are written whole, with release order after what they point to; walkers read with
  * acquire. Unlinked pages go through the gather, for a walker may still be inside. A walker may
  * set an entry's dirty bit, and nothing else, so that bit is changed by compare and swap. A run is
@@ -105,12 +106,57 @@ static inline unsigned best_leaf(const struct table *t, uint64_t iova, uint64_t 
 	return sizes ? shift + 63 - __builtin_clzll(sizes) : 0;
 }
 
-/* Unlink an empty child table. */
-static void drop_table(uint64_t *table, unsigned index, uint64_t *child, struct gather *gather)
+/* ---- the owner's half ---- */
+
+/* Unlink a child table, which is empty or goes with all that is in it. */
+static void drop_table(struct table *t, uint64_t *table, unsigned index, uint64_t *child,
+		       struct gather *gather)
 {
 	entry_write(&table[index], 0);
 	pool_page_of(table)->live--;
+	t->near.table = NULL;
 	gather_page(gather, child);
+}
+
+/* A child table goes with everything below it: nothing in it is touched, for that is as good as
+ * unlinked with it. */
+static void drop_tree(struct table *t, uint64_t *table, unsigned index, uint64_t *child,
+		      unsigned level, struct gather *gather)
+{
+	for (unsigned i = 0; level && i < LEVEL_ENTRIES; i++) {
+		uint64_t entry = entry_peek(&child[i]);
+
+		if (fmt_present(entry) && !fmt_is_leaf(entry, level))
+			drop_tree(t, child, i, entry_table(entry), level - 1, gather);
+	}
+	pool_page_of(child)->dirty |= pool_page_of(child)->live != 0;
+	drop_table(t, table, index, child, gather);
+}
+
+/* The last-level table for iova, which mostly is the one that was asked for last; NULL: there is
+ * none. */
+static inline uint64_t *last_table(struct table *t, uint64_t iova)
+{
+	uint64_t block = iova >> level_shift(1), *table = t->root;
+
+	if (t->near.table && t->near.block == block)
+		return t->near.table;
+	for (unsigned level = t->levels - 1; level; level--) {
+		uint64_t entry = entry_peek(&table[level_index(t, iova, level)]);
+
+		if (!fmt_present(entry) || fmt_is_leaf(entry, level))
+			return NULL;
+		table = entry_table(entry);
+	}
+	t->near.block = block;
+	t->near.table = table;
+	return table;
+}
+
+/* Does the range lie below one last-level table? */
+static inline bool in_last_table(struct uiommu_range r)
+{
+	return !((r.first ^ r.last) >> level_shift(1));
 }
 
 /* Enter a leaf, which is a run if its size is none of a level's. */
@@ -123,7 +169,49 @@ static inline void put_leaf(const struct table *t, uint64_t *table, unsigned ind
 		entry_write(&table[index + i],
 			    fmt_make_leaf(t, addr + ((uint64_t)i << level_shift(level)), prot,
 					  level, shift));
+}
+
+/* Enter all of a range into the last-level table that it lies below. Leaves of the smallest size
+ * differ in the address alone, which all formats have in one piece. */
+static inline void fill_last(struct table *t, uint64_t *table, struct uiommu_range r, uint64_t addr,
+			     int prot)
+{
+	unsigned i = level_index(t, r.first, 0), shift = level_shift(0);
+	unsigned count = ((r.last - r.first) >> shift) + 1;
+	uint64_t leaf = fmt_make_leaf(t, addr, prot, 0, shift);
+	uint64_t step = fmt_make_leaf(t, addr + (UINT64_C(1) << shift), prot, 0, shift) - leaf;
+
 	pool_page_of(table)->live += count;
+	if (!FMT_RUNS || count == 1) {
+		for (unsigned n = i + count; i < n; i++, leaf += step)
+			entry_write(&table[i], leaf);
+		return;
+	}
+	for (;;) {
+		uint64_t done;
+
+		shift = best_leaf(t, r.first, r.last, addr, 0);
+		put_leaf(t, table, i, addr, prot, 0, shift);
+		done = UINT64_C(1) << shift;
+		if (r.last - r.first < done)
+			return;
+		r.first += done;
+		addr += done;
+		i += done >> level_shift(0);
+	}
+}
+
+/* Clear what is in a range of a last-level table, which may become empty. */
+static inline void clear_last(struct table *t, uint64_t *table, struct uiommu_range r)
+{
+	unsigned i = level_index(t, r.first, 0), present = 0;
+	unsigned n = i + ((r.last - r.first) >> level_shift(0)) + 1;
+
+	for (; i < n; i++) {
+		present += fmt_present(entry_peek(&table[i]));
+		entry_write(&table[i], 0);
+	}
+	pool_page_of(table)->live -= present;
 }
 
 static int map_level(struct table *t, uint64_t *table, unsigned level, struct uiommu_range r,
@@ -131,14 +219,22 @@ static int map_level(struct table *t, uint64_t *table, unsigned level, struct ui
 {
 	uint64_t size = UINT64_C(1) << level_shift(level), iova = r.first;
 
+	if (!level) {
+		fill_last(t, table, r, addr, prot);
+		*done = r.last;
+		return 0;
+	}
 	for (unsigned i = level_index(t, iova, level);;) {
 		unsigned shift = best_leaf(t, iova, r.last, addr, level);
 		uint64_t last;
 
 		if (shift) {
+			unsigned count = 1u << (FMT_RUNS ? shift - level_shift(level) : 0);
+
 			put_leaf(t, table, i, addr, prot, level, shift);
+			pool_page_of(table)->live += count;
 			last = iova | ((UINT64_C(1) << shift) - 1);
-			i += 1u << (FMT_RUNS ? shift - level_shift(level) : 0);
+			i += count;
 		} else {
 			uint64_t entry = entry_peek(&table[i]), *child;
 			int ret;
@@ -159,7 +255,7 @@ static int map_level(struct table *t, uint64_t *table, unsigned level, struct ui
 					addr, prot, gather, done);
 			if (ret) {
 				if (!pool_page_of(child)->live)
-					drop_table(table, i, child, gather);
+					drop_table(t, table, i, child, gather);
 				return ret;
 			}
 			i++;
@@ -179,8 +275,12 @@ static void unmap_level(struct table *t, uint64_t *table, unsigned level, struct
 	struct pool_page *page = pool_page_of(table);
 	uint64_t iova = r.first;
 
+	if (!level) {
+		clear_last(t, table, r);
+		return;
+	}
 	for (unsigned i = level_index(t, iova, level); page->live; i++) {
-		uint64_t last = iova | (size - 1), entry = entry_peek(&table[i]);
+		uint64_t whole = iova | (size - 1), last = whole, entry = entry_peek(&table[i]);
 
 		if (last > r.last)
 			last = r.last;
@@ -189,12 +289,14 @@ static void unmap_level(struct table *t, uint64_t *table, unsigned level, struct
 		} else if (fmt_is_leaf(entry, level)) {
 			entry_write(&table[i], 0);
 			page->live--;
+		} else if (last == whole && !(iova & (size - 1))) {
+			drop_tree(t, table, i, entry_table(entry), level - 1, gather);
 		} else {
 			uint64_t *child = entry_table(entry);
 
 			unmap_level(t, child, level - 1, (struct uiommu_range){iova, last}, gather);
 			if (!pool_page_of(child)->live)
-				drop_table(table, i, child, gather);
+				drop_table(t, table, i, child, gather);
 		}
 		if (last == r.last)
 			return;
@@ -206,20 +308,42 @@ static void fmt_unmap(struct table *t, struct uiommu_range range, struct gather 
 {
 	gather_add(gather, range);
 	range = range_common(range, t->aperture);
-	if (range_valid(range))
-		unmap_level(t, t->root, t->levels - 1, range, gather);
+	if (!range_valid(range))
+		return;
+	/* A table that this may empty is better dropped from above, with what is in it. */
+	if (in_last_table(range)) {
+		uint64_t *table = last_table(t, range.first);
+		uint64_t pages = ((range.last - range.first) >> level_shift(0)) + 1;
+
+		if (table && pool_page_of(table)->live > pages) {
+			clear_last(t, table, range);
+			return;
+		}
+	}
+	unmap_level(t, t->root, t->levels - 1, range, gather);
 }
 
 static int fmt_map(struct table *t, struct uiommu_range range, uint64_t addr, int prot,
 		   struct gather *gather)
 {
 	uint64_t done = range.first - 1;
-	int ret = map_level(t, t->root, t->levels - 1, range, addr, prot, gather, &done);
+	int ret;
 
+	if (in_last_table(range) && !best_leaf(t, range.first, range.last, addr, 1)) {
+		uint64_t *table = last_table(t, range.first);
+
+		if (table) {
+			fill_last(t, table, range, addr, prot);
+			return 0;
+		}
+	}
+	ret = map_level(t, t->root, t->levels - 1, range, addr, prot, gather, &done);
 	if (ret && done != range.first - 1)
 		fmt_unmap(t, (struct uiommu_range){range.first, done}, gather);
 	return ret;
 }
+
+/* ---- walkers ---- */
 
 /* What is found on the way to a leaf. */
 struct found {
