@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { WORKS_MOST = 160, ROUNDS_MOST = 101 };
+enum { WORKS_MOST = 200, ROUNDS_MOST = 101 };
 
 struct work {
 	char name[64]; /**< "ours: …", "limit: …" or "peer: …" */
@@ -52,7 +52,12 @@ uint64_t page_place(uint64_t i);
 /* What each part adds to the list. */
 void limits_add(void);
 void engine_add(void);
+void place_add(void);
+void flush_add(void);
+void preloaded_add(void);
+void plain_add(void);
 void peers_add(void);
+void dpdk_add(void);
 void memory_add(void);
 
 /* report.c */

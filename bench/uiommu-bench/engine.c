@@ -115,25 +115,30 @@ static double entries(const struct work *work)
 	return large(work) / (double)(work->arg / PAGE);
 }
 
-/* 2 MiB to 512 pages that don't adjoin: an area each, one batch each way. ns an entry, both. */
+/* @arg bytes to pages that don't adjoin: an area each, batches of 512, unmapped with one call. ns
+ * an entry, both ways. */
 static double scattered(const struct work *work)
 {
 	struct world *w = work->state;
 	static struct uiommu_op ops[512];
+	const uint64_t pages = work->arg / PAGE, rounds = pages < 8192 ? 8192 / pages : 1;
 	double start = now_ns();
 
-	for (int r = 0; r < 16; r++) {
-		for (uint64_t k = 0; k < 512; k++)
-			ops[k] = (struct uiommu_op){.kind = UIOMMU_OP_MAP,
-						    .prot = RW,
-						    .ioas = w->ioas,
-						    .range = range_of(HIGH + k * PAGE, PAGE),
-						    .addr = MEMORY + 2 * k * PAGE};
-		must(uiommu_batch_submit(ops, 512, NULL), "batch");
-		must(uiommu_ioas_unmap(w->ioas, range_of(HIGH, 512 * PAGE), NULL, NULL, NULL),
+	for (uint64_t r = 0; r < rounds; r++) {
+		for (uint64_t at = 0; at < pages; at += 512) {
+			for (uint64_t k = 0; k < 512; k++)
+				ops[k] = (struct uiommu_op){
+					.kind = UIOMMU_OP_MAP,
+					.prot = RW,
+					.ioas = w->ioas,
+					.range = range_of(HIGH + (at + k) * PAGE, PAGE),
+					.addr = MEMORY + 2 * (at + k) * PAGE};
+			must(uiommu_batch_submit(ops, 512, NULL), "batch");
+		}
+		must(uiommu_ioas_unmap(w->ioas, range_of(HIGH, work->arg), NULL, NULL, NULL),
 		     "unmap");
 	}
-	return (now_ns() - start) / (16 * 512);
+	return (now_ns() - start) / (double)(rounds * pages);
 }
 
 static double sequential(const struct work *work)
@@ -244,6 +249,26 @@ static double beside_writer(const struct work *work)
 	return took;
 }
 
+static void *keep_reading(void *world)
+{
+	while (!stop)
+		translate_some(world, 1, settings.seed);
+	return NULL;
+}
+
+static double beside_reader(const struct work *work)
+{
+	pthread_t thread;
+	double took;
+
+	stop = false;
+	must(pthread_create(&thread, NULL, keep_reading, work->state), "thread");
+	took = pairs(work);
+	stop = true;
+	pthread_join(thread, NULL);
+	return took;
+}
+
 static double ranges(const struct work *work)
 {
 	struct world *w = work->state;
@@ -291,6 +316,8 @@ static void world_add(uint64_t live, const char *name)
 	if (live == 1000000) {
 		work_add(two_readers, w, 0, live, "ours: two readers together, %s live", name);
 		work_add(beside_writer, w, 0, live, "ours: reader beside a writer, %s live", name);
+		work_add(beside_reader, w, BATCH, live, "ours: writer beside a reader, %s live",
+			 name);
 	}
 	if (live)
 		return;
@@ -299,7 +326,8 @@ static void world_add(uint64_t live, const char *name)
 	work_add(large, w, 1 << 30, 0, "ours: map + unmap, 1 GiB");
 	work_add(entries, world_new("vtd-ss", PAGE, 0), 2 << 20, 0,
 		 "ours: 2 MiB as 512 entries, an entry");
-	work_add(scattered, w, 0, 0, "ours: 2 MiB scattered, an entry");
+	work_add(scattered, w, 2 << 20, 0, "ours: 2 MiB scattered, an entry");
+	work_add(scattered, w, 1 << 30, 0, "ours: 1 GiB scattered, an entry")->rounds_most = 3;
 	work_add(local, w, 64, 0, "ours: translate, local, 64 B steps");
 	work_add(local, w, 4096, 0, "ours: translate, local, 4 KiB steps");
 	work_add(ranges, w, 0, 0, "ours: query of IOVA ranges");
@@ -307,7 +335,8 @@ static void world_add(uint64_t live, const char *name)
 
 void engine_add(void)
 {
-	static const char *const formats[] = {"vtd-ss", "amd-v1", "arm-s1", "arm-s2", "riscv"};
+	static const char *const formats[] = {"vtd-ss", "vtd-fs", "amd-v1",
+					      "arm-s1", "arm-s2", "riscv"};
 
 	if (!work_wanted("ours"))
 		return;

@@ -165,7 +165,12 @@ int main(int argc, char **argv)
 	memory_add(); /* first: it forks, and wants an untouched library */
 	limits_add();
 	engine_add();
+	place_add();
+	flush_add();
+	preloaded_add();
+	plain_add();
 	peers_add();
+	dpdk_add();
 	run_rounds();
 	if (json)
 		return report_json();

@@ -42,10 +42,15 @@ int plot_write(const char *file)
 		{"ours: map + unmap, random hole,", "#c33"},
 		{"ours: random hole, batches", "#36c"},
 		{"ours: translate, random,", "#393"},
+		{"limit: plain table, random hole", "#96c"},
+		{"limit: plain table, find", "#69c"},
 		{"peer: GTree, random hole", "#999"},
 		{"peer: GTree, find", "#777"},
 		{"peer: Judy, random hole", "#c93"},
 		{"peer: Judy, find", "#963"},
+		{"peer: liburcu hash, random hole", "#3aa"},
+		{"peer: liburcu hash, find", "#377"},
+		{"peer: DPDK, find", "#c6a"},
 	};
 	FILE *out = fopen(file, "w");
 	int key = 0;
