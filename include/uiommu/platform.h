@@ -24,7 +24,9 @@ struct uiommu_irq;
  * IOVA, one that the table format has), aperture=FIRST-LAST (what domains translate, where that is
  * less), doorbell=NAME\@ADDRESS[/VECTORS] (a doorbell instead of the platform's; may be repeated),
  * msiwindow=FIRST-LAST (the sw-msi region instead of the platform's), dirty=on|off (whether iommufd
- * can track what devices write to; off, as on the emulated hardware that the platforms follow). Ranges are closed. On failure
+ * can track what devices write to; off, as on the emulated hardware that the platforms follow),
+ * nesting=on|off (whether guests' own tables can go in front of domains; likewise off; x86-vtd and
+ * arm-smmuv3). Ranges are closed. On failure
  * @why (of @why_len bytes, may be NULL) says what is wrong and what would be right. -ENOENT: no
  * such platform (NULL); -EINVAL: bad option; -ENOMEM.
  */
@@ -101,7 +103,8 @@ struct uiommu_iommufd_facts {
 	uint32_t info_type; /**< enum iommu_hw_info_type */
 	const void *info;   /**< the struct of that type; NULL: none */
 	uint32_t info_len;
-	bool dirty; /**< tables can note what devices write to */
+	bool dirty;   /**< tables can note what devices write to */
+	bool nesting; /**< guests' own tables can be put in front of a domain */
 };
 
 /** What a platform imposes on domains. Pointers live as long as the platform. */

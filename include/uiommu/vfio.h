@@ -33,8 +33,8 @@ struct uiommu_vfio_host {
 	int (*copy_out)(void *ctx, void *to, const void *from, size_t len);
 	/** The file behind a descriptor, or NULL if it is none of this front end's. */
 	struct uiommu_vfio_file *(*file_of)(void *ctx, int fd);
-	/** Make a descriptor for a new file of a device or an MSI bank: the descriptor, or -errno
-	 * (then the front end releases the file). */
+	/** Make a descriptor for a new file of a device, an MSI bank or a queue: the descriptor, or
+	 * -errno (then the front end releases the file). */
 	int (*install)(void *ctx, struct uiommu_vfio_file *file);
 	/** Keep an eventfd of the program's: a descriptor of our own for it, or -errno (-EBADF;
 	 * -EINVAL if it is no eventfd). NULL: dup(). */
@@ -62,6 +62,9 @@ struct uiommu_vfio_host {
 	int (*map_file)(void *ctx, int fd, uint64_t offset, uint64_t length, bool write,
 			uint64_t *addr);
 	void (*unmap_file)(void *ctx, uint64_t addr, uint64_t length);
+	/** There is something to read in the file of a queue, or no longer. Called from any thread,
+	 * even inside a port's access section; must not call back. May be NULL. */
+	void (*queue_readable)(void *ctx, struct uiommu_vfio_file *file, bool readable);
 };
 
 struct uiommu_vfio_options {
@@ -86,6 +89,9 @@ enum uiommu_vfio_kind {
 	UIOMMU_VFIO_DEVICE,
 	UIOMMU_VFIO_MSI_BANK, /**< of PAMU's; it can only be mmapped */
 	UIOMMU_VFIO_IOMMUFD,  /**< /dev/iommu */
+	/** of iommufd's events or page requests: read with uiommu_vfio_pread() at 0, which gives
+	 *  whole events only and 0 if there is none */
+	UIOMMU_VFIO_QUEUE,
 };
 
 /** Open /dev/vfio/vfio. -ENOMEM. */

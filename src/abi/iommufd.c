@@ -85,6 +85,7 @@ void iommufd_object_finish(struct iommufd_object *object)
 void iommufd_object_remove(struct iommufd *iommufd, struct iommufd_object *object)
 {
 	object->ready = false;
+	object->removing = true;
 	while (object->held)
 		pthread_cond_wait(&iommufd->idle, &iommufd->lock);
 	if (object->destroy)
@@ -342,6 +343,13 @@ static const struct iommufd_op ops[] = {
 	OP(HWPT_INVALIDATE, IOMMU_HWPT_INVALIDATE, iommu_hwpt_invalidate, __reserved,
 	   iommufd_hwpt_invalidate),
 	OP(IOAS_MAP_FILE, IOMMU_IOAS_MAP_FILE, iommu_ioas_map_file, iova, iommufd_ioas_map_file),
+	OP(VIOMMU_ALLOC, IOMMU_VIOMMU_ALLOC, iommu_viommu_alloc, out_viommu_id,
+	   iommufd_viommu_alloc),
+	OP(VDEVICE_ALLOC, IOMMU_VDEVICE_ALLOC, iommu_vdevice_alloc, virt_id, iommufd_vdevice_alloc),
+	OP(VEVENTQ_ALLOC, IOMMU_VEVENTQ_ALLOC, iommu_veventq_alloc, out_veventq_fd,
+	   iommufd_veventq_alloc),
+	OP(HW_QUEUE_ALLOC, IOMMU_HW_QUEUE_ALLOC, iommu_hw_queue_alloc, length,
+	   iommufd_hw_queue_alloc),
 	OP(IOAS_CHANGE_PROCESS, IOMMU_IOAS_CHANGE_PROCESS, iommu_ioas_change_process, __reserved,
 	   iommufd_ioas_change_process),
 };

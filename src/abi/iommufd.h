@@ -8,7 +8,8 @@
  * and destroying them is EBUSY. An object under construction has a number, but is not found.
  *
  * Lock order: uiommu_vfio.lock > iommufd.lock > vfio_device.lock > an address space's; leaves:
- * iommufd.files_lock (taken under an address space's lock), iommufd_ioas.pins_lock.
+ * iommufd.files_lock (taken under an address space's lock), iommufd_ioas.pins_lock,
+ * iommufd_viommu.leaf > a queue's.
  */
 #ifndef ABI_IOMMUFD_H
 #define ABI_IOMMUFD_H
@@ -23,6 +24,8 @@
 
 struct uiommu_vfio;
 struct iommufd;
+struct iommufd_queue;
+struct iommufd_viommu;
 
 enum iommufd_type {
 	IOMMUFD_DEVICE,
@@ -42,6 +45,7 @@ struct iommufd_object {
 	uint32_t id;
 	size_t size;
 	bool ready;	/* can be found */
+	bool removing;	/* iommufd_object_remove() is under way */
 	unsigned users; /* objects and devices that rest on it */
 	unsigned held;	/* requests that use it now */
 	/* Undo what was made of it: the object is not found any more and nobody rests on it.
@@ -208,10 +212,9 @@ struct iommufd_hw {
 	const void *info;
 	uint32_t info_len;
 	unsigned pasid_bits;
-	bool dirty;	      /* tables note what was written */
-	bool page_requests;   /* devices can wait for a page */
-	uint32_t nested_data; /* bitmap of enum iommu_hwpt_data_type */
-	uint32_t viommus;     /* bitmap of enum iommu_viommu_type */
+	bool dirty;			       /* tables note what was written */
+	bool page_requests;		       /* devices can wait for a page */
+	const struct iommufd_nesting *nesting; /* NULL: it can't */
 };
 
 /* Functions that are attached together. */
@@ -230,6 +233,7 @@ struct iommufd_device {
 	uiommu_rid rid;
 	const char *name;
 	bool attached;
+	struct iommufd_vdevice *vdevice; /* what a guest calls it, or NULL */
 	/*
 	 * Its DMA is about to go through @ioas, or (NULL) nothing: what the device needs there must
 	 * be put there now, or refused. Then @moved says that it is so, or with @done false that
@@ -263,8 +267,13 @@ struct iommufd_hwpt {
 	struct iommufd_ioas *ioas;
 	struct iommufd_hwpt *next; /* of its IOAS */
 	struct uiommu_domain *domain;
-	/* Nested: what it is in front of. */
+	/* Nested: what it is in front of, the vIOMMU it was made on if there is one, the guest's
+	 * tables; without these it can't be attached. */
 	struct iommufd_hwpt *parent;
+	struct iommufd_viommu *viommu;
+	struct iommufd_hwpt *next_nested; /* of the vIOMMU */
+	bool needs_vdevice;		  /* of each device */
+	struct uiommu_domain *guest;
 	struct uiommu_stage1 *stage1;
 };
 
@@ -280,6 +289,112 @@ int iommufd_hwpt_alloc(struct iommufd_call *call);
 int iommufd_hwpt_set_dirty_tracking(struct iommufd_call *call);
 int iommufd_hwpt_get_dirty_bitmap(struct iommufd_call *call);
 int iommufd_hwpt_invalidate(struct iommufd_call *call);
+
+/* ---- nesting: iommufd_nested.c, and a file for each kind of IOMMU ---- */
+
+/* How a kind of IOMMU nests. lock held in all. */
+struct iommufd_nesting {
+	uint32_t data_type; /* enum iommu_hwpt_data_type */
+	/* Its HWPTs are made on a vIOMMU of this type; IOMMU_VIOMMU_TYPE_DEFAULT: on the parent. */
+	uint32_t viommu_type;
+	uint32_t event_type; /* enum iommu_veventq_type; of a vIOMMU's events */
+	/* Make hwpt->guest and hwpt->stage1 of the program's data. */
+	int (*create)(struct iommufd_call *call, struct iommufd_hwpt *hwpt);
+	/* Take the entries of HWPT_INVALIDATE one by one; *done: how many were. hwpt or viommu. */
+	int (*invalidate)(struct iommufd_call *call, struct iommufd_hwpt *hwpt,
+			  struct iommufd_viommu *viommu, uint32_t *done);
+	/* May a device be attached to it now? NULL: yes. */
+	int (*check_attach)(struct iommufd_hwpt *hwpt, const struct iommufd_device *device);
+};
+
+extern const struct iommufd_nesting iommufd_vtd;
+extern const struct iommufd_nesting iommufd_smmuv3;
+
+/* A HWPT nested on @parent, made by @viommu if that isn't NULL. */
+int iommufd_nested_create(struct iommufd_call *call, const struct iommufd_hw *hw,
+			  struct iommufd_hwpt *parent, struct iommufd_viommu *viommu,
+			  struct iommufd_hwpt **out);
+/* The guest's tables as a stage 1. */
+int iommufd_nested_set(struct iommufd_hwpt *hwpt, const struct uiommu_guest_options *options,
+		       void (*fault)(void *ctx, const struct uiommu_fault *fault), void *ctx);
+/* Copy the data of HWPT_ALLOC, whose type must be this one: -EINVAL, -E2BIG, -EFAULT. */
+int iommufd_copy_data(struct iommufd_call *call, void *to, size_t size, size_t least);
+/* Copy the @index-th entry of HWPT_INVALIDATE likewise. */
+int iommufd_copy_entry(struct iommufd_call *call, uint32_t index, void *to, size_t size,
+		       size_t least);
+
+/* ---- vIOMMUs: iommufd_viommu.c ---- */
+
+struct iommufd_viommu {
+	struct iommufd_object obj;
+	const struct iommufd_hw *hw;
+	const struct iommufd_nesting *nesting;
+	struct iommufd_hwpt *parent;
+	struct iommufd_hwpt *nested; /* lock */
+	pthread_mutex_t leaf;	     /* what a fault looks at, inside a port's section */
+	struct iommufd_vdevice *vdevices;
+	struct iommufd_queue *events;
+};
+
+/* What a guest calls a device. */
+struct iommufd_vdevice {
+	struct iommufd_object obj;
+	struct iommufd_viommu *viommu;
+	struct iommufd_vdevice *next;
+	struct iommufd_device *device;
+	uiommu_rid rid;
+	uint64_t virt_id;
+};
+
+int iommufd_viommu_alloc(struct iommufd_call *call);
+int iommufd_vdevice_alloc(struct iommufd_call *call);
+int iommufd_hw_queue_alloc(struct iommufd_call *call);
+/* The device is being unbound: so is what a guest calls it. lock held. */
+void iommufd_vdevice_forget(struct iommufd *iommufd, struct iommufd_device *device);
+/* The guest's name for a requester. Any lock but leaf may be held. */
+bool iommufd_viommu_virt_id(struct iommufd_viommu *viommu, uiommu_rid rid, uint64_t *virt_id);
+/* Report an event of the vIOMMU's. Likewise; never waits. */
+void iommufd_viommu_event(struct iommufd_viommu *viommu, const void *data, size_t len);
+
+/* ---- queues that are read as files: iommufd_queue.c ---- */
+
+/* One read or write at a time; as read(2) and write(2). */
+struct iommufd_queue_ops {
+	ssize_t (*read)(struct iommufd_queue *queue, uint64_t buf, size_t count);
+	ssize_t (*write)(struct iommufd_queue *queue, uint64_t buf, size_t count); /* or NULL */
+};
+
+struct iommufd_queue {
+	struct iommufd_object obj;
+	struct iommufd *iommufd;
+	const struct iommufd_queue_ops *ops;
+	pthread_mutex_t read_lock;
+	pthread_mutex_t lock;	       /* a leaf */
+	struct uiommu_vfio_file *file; /* lock; NULL: it is closed */
+	bool readable;		       /* lock: what the host was told */
+};
+
+/* iommufd.lock held. An object of @size bytes that begins with a queue; its destroy function ends
+ * with the second. */
+void *iommufd_queue_create(struct iommufd *iommufd, size_t size, enum iommufd_type type,
+			   const struct iommufd_queue_ops *ops,
+			   void (*destroy)(struct iommufd *, struct iommufd_object *));
+void iommufd_queue_destroy(struct iommufd_queue *queue);
+/* There is (nothing) to read. queue->lock held. */
+void iommufd_queue_tell(struct iommufd_queue *queue, bool readable);
+/* Make its file and write the struct back, with the descriptor in *@out of it. No lock held. */
+int iommufd_queue_respond(struct iommufd_call *call, struct iommufd_queue *queue, uint32_t *out);
+/* Its file's read and write; no lock held. */
+ssize_t iommufd_queue_rw(struct iommufd_queue *queue, uint64_t buf, size_t count, bool write);
+/* Its file is gone. vfio.lock held. */
+void iommufd_queue_release(struct iommufd_queue *queue);
+
+/* ---- iommufd_events.c ---- */
+
+int iommufd_veventq_alloc(struct iommufd_call *call);
+/* Add an event to such a queue; if there is no room, it is noted that some were lost. Never waits.
+ */
+void iommufd_queue_event(struct iommufd_queue *queue, const void *data, size_t len);
 
 /* ---- iommufd_compat.c ---- */
 

@@ -39,6 +39,7 @@ int iommufd_device_bind(struct iommufd *iommufd, const struct iommufd_device *de
 void iommufd_device_unbind(struct iommufd *iommufd, struct iommufd_device *device)
 {
 	iommufd_device_detach(iommufd, device);
+	iommufd_vdevice_forget(iommufd, device);
 	device->obj.users--;
 	iommufd_object_remove(iommufd, &device->obj);
 }
@@ -181,6 +182,14 @@ static int attach_hwpt(struct iommufd *iommufd, struct iommufd_device *device,
 	if (hwpt->hw != device->hw)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
 				   "the page table is another IOMMU's");
+	if (hwpt->parent && !hwpt->stage1)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+				   "the guest's tables are of a width that this IOMMU lacks");
+	ret = hwpt->parent && hwpt->hw->nesting->check_attach
+		      ? hwpt->hw->nesting->check_attach(hwpt, device)
+		      : 0;
+	if (ret)
+		return ret;
 	if (!device->attached && old && old != hwpt)
 		return vfio_refuse(UIOMMU_RULE_BUSY, -EINVAL,
 				   "the device's group is attached to another page table");

@@ -129,26 +129,59 @@ static int check_paging(const struct iommufd_call *call, const struct iommufd_hw
 	return 0;
 }
 
+static int alloc_paging(struct iommufd_call *call, const struct iommufd_device *device,
+			struct iommufd_ioas *ioas, struct iommufd_hwpt **out)
+{
+	int ret = check_paging(call, device->hw);
+
+	return ret ? ret
+		   : iommufd_hwpt_create(call->iommufd, ioas, device->hw, call->hwpt_alloc.flags,
+					 false, out);
+}
+
+/* On a nesting parent, or on a vIOMMU of one: a guest's tables. */
+static int alloc_nested(struct iommufd_call *call, const struct iommufd_device *device,
+			struct iommufd_hwpt *parent, struct iommufd_viommu *viommu,
+			struct iommufd_hwpt **out)
+{
+	const uint32_t known = IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID;
+	const struct iommufd_nesting *nesting = device->hw->nesting;
+
+	if ((call->hwpt_alloc.flags & ~known) || !call->hwpt_alloc.data_len)
+		return unsupported("flags or data_len: a nested HWPT is made of a guest's data");
+	if (!viommu && (!nesting || nesting->viommu_type))
+		return unsupported(nesting ? "pt_id: this IOMMU nests on a vIOMMU"
+					   : "pt_id: this IOMMU can't nest");
+	if (parent->automatic || !parent->nest_parent || parent->hw != device->hw)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "pt_id: no nesting parent");
+	if (call->hwpt_alloc.flags & IOMMU_HWPT_ALLOC_PASID)
+		return unsupported("flags: nested tables are for requests without a PASID");
+	if (call->hwpt_alloc.data_type != nesting->data_type)
+		return viommu ? vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "data_type")
+			      : unsupported("data_type: not this IOMMU's");
+	return iommufd_nested_create(call, device->hw, parent, viommu, out);
+}
+
 static int alloc_locked(struct iommufd_call *call)
 {
 	struct iommufd *iommufd = call->iommufd;
 	uint32_t id = call->hwpt_alloc.pt_id;
-	struct iommufd_device *device =
+	const struct iommufd_device *device =
 		iommufd_find(iommufd, call->hwpt_alloc.dev_id, IOMMUFD_DEVICE);
-	struct iommufd_ioas *ioas;
-	struct iommufd_hwpt *hwpt;
+	struct iommufd_ioas *ioas = iommufd_find(iommufd, id, IOMMUFD_IOAS);
+	struct iommufd_viommu *viommu = iommufd_find(iommufd, id, IOMMUFD_VIOMMU);
+	struct iommufd_hwpt *parent = iommufd_find(iommufd, id, IOMMUFD_HWPT_PAGING), *hwpt;
 	int ret;
 
 	if (!device)
 		return iommufd_refuse_id("dev_id: no such device");
-	ioas = iommufd_find(iommufd, id, IOMMUFD_IOAS);
-	if (!ioas)
-		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
-				   "pt_id: no IOAS, nor anything else to put a table on");
-	ret = check_paging(call, device->hw);
-	if (!ret)
-		ret = iommufd_hwpt_create(iommufd, ioas, device->hw, call->hwpt_alloc.flags, false,
-					  &hwpt);
+	if (ioas)
+		ret = alloc_paging(call, device, ioas, &hwpt);
+	else if (parent || viommu)
+		ret = alloc_nested(call, device, viommu ? viommu->parent : parent, viommu, &hwpt);
+	else
+		ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+				  "pt_id: no IOAS, nor anything else to put a table on");
 	if (ret)
 		return ret;
 	call->made = &hwpt->obj;
@@ -169,33 +202,4 @@ int iommufd_hwpt_alloc(struct iommufd_call *call)
 	ret = alloc_locked(call);
 	pthread_mutex_unlock(&call->iommufd->lock);
 	return ret ? ret : iommufd_respond(call);
-}
-
-/* ---- IOMMU_HWPT_INVALIDATE ---- */
-
-int iommufd_hwpt_invalidate(struct iommufd_call *call)
-{
-	struct iommufd *iommufd = call->iommufd;
-	uint32_t id = call->invalidate.hwpt_id;
-	struct iommufd_object *object;
-	int ret, responded;
-
-	if (call->invalidate.__reserved)
-		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "__reserved: must be 0");
-	if (call->invalidate.entry_num &&
-	    (!call->invalidate.data_uptr || !call->invalidate.entry_len)) {
-		ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "data_uptr or entry_len: 0");
-	} else {
-		pthread_mutex_lock(&iommufd->lock);
-		object = id && id <= iommufd->room ? iommufd->objects[id - 1] : NULL;
-		ret = object && object->ready
-			      ? vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
-					    "hwpt_id: nothing that caches a guest's tables")
-			      : iommufd_refuse_id("hwpt_id: no such object");
-		pthread_mutex_unlock(&iommufd->lock);
-	}
-	/* How many were done is told of failures too. */
-	call->invalidate.entry_num = 0;
-	responded = iommufd_respond(call);
-	return responded ? responded : ret;
 }

@@ -389,6 +389,9 @@ UIOMMU_API void uiommu_vfio_release(struct uiommu_vfio_file *file)
 	case UIOMMU_VFIO_IOMMUFD:
 		iommufd_put_ref(file->iommufd);
 		break;
+	case UIOMMU_VFIO_QUEUE:
+		iommufd_queue_release(file->queue);
+		break;
 	}
 	pthread_mutex_unlock(&vfio->lock);
 	uiommu_free(file, sizeof(*file));
@@ -495,6 +498,7 @@ UIOMMU_API long uiommu_vfio_ioctl(struct uiommu_vfio_file *file, unsigned long r
 				 : vfio_device_ioctl(file->device, cmd, arg);
 		break;
 	case UIOMMU_VFIO_MSI_BANK:
+	case UIOMMU_VFIO_QUEUE:
 		break;
 	case UIOMMU_VFIO_IOMMUFD:
 		ret = iommufd_ioctl(file->iommufd, cmd, arg);
@@ -512,7 +516,10 @@ static ssize_t file_rw(struct uiommu_vfio_file *file, uint64_t buf, size_t count
 	ssize_t ret;
 
 	uiommu_clear_refusal();
-	if (file->kind != UIOMMU_VFIO_DEVICE)
+	if (file->kind == UIOMMU_VFIO_QUEUE)
+		ret = offset ? vfio_refuse(UIOMMU_RULE_ARGUMENT, -ESPIPE, "a queue has no offsets")
+			     : iommufd_queue_rw(file->queue, buf, count, write);
+	else if (file->kind != UIOMMU_VFIO_DEVICE)
 		ret = vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -EINVAL, "only devices are read");
 	else if (file->node && !atomic_load(&file->granted))
 		ret = vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL, UNBOUND);

@@ -21,6 +21,16 @@
 
 /* ---- the machine ---- */
 
+/* The second stage that such an IOMMU has, and how guests' tables go in front of it. */
+static void set_nesting(struct iommufd_hw *hw)
+{
+	bool arm = !strcmp(hw->format, "arm-s1");
+
+	hw->parent_format = arm ? "arm-s2" : "vtd-ss";
+	hw->parent_width = hw->width;
+	hw->nesting = arm ? &iommufd_smmuv3 : &iommufd_vtd;
+}
+
 struct iommufd_hw *vfio_hw_create(const struct uiommu_vfio *vfio)
 {
 	const struct uiommu_platform_facts *facts = vfio->facts;
@@ -43,6 +53,8 @@ struct iommufd_hw *vfio_hw_create(const struct uiommu_vfio *vfio)
 		.info_len = facts->iommufd.info_len,
 		.dirty = facts->iommufd.dirty,
 	};
+	if (facts->iommufd.nesting)
+		set_nesting(hw);
 	return hw;
 }
 

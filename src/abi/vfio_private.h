@@ -36,6 +36,7 @@ struct vfio_config;
 struct iommufd;
 struct iommufd_device;
 struct iommufd_group;
+struct iommufd_queue;
 
 /* /dev/vfio/vfio. */
 struct vfio_container {
@@ -130,6 +131,7 @@ struct uiommu_vfio_file {
 		struct vfio_device *device;
 		const struct uiommu_doorbell *bank;
 		struct iommufd *iommufd;
+		struct iommufd_queue *queue;
 	};
 };
 

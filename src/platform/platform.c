@@ -217,6 +217,22 @@ static int option_dirty(struct uiommu_platform *platform, const char *value, cha
 	return word < 0 ? -EINVAL : 0;
 }
 
+static int option_nesting(struct uiommu_platform *platform, const char *value, char *why,
+			  size_t why_len)
+{
+	static const char *const words[] = {"off", "on", NULL};
+	int word = platform_word(platform, "nesting", value, words, why, why_len);
+	const char *format = platform->facts.format ? platform->facts.format : "";
+
+	if (word > 0 && strcmp(format, "vtd-ss") && strcmp(format, "vtd-fs") &&
+	    strcmp(format, "arm-s1"))
+		return platform_bad_value(platform, "nesting", value,
+					  "off: only x86-vtd and arm-smmuv3 (stage 1) nest", why,
+					  why_len);
+	platform->facts.iommufd.nesting = word > 0;
+	return word < 0 ? -EINVAL : 0;
+}
+
 static int common_option(struct uiommu_platform *platform, const char *key, const char *value,
 			 char *why, size_t why_len)
 {
@@ -236,6 +252,8 @@ static int common_option(struct uiommu_platform *platform, const char *key, cons
 		return option_page_sizes(platform, value, why, why_len);
 	if (!strcmp(key, "dirty"))
 		return option_dirty(platform, value, why, why_len);
+	if (!strcmp(key, "nesting"))
+		return option_nesting(platform, value, why, why_len);
 	if (strcmp(key, "p2p"))
 		return platform_custom_option(platform, key, value, why, why_len);
 	if (!platform_parse_range(value, &range))

@@ -5,6 +5,8 @@
  * process, nonce, index in the table below). So one lseek() tells, and dup(), fork(), fcntl(),
  * closing and reusing numbers, and passing descriptors over a socket can't confuse it.
  * (A file whose last descriptor is on its way through a socket counts as closed.)
+ * A queue's is a pipe, so that poll() and the like see when there is something to read; pipes have
+ * no offset, and are known by their inode.
  *
  * Invariant: a run_file in the table has at least one reference: one for all descriptors of it
  * together (while ->open), one for each entry of the mapping table, one for each request under way.
@@ -21,6 +23,7 @@
 #include "run/defer.h"
 #include "run/fds.h"
 #include "run/files.h"
+#include "run/group_lock.h"
 #include "run/real.h"
 #include "run/report.h"
 #include "run/state.h"
@@ -44,20 +47,18 @@ struct run_file {
 	bool open; /* has descriptors */
 	int which;
 	struct group_lock *lock; /* of its group; NULL: it needs none */
-};
-
-/* A group that files of this process have. files_mutex. */
-struct group_lock {
-	struct group_lock *next;
-	unsigned group;
-	unsigned users;
-	int fd;
+	/* A queue's: our own end of its pipe, which holds one byte while there is something to
+	 * read; else -1. */
+	int pipe;
+	ino_t inode;
+	struct run_file *next_queue; /* files_mutex */
 };
 
 static pthread_mutex_t files_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct run_file *table[TABLE_SIZE];
 static unsigned table_next;
-static struct group_lock *group_locks;
+static struct run_file *queues; /* files_mutex; whether there are any is asked without it */
+static dev_t pipe_dev;		/* of all pipes */
 
 static dev_t placeholder_dev, privcmd_dev;
 static ino_t privcmd_inode;
@@ -227,11 +228,40 @@ static uint64_t identity_of(unsigned index)
 	       (uint64_t)(state->nonce & 0x1ffff) << 16 | index;
 }
 
+/* The queue whose pipe this is. files_lock() held. */
+static struct run_file *queue_find(int fd)
+{
+	struct stat st;
+
+	if (real_fstat(fd, &st) || !S_ISFIFO(st.st_mode) || st.st_dev != pipe_dev)
+		return NULL;
+	for (struct run_file *file = queues; file; file = file->next_queue)
+		if (file->inode == st.st_ino)
+			return file;
+	return NULL;
+}
+
+static struct run_file *queue_lookup(int fd)
+{
+	struct run_file *file;
+
+	files_lock();
+	file = queue_find(fd);
+	if (file)
+		files_hold(file);
+	files_unlock();
+	if (file)
+		fds_set_hint(fd, true);
+	return file;
+}
+
 static struct run_file *lookup(int fd, bool *foreign)
 {
 	uint64_t identity = (uint64_t)real_lseek(fd, 0, SEEK_CUR);
 	struct run_file *file = NULL;
 
+	if (identity == UINT64_MAX && __atomic_load_n(&queues, __ATOMIC_RELAXED))
+		return queue_lookup(fd);
 	if (identity >> 55 != TAG)
 		return NULL;
 	if (state_peek()) {
@@ -267,8 +297,6 @@ void files_hold(struct run_file *file)
 	__atomic_fetch_add(&file->refs, 1, __ATOMIC_RELAXED);
 }
 
-static void unlock_group(struct group_lock *lock);
-
 static void release(struct run_file *file)
 {
 	sigset_t saved;
@@ -278,7 +306,9 @@ static void release(struct run_file *file)
 	if (file->vfio)
 		uiommu_vfio_release(file->vfio);
 	real_restore_signals(&saved);
-	unlock_group(file->lock);
+	group_lock_drop(file->lock);
+	if (file->pipe >= 0)
+		fds_close(file->pipe);
 	uiommu_free(file, sizeof(*file));
 }
 
@@ -288,8 +318,14 @@ void files_put(struct run_file *file)
 
 	files_lock();
 	last = __atomic_sub_fetch(&file->refs, 1, __ATOMIC_ACQ_REL) == 0;
-	if (last)
+	if (last) {
 		table[file->identity & 0xffff] = NULL;
+		for (struct run_file **link = &queues; *link; link = &(*link)->next_queue)
+			if (*link == file) {
+				*link = file->next_queue;
+				break;
+			}
+	}
 	files_unlock();
 	if (last)
 		release(file);
@@ -307,7 +343,8 @@ static struct run_file *add(struct uiommu_vfio_file *vfio, int which)
 
 	if (!file)
 		return NULL;
-	*file = (struct run_file){.vfio = vfio, .refs = 1, .open = true, .which = which};
+	*file = (struct run_file){
+		.vfio = vfio, .refs = 1, .open = true, .which = which, .pipe = -1};
 	files_lock();
 	for (tries = 0; tries < TABLE_SIZE && table[table_next % TABLE_SIZE]; tries++)
 		table_next++;
@@ -324,75 +361,6 @@ static struct run_file *add(struct uiommu_vfio_file *vfio, int which)
 }
 
 /* ---- opening ------------------------------------------------------------------------------- */
-
-/*
- * One process at a time has a group: the lock is of the open file description, so the kernel drops
- * it when the last copy of the descriptor is gone, whatever happens to the process. The files of
- * one process share it: a group's, and the nodes' of its devices.
- */
-static int lock_fresh(unsigned group)
-{
-	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	char path[sizeof(placeholder_dir) + 32];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s%u", placeholder_dir, group_prefix, group);
-	fd = fds_keep(real_open(path, O_RDWR | O_CLOEXEC, 0));
-	if (fd < 0)
-		return -errno;
-	if (real_fcntl(fd, F_OFD_SETLK, (unsigned long)&lock)) {
-		fds_close(fd);
-		return -EBUSY;
-	}
-	return fd;
-}
-
-static int lock_group(unsigned group, struct group_lock **out)
-{
-	struct group_lock *lock;
-	int fd;
-
-	files_lock();
-	for (lock = group_locks; lock && lock->group != group;)
-		lock = lock->next;
-	if (lock) {
-		lock->users++;
-		*out = lock;
-		files_unlock();
-		return 0;
-	}
-	fd = lock_fresh(group);
-	lock = fd < 0 ? NULL : uiommu_alloc(sizeof(*lock));
-	if (lock) {
-		*lock = (struct group_lock){group_locks, group, 1, fd};
-		group_locks = lock;
-	} else if (fd >= 0) {
-		fds_close(fd);
-		fd = -ENOMEM;
-	}
-	files_unlock();
-	*out = lock;
-	return lock ? 0 : fd;
-}
-
-static void unlock_group(struct group_lock *lock)
-{
-	struct group_lock **link = &group_locks;
-
-	if (!lock)
-		return;
-	files_lock();
-	if (--lock->users) {
-		files_unlock();
-		return;
-	}
-	while (*link != lock)
-		link = &(*link)->next;
-	*link = lock->next;
-	files_unlock();
-	fds_close(lock->fd);
-	uiommu_free(lock, sizeof(*lock));
-}
 
 /* Write the identity into the description behind @fd. Where the file system has no files that long,
  * a memory file takes the place of the placeholder. */
@@ -434,6 +402,7 @@ static int open_kind(struct run_state *state, int which, struct uiommu_vfio_file
 static int open_vfio(int which, struct uiommu_vfio_file **vfio, struct group_lock **lock)
 {
 	struct run_state *state = state_get();
+	char path[sizeof(placeholder_dir) + 32];
 	unsigned group;
 	int ret;
 
@@ -449,7 +418,8 @@ static int open_vfio(int which, struct uiommu_vfio_file **vfio, struct group_loc
 	group = (unsigned)which;
 	if (which >= FILES_NODES)
 		group = uiommu_function_info(uiommu_vfio_file_function(*vfio))->group;
-	ret = lock_group(group, lock);
+	snprintf(path, sizeof(path), "%s/%s%u", placeholder_dir, group_prefix, group);
+	ret = group_lock_take(path, group, lock);
 	if (ret)
 		uiommu_vfio_release(*vfio);
 	return ret;
@@ -472,7 +442,7 @@ int files_open(int fd, int which)
 	if (!file) {
 		if (vfio)
 			uiommu_vfio_release(vfio);
-		unlock_group(lock);
+		group_lock_drop(lock);
 		ret = -ENOMEM;
 		goto fail;
 	}
@@ -509,11 +479,65 @@ static int device_descriptor(struct uiommu_vfio_file *vfio)
 	return fd < 0 ? -errno : fd;
 }
 
-static int install(void *ctx, struct uiommu_vfio_file *vfio)
+/* One end for reading and writing, of which there are two descriptions: the program's and ours. */
+static int install_queue(struct uiommu_vfio_file *vfio)
 {
 	struct run_file *file;
-	int fd = device_descriptor(vfio);
+	struct stat st;
+	char path[64];
+	int ends[2], fd, own;
+
+	if (syscall(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", ends[0]);
+	own = fds_keep(real_open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK, 0));
+	fd = real_open(path, O_RDWR | O_CLOEXEC, 0);
+	real_close(ends[0]);
+	real_close(ends[1]);
+	file = own < 0 || fd < 0 || real_fstat(own, &st) ? NULL : add(vfio, FILES_NONE);
+	if (!file) {
+		if (own >= 0)
+			fds_close(own);
+		if (fd >= 0)
+			real_close(fd);
+		return -EMFILE;
+	}
+	files_lock();
+	pipe_dev = st.st_dev;
+	file->inode = st.st_ino;
+	file->pipe = own;
+	file->next_queue = queues;
+	__atomic_store_n(&queues, file, __ATOMIC_RELAXED);
+	files_unlock();
+	fds_set_hint(fd, true);
+	return fd;
+}
+
+/* From any thread, inside a queue's lock: a byte goes in, or out again. */
+static void queue_readable(void *ctx, struct uiommu_vfio_file *vfio, bool readable)
+{
+	struct run_file *file;
+	char byte = 0;
+
+	files_lock();
+	for (file = queues; file && file->vfio != vfio;)
+		file = file->next_queue;
+	if (file && readable)
+		real_write(file->pipe, &byte, 1);
+	else if (file)
+		real_read(file->pipe, &byte, 1);
+	files_unlock();
+}
+
+static int install(void *ctx, struct uiommu_vfio_file *vfio)
+{
+	bool queue = uiommu_vfio_file_kind(vfio) == UIOMMU_VFIO_QUEUE;
+	struct run_file *file;
+	int fd = queue ? install_queue(vfio) : device_descriptor(vfio);
 	int ret;
+
+	if (queue)
+		return fd;
 
 	if (fd < 0)
 		return fd;
@@ -661,6 +685,7 @@ void files_host(struct uiommu_vfio_host *host)
 {
 	host->map_file = map_file;
 	host->unmap_file = unmap_file;
+	host->queue_readable = queue_readable;
 	host->file_of = file_of;
 	host->install = install;
 	host->eventfd_get = eventfd_get;
@@ -671,7 +696,7 @@ void files_host(struct uiommu_vfio_host *host)
 /* ---- closing ------------------------------------------------------------------------------- */
 
 struct search {
-	uint64_t identity;
+	const struct run_file *file;
 	bool found;
 };
 
@@ -679,13 +704,20 @@ static void compare(void *ctx, int fd)
 {
 	struct search *search = ctx;
 
-	if (!search->found && (uint64_t)real_lseek(fd, 0, SEEK_CUR) == search->identity)
-		search->found = true;
+	struct stat st;
+
+	if (search->found || fds_protected(fd))
+		return;
+	if (search->file->pipe < 0)
+		search->found = (uint64_t)real_lseek(fd, 0, SEEK_CUR) == search->file->identity;
+	else
+		search->found = !real_fstat(fd, &st) && S_ISFIFO(st.st_mode) &&
+				st.st_ino == search->file->inode && st.st_dev == pipe_dev;
 }
 
 void files_closed(struct run_file *file)
 {
-	struct search search = {file->identity, false};
+	struct search search = {file, false};
 	int saved = errno;
 	bool drop;
 
@@ -710,7 +742,8 @@ uint64_t files_position(const struct run_file *file)
 
 void files_advance(struct run_file *file, uint64_t bytes)
 {
-	__atomic_fetch_add(&file->position, bytes, __ATOMIC_RELAXED);
+	if (file->pipe < 0)
+		__atomic_fetch_add(&file->position, bytes, __ATOMIC_RELAXED);
 }
 
 int files_which(const struct run_file *file)
@@ -730,6 +763,8 @@ int files_name(const struct run_file *file, char *buf, size_t len)
 		return snprintf(buf, len, "/dev/vfio/devices/vfio%d", file->which - FILES_NODES);
 	if (uiommu_vfio_file_kind(file->vfio) == UIOMMU_VFIO_MSI_BANK)
 		return snprintf(buf, len, "anon_inode:[vfio-msi-bank]");
+	if (file->pipe >= 0)
+		return snprintf(buf, len, "anon_inode:[iommufd-queue]");
 	if (file->which == FILES_NONE)
 		return snprintf(buf, len, "anon_inode:[vfio-device]");
 	return snprintf(buf, len, "/dev/vfio/%s%d", group_prefix, file->which);

@@ -190,6 +190,11 @@ static void unmap_file(void *ctx, uint64_t addr, uint64_t length)
 	((struct rig *)ctx)->files_mapped--;
 }
 
+static void queue_readable(void *ctx, struct uiommu_vfio_file *file, bool readable)
+{
+	((struct rig *)ctx)->readable = readable;
+}
+
 static int doorbell_at(void *ctx, uint64_t vaddr, uint64_t len, uint64_t *doorbell)
 {
 	const struct rig *rig = ctx;
@@ -258,6 +263,7 @@ bool rig_up(struct rig *rig, const struct rig_options *options)
 				.doorbell_at = doorbell_at,
 				.map_file = map_file,
 				.unmap_file = unmap_file,
+				.queue_readable = queue_readable,
 				.refused = refused,
 				.log = log_line,
 				.thread_start = thread_start,

@@ -56,6 +56,7 @@ struct rig {
 	uint64_t doorbell;
 	_Atomic unsigned threads;
 	_Atomic int files_mapped; /* for IOAS_MAP_FILE */
+	_Atomic bool readable;	  /* a queue */
 };
 
 struct rig_options {
