@@ -8,51 +8,24 @@
  *
  * On a machine where such an engine is bound to vfio-pci it runs as it is: ./ioat-copy [BDF]
  */
+#include "ioat.h"
 #include "vfio.h"
 
-/* Registers: of the device, then of its first channel (Intel QuickData, version 3.2 and later). */
-enum { INTRCTRL = 0x03, CBVER = 0x08 };
-enum { CHANCTRL = 0x80, CHANCMD = 0x84, DMACOUNT = 0x86, CHANSTS = 0x88, CHAINADDR = 0x90 };
-enum { CHANCMP = 0x98, CHANERR = 0xa8 };
-enum { CMD_RESET = 0x20, CTRL_RUN = 0x1d, INTR_MASTER = 1, INTR_MSIX = 8 };
-enum { DESC_INTERRUPT = 1 << 0, DESC_COMPLETION = 1 << 3 };
-#define STATUS 7ull /* low bits of CHANSTS and of the completion word */
-enum { STATUS_HALTED = 3 };
-
-struct descriptor {
-	uint32_t size, control;
-	uint64_t src, dst, next;
-	uint64_t reserved[4];
-};
-
-enum { COPIES = 16, RESET_TRIES = 1000 };
+enum { COPIES = 16 };
 
 /* What the engine reaches, laid out as it lies in memory and behind the IOVA. */
 struct shared {
-	struct descriptor ring[COPIES];
+	struct ioat_descriptor ring[COPIES];
 	_Alignas(64) volatile uint64_t completion;
 	_Alignas(4096) uint8_t src[COPIES][PAGE];
 	uint8_t dst[COPIES][PAGE];
 };
 
-#define REG(type, offset) (*(volatile type *)(bar + (offset)))
-
-static void reset(volatile uint8_t *bar)
-{
-	REG(uint8_t, CHANCMD) = CMD_RESET;
-	for (int i = 0; REG(uint8_t, CHANCMD) & CMD_RESET; i++) {
-		if (i == RESET_TRIES)
-			errx(1, "the channel does not come out of its reset");
-		usleep(1000);
-	}
-	REG(uint32_t, CHANERR) = REG(uint32_t, CHANERR); /* write 1 to clear */
-}
-
 /* Page i goes to page COPIES - 1 - i. Descriptors are a chain; the last one reports. */
 static void fill(struct shared *m, uint64_t iova)
 {
 	for (unsigned i = 0; i < COPIES; i++) {
-		struct descriptor *d = &m->ring[i];
+		struct ioat_descriptor *d = &m->ring[i];
 
 		d->size = PAGE;
 		d->src = iova + offsetof(struct shared, src) + i * PAGE;
@@ -61,13 +34,13 @@ static void fill(struct shared *m, uint64_t iova)
 		for (unsigned b = 0; b < PAGE; b++)
 			m->src[i][b] = b + i * 31;
 	}
-	m->ring[COPIES - 1].control = DESC_INTERRUPT | DESC_COMPLETION;
+	m->ring[COPIES - 1].control = IOAT_INTERRUPT | IOAT_COMPLETION;
 }
 
 int main(int argc, char **argv)
 {
 	int container, device, irq;
-	uint64_t iova, last, done;
+	uint64_t iova;
 	volatile uint8_t *bar;
 	struct shared *m;
 	char bdf[64];
@@ -79,8 +52,6 @@ int main(int argc, char **argv)
 	vfio_open(bdf, &container, &device);
 	bar = vfio_enable(device);
 	irq = vfio_irq(device, VFIO_PCI_MSIX_IRQ_INDEX);
-	if (REG(uint8_t, CBVER) < 0x32)
-		errx(1, "%s: version %#x is too old for this program", bdf, REG(uint8_t, CBVER));
 
 	m = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (m == MAP_FAILED)
@@ -88,21 +59,9 @@ int main(int argc, char **argv)
 	iova = vfio_map(container, m, sizeof(*m), UINT64_MAX);
 	fill(m, iova);
 
-	reset(bar);
-	REG(uint8_t, INTRCTRL) = INTR_MASTER | INTR_MSIX;
-	REG(uint16_t, CHANCTRL) = CTRL_RUN;
-	REG(uint64_t, CHANCMP) = iova + offsetof(struct shared, completion);
-	REG(uint64_t, CHAINADDR) = iova;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* descriptors before the doorbell */
-	REG(uint16_t, DMACOUNT) = COPIES;
+	ioat_start(bar, iova, iova + offsetof(struct shared, completion), COPIES);
 	vfio_irq_wait(irq);
-
-	last = iova + (COPIES - 1) * sizeof(struct descriptor);
-	done = m->completion;
-	if ((done & STATUS) == STATUS_HALTED || (done & ~63ull) != last)
-		errx(1, "%s: completion %#llx, status %#llx, error %#x", bdf,
-		     (unsigned long long)done, (unsigned long long)REG(uint64_t, CHANSTS),
-		     REG(uint32_t, CHANERR));
+	ioat_check(bar, bdf, m->completion, iova + (COPIES - 1) * sizeof(struct ioat_descriptor));
 	for (unsigned i = 0; i < COPIES; i++)
 		if (memcmp(m->src[i], m->dst[COPIES - 1 - i], PAGE) != 0)
 			errx(1, "%s: page %u was not copied", bdf, i);

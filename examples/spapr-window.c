@@ -10,31 +10,18 @@
  *
  * On a POWER machine where such an engine is bound to vfio-pci it runs as it is.
  */
+#include "ioat.h"
 #include "vfio.h"
-
-/* Registers: of the device, then of its first channel (Intel QuickData, version 3.2 and later). */
-enum { INTRCTRL = 0x03 };
-enum { CHANCTRL = 0x80, CHANCMD = 0x84, DMACOUNT = 0x86, CHANSTS = 0x88, CHAINADDR = 0x90 };
-enum { CHANCMP = 0x98, CHANERR = 0xa8 };
-enum { CMD_RESET = 0x20, CTRL_RUN = 0x1d, INTR_MASTER = 1, INTR_MSIX = 8 };
-enum { DESC_INTERRUPT = 1 << 0, DESC_COMPLETION = 1 << 3, RESET_TRIES = 1000 };
-
-struct descriptor {
-	uint32_t size, control;
-	uint64_t src, dst, next;
-	uint64_t reserved[4];
-};
 
 /* The default window's part, then the dynamic one's, each of whole pages of the machine's. */
 struct shared {
-	struct descriptor descriptor;
+	struct ioat_descriptor descriptor;
 	_Alignas(64) volatile uint64_t completion;
 	_Alignas(65536) uint8_t src[65536];
 	_Alignas(65536) uint8_t dst[65536];
 };
 
-#define LOW_BYTES	  offsetof(struct shared, dst)
-#define REG(type, offset) (*(volatile type *)(bar + (offset)))
+#define LOW_BYTES offsetof(struct shared, dst)
 
 static int open_container(const char *bdf, int *group)
 {
@@ -93,36 +80,20 @@ static struct shared *share(int container)
 	return m;
 }
 
-static void reset(volatile uint8_t *bar)
-{
-	REG(uint8_t, CHANCMD) = CMD_RESET;
-	for (int i = 0; REG(uint8_t, CHANCMD) & CMD_RESET; i++) {
-		if (i == RESET_TRIES)
-			errx(1, "the channel does not come out of its reset");
-		usleep(1000);
-	}
-	REG(uint32_t, CHANERR) = REG(uint32_t, CHANERR); /* write 1 to clear */
-}
-
-static void copy(volatile uint8_t *bar, int irq, struct shared *m, uint64_t low, uint64_t high)
+static void copy(volatile uint8_t *bar, const char *bdf, int irq, struct shared *m, uint64_t low,
+		 uint64_t high)
 {
 	for (size_t i = 0; i < sizeof(m->src); i++)
 		m->src[i] = i * 31 + i / 256;
-	m->descriptor = (struct descriptor){.size = sizeof(m->src),
-					    .control = DESC_INTERRUPT | DESC_COMPLETION,
-					    .src = low + offsetof(struct shared, src),
-					    .dst = high};
-	reset(bar);
-	REG(uint8_t, INTRCTRL) = INTR_MASTER | INTR_MSIX;
-	REG(uint16_t, CHANCTRL) = CTRL_RUN;
-	REG(uint64_t, CHANCMP) = low + offsetof(struct shared, completion);
-	REG(uint64_t, CHAINADDR) = low;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* the descriptor before the doorbell */
-	REG(uint16_t, DMACOUNT) = 1;
+	m->descriptor = (struct ioat_descriptor){.size = sizeof(m->src),
+						 .control = IOAT_INTERRUPT | IOAT_COMPLETION,
+						 .src = low + offsetof(struct shared, src),
+						 .dst = high};
+	ioat_start(bar, low, low + offsetof(struct shared, completion), 1);
 	vfio_irq_wait(irq);
+	ioat_check(bar, bdf, m->completion, low);
 	if (memcmp(m->src, m->dst, sizeof(m->src)) != 0)
-		errx(1, "not copied: channel status %#llx, error %#x",
-		     (unsigned long long)REG(uint64_t, CHANSTS), REG(uint32_t, CHANERR));
+		errx(1, "%s: what arrived is not what was sent", bdf);
 }
 
 int main(int argc, char **argv)
@@ -160,7 +131,7 @@ int main(int argc, char **argv)
 	if (device < 0)
 		err(1, "VFIO_GROUP_GET_DEVICE_FD %s", bdf);
 	irq = vfio_irq(device, VFIO_PCI_MSIX_IRQ_INDEX);
-	copy(vfio_enable(device), irq, m, info.dma32_window_start, high);
+	copy(vfio_enable(device), bdf, irq, m, info.dma32_window_start, high);
 	printf("%s: %zu bytes copied from one window into the other: the same\n", bdf,
 	       sizeof(m->src));
 	return 0;
