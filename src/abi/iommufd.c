@@ -28,7 +28,7 @@
 static int take_number(struct iommufd *iommufd, struct iommufd_object *object)
 {
 	struct iommufd_object **grown;
-	size_t at = 0, room;
+	size_t at = iommufd->lowest, room;
 
 	while (at < iommufd->room && iommufd->objects[at])
 		at++;
@@ -44,6 +44,7 @@ static int take_number(struct iommufd *iommufd, struct iommufd_object *object)
 		iommufd->room = room;
 	}
 	iommufd->objects[at] = object;
+	iommufd->lowest = at + 1;
 	object->id = (uint32_t)at + 1;
 	return 0;
 }
@@ -91,6 +92,8 @@ void iommufd_object_remove(struct iommufd *iommufd, struct iommufd_object *objec
 	if (object->destroy)
 		object->destroy(iommufd, object);
 	iommufd->objects[object->id - 1] = NULL;
+	if (object->id - 1 < iommufd->lowest)
+		iommufd->lowest = object->id - 1;
 	uiommu_free(object, object->size);
 }
 
@@ -113,7 +116,7 @@ void *iommufd_get(struct iommufd *iommufd, uint32_t id, enum iommufd_type type, 
 	pthread_mutex_lock(&iommufd->lock);
 	object = iommufd_find(iommufd, id, type);
 	if (object)
-		object->held++;
+		iommufd_hold(iommufd, object);
 	pthread_mutex_unlock(&iommufd->lock);
 	if (!object)
 		iommufd_refuse_id(what);
@@ -123,9 +126,21 @@ void *iommufd_get(struct iommufd *iommufd, uint32_t id, enum iommufd_type type, 
 void iommufd_put(struct iommufd *iommufd, struct iommufd_object *object)
 {
 	pthread_mutex_lock(&iommufd->lock);
+	iommufd_unhold(iommufd, object);
+	pthread_mutex_unlock(&iommufd->lock);
+}
+
+void iommufd_hold(struct iommufd *iommufd, struct iommufd_object *object)
+{
+	object->held++;
+	iommufd->held++;
+}
+
+void iommufd_unhold(struct iommufd *iommufd, struct iommufd_object *object)
+{
+	iommufd->held--;
 	if (!--object->held)
 		pthread_cond_broadcast(&iommufd->idle);
-	pthread_mutex_unlock(&iommufd->lock);
 }
 
 /* Make it ours alone: not to be found any more, unless something rests on it. */
@@ -228,6 +243,42 @@ void iommufd_put_ref(struct iommufd *iommufd)
 	pthread_mutex_destroy(&iommufd->files_lock);
 	pthread_mutex_destroy(&iommufd->lock);
 	uiommu_free(iommufd, sizeof(*iommufd));
+}
+
+/* Leaf locks of the objects, in the order of their numbers. */
+static void each_leaf(struct iommufd *iommufd, int (*mutex)(pthread_mutex_t *),
+		      void (*queue)(struct iommufd_queue *))
+{
+	for (size_t i = 0; i < iommufd->room; i++) {
+		struct iommufd_object *object = iommufd->objects[i];
+
+		if (object && object->type == IOMMUFD_VIOMMU)
+			mutex(&((struct iommufd_viommu *)object)->leaf);
+	}
+	for (size_t i = 0; i < iommufd->room; i++) {
+		struct iommufd_object *object = iommufd->objects[i];
+
+		if (object &&
+		    (object->type == IOMMUFD_VEVENT_QUEUE || object->type == IOMMUFD_FAULT_QUEUE))
+			queue((struct iommufd_queue *)object);
+	}
+}
+
+void iommufd_fork_prepare(struct iommufd *iommufd)
+{
+	pthread_mutex_lock(&iommufd->lock);
+	/* Requests that hold an object run without the lock. */
+	while (iommufd->held)
+		pthread_cond_wait(&iommufd->idle, &iommufd->lock);
+	pthread_mutex_lock(&iommufd->files_lock);
+	each_leaf(iommufd, pthread_mutex_lock, iommufd_queue_lock);
+}
+
+void iommufd_fork_done(struct iommufd *iommufd)
+{
+	each_leaf(iommufd, pthread_mutex_unlock, iommufd_queue_unlock);
+	pthread_mutex_unlock(&iommufd->files_lock);
+	pthread_mutex_unlock(&iommufd->lock);
 }
 
 /* ---- IOMMU_OPTION ---- */

@@ -7,9 +7,9 @@
  * (iommufd_get()), and destroying it waits for that; objects that other objects rest on have users,
  * and destroying them is EBUSY. An object under construction has a number, but is not found.
  *
- * Lock order: uiommu_vfio.lock > iommufd.lock > vfio_device.lock > an address space's; leaves:
- * iommufd.files_lock (taken under an address space's lock), iommufd_ioas.pins_lock,
- * iommufd_viommu.leaf > a queue's.
+ * Lock order: uiommu_vfio.lock > iommufd.lock > vfio_device.lock > an address space's;
+ * iommufd_ioas.pins_lock > an address space's > iommufd.files_lock, a leaf; iommufd_viommu.leaf > a
+ * queue's, which are leaves.
  */
 #ifndef ABI_IOMMUFD_H
 #define ABI_IOMMUFD_H
@@ -63,6 +63,8 @@ struct iommufd {
 	pthread_cond_t idle;		 /* an object is held no longer */
 	struct iommufd_object **objects; /* by number, less one */
 	size_t room;
+	size_t lowest;		     /* no free place is below */
+	size_t held;		     /* of all objects */
 	struct iommufd_ioas *compat; /* the address space of its container requests */
 	bool process_accounting;     /* IOMMU_OPTION_RLIMIT_MODE */
 	/* The program's files that are mapped: by our own address of them. files_lock. */
@@ -110,6 +112,9 @@ struct iommufd *iommufd_create(struct uiommu_vfio *vfio);
 void iommufd_get_ref(struct iommufd *iommufd);
 /* The last one destroys it and all its objects. */
 void iommufd_put_ref(struct iommufd *iommufd);
+/* Around fork(), vfio.lock held: no request is in the middle of something. */
+void iommufd_fork_prepare(struct iommufd *iommufd);
+void iommufd_fork_done(struct iommufd *iommufd);
 /* vfio.lock not held. */
 long iommufd_ioctl(struct iommufd *iommufd, uint32_t request, uint64_t arg);
 
@@ -139,6 +144,9 @@ void *iommufd_find(struct iommufd *iommufd, uint32_t id, enum iommufd_type type)
 /* The same, held, without the lock: NULL with a refusal (-ENOENT). */
 void *iommufd_get(struct iommufd *iommufd, uint32_t id, enum iommufd_type type, const char *what);
 void iommufd_put(struct iommufd *iommufd, struct iommufd_object *object);
+/* The same with the lock held. */
+void iommufd_hold(struct iommufd *iommufd, struct iommufd_object *object);
+void iommufd_unhold(struct iommufd *iommufd, struct iommufd_object *object);
 /* No such object: -ENOENT. */
 int iommufd_refuse_id(const char *what);
 
@@ -380,6 +388,9 @@ void *iommufd_queue_create(struct iommufd *iommufd, size_t size, enum iommufd_ty
 			   const struct iommufd_queue_ops *ops,
 			   void (*destroy)(struct iommufd *, struct iommufd_object *));
 void iommufd_queue_destroy(struct iommufd_queue *queue);
+/* Around fork(). */
+void iommufd_queue_lock(struct iommufd_queue *queue);
+void iommufd_queue_unlock(struct iommufd_queue *queue);
 /* There is (nothing) to read. queue->lock held. */
 void iommufd_queue_tell(struct iommufd_queue *queue, bool readable);
 /* Make its file and write the struct back, with the descriptor in *@out of it. No lock held. */

@@ -35,7 +35,7 @@ static struct iommufd_ioas *get_compat(struct iommufd *iommufd)
 	pthread_mutex_lock(&iommufd->lock);
 	ioas = iommufd->compat;
 	if (ioas)
-		ioas->obj.held++;
+		iommufd_hold(iommufd, &ioas->obj);
 	pthread_mutex_unlock(&iommufd->lock);
 	if (!ioas)
 		vfio_refuse(UIOMMU_RULE_ORDER, -ENODEV,

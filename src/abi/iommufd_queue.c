@@ -34,6 +34,18 @@ void iommufd_queue_destroy(struct iommufd_queue *queue)
 	pthread_mutex_destroy(&queue->lock);
 }
 
+void iommufd_queue_lock(struct iommufd_queue *queue)
+{
+	pthread_mutex_lock(&queue->read_lock);
+	pthread_mutex_lock(&queue->lock);
+}
+
+void iommufd_queue_unlock(struct iommufd_queue *queue)
+{
+	pthread_mutex_unlock(&queue->lock);
+	pthread_mutex_unlock(&queue->read_lock);
+}
+
 void iommufd_queue_tell(struct iommufd_queue *queue, bool readable)
 {
 	const struct uiommu_vfio_host *host = &queue->iommufd->vfio->host;

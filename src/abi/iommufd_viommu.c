@@ -152,14 +152,13 @@ int iommufd_vdevice_alloc(struct iommufd_call *call)
 	pthread_mutex_lock(&iommufd->lock);
 	ret = vdevice_locked(call, &vdevice);
 	if (!ret)
-		vdevice->obj.held++;
+		iommufd_hold(iommufd, &vdevice->obj);
 	pthread_mutex_unlock(&iommufd->lock);
 	if (ret)
 		return ret;
 	ret = iommufd_respond(call);
 	pthread_mutex_lock(&iommufd->lock);
-	vdevice->obj.held--;
-	pthread_cond_broadcast(&iommufd->idle);
+	iommufd_unhold(iommufd, &vdevice->obj);
 	/* If somebody is waiting to remove it, that is as good. */
 	if (ret && !vdevice->obj.removing)
 		iommufd_object_remove(iommufd, &vdevice->obj);

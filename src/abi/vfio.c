@@ -636,7 +636,7 @@ UIOMMU_API void uiommu_vfio_fork_prepare(struct uiommu_vfio *vfio)
 	for (struct vfio_container *c = vfio->containers; c; c = c->next)
 		pthread_mutex_lock(&c->lock);
 	for (struct iommufd *i = vfio->iommufds; i; i = i->next)
-		pthread_mutex_lock(&i->lock);
+		iommufd_fork_prepare(i);
 	for (size_t i = 0; i < vfio->device_count; i++)
 		pthread_mutex_lock(&vfio->devices[i].lock);
 	pthread_mutex_lock(&vfio->waiter.lock);
@@ -648,7 +648,7 @@ UIOMMU_API void uiommu_vfio_fork_parent(struct uiommu_vfio *vfio)
 	for (size_t i = vfio->device_count; i--;)
 		pthread_mutex_unlock(&vfio->devices[i].lock);
 	for (struct iommufd *i = vfio->iommufds; i; i = i->next)
-		pthread_mutex_unlock(&i->lock);
+		iommufd_fork_done(i);
 	for (struct vfio_container *c = vfio->containers; c; c = c->next)
 		pthread_mutex_unlock(&c->lock);
 	pthread_mutex_unlock(&vfio->lock);

@@ -228,14 +228,14 @@ static int bind_locked(struct uiommu_vfio_file *file, struct uiommu_vfio_file *t
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EBADF, "iommufd: was closed");
 	if (device->group->refs)
 		return vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY, "the device's group is open");
-	if (file->granted || device->open_count)
+	if (device->open_count)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL, "the device is bound already");
 	ret = vfio_bind(device, to->iommufd, id);
 	if (ret)
 		return ret;
 	device->by_group = false;
 	device->group->nodes++;
-	atomic_store(&file->granted, true);
+	file->bound = true;
 	return 0;
 }
 
@@ -265,16 +265,19 @@ static long bind(struct uiommu_vfio_file *file, uint64_t arg)
 		return ret;
 	ret = vfio_copy_out(file->vfio, arg + offsetof(struct vfio_device_bind_iommufd, out_devid),
 			    &bind.out_devid, sizeof(bind.out_devid));
+	/* Only now may another request find it bound, for it can't be unbound under that. */
 	if (ret)
 		vfio_node_close(file);
+	else
+		atomic_store(&file->granted, true);
 	return ret;
 }
 
 void vfio_node_close(struct uiommu_vfio_file *file)
 {
 	pthread_mutex_lock(&file->vfio->lock);
-	if (file->granted) {
-		atomic_store(&file->granted, false);
+	if (file->bound) {
+		file->bound = false;
 		file->device->group->nodes--;
 		vfio_device_close(file->device);
 	}

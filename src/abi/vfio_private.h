@@ -124,7 +124,8 @@ struct uiommu_vfio_file {
 	struct uiommu_vfio *vfio;
 	struct uiommu_vfio_file *next; /* vfio.lock */
 	bool node;		       /* a device's own node, not from its group */
-	_Atomic bool granted;	       /* such a one is bound, and the device can be used */
+	bool bound;		       /* vfio.lock: such a one holds its device open */
+	_Atomic bool granted;	       /* and the program was told so, and can use it */
 	union {
 		struct vfio_container *container;
 		struct vfio_group *group;
