@@ -160,15 +160,36 @@ static void tell_moved(struct iommufd *iommufd, const struct iommufd_group *grou
 	}
 }
 
+/* Where the group goes its regions are reserved ahead, in its own name, for doorbells stand in
+ * them. */
+static int reserve_ahead(const struct iommufd_group *group, struct uiommu_ioas *ioas)
+{
+	for (size_t i = 0; i < group->hw->region_count; i++) {
+		const struct uiommu_resv_region *region = &group->hw->regions[i];
+		int ret = region->type == UIOMMU_RESV_SW_MSI
+				  ? uiommu_ioas_reserve(ioas, region->range, region->type, group,
+							group->hw->name)
+				  : 0;
+
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
 static int move_group(struct iommufd *iommufd, struct iommufd_group *group,
 		      const struct iommufd_device *joining, struct iommufd_hwpt *hwpt)
 {
-	size_t told;
-	int ret = tell_moving(iommufd, group, joining, space_of(hwpt), &told);
+	struct uiommu_ioas *ioas = space_of(hwpt);
+	size_t told = 0;
+	int ret = group->hwpt ? reserve_ahead(group, ioas) : 0;
 
 	if (!ret)
+		ret = tell_moving(iommufd, group, joining, ioas, &told);
+	if (!ret)
 		ret = switch_group(group, hwpt);
-	tell_moved(iommufd, group, joining, space_of(hwpt), told, !ret);
+	tell_moved(iommufd, group, joining, ioas, told, !ret);
+	uiommu_ioas_unreserve(ioas, group);
 	return ret;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* iommufd: how requests are taken apart, objects, address spaces, page tables, devices and their
  * own nodes, and /dev/iommu as a container; every answer with its errno. */
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -524,6 +525,48 @@ static void test_attach(void **state)
 	rig_down(&rig);
 }
 
+/* edu raises its interrupt; does it arrive? */
+static bool interrupted(struct rig *rig, int node, int event)
+{
+	rig_reg_set(rig, node, 0, 0x60, 1);
+	rig_reg_set(rig, node, 0, 0x64, 1);
+	return rig_wait(event, 200) != 0;
+}
+
+/* An interrupt's doorbell goes along with its device, to the IOVA that the device was told. */
+static void test_interrupts(void **state)
+{
+	const struct rig_options options = {.platform = "arm-smmuv3"};
+	int event = eventfd(0, EFD_NONBLOCK);
+	int32_t fd = event;
+	struct rig rig;
+	struct bound b;
+	uint32_t second;
+	uint64_t faults;
+
+	assert_true(rig_up(&rig, &options));
+	b = bind_edu(&rig);
+	second = ioas_alloc(&rig, b.fd);
+	assert_int_equal(attach_to(&rig, b.node, b.ioas), 0);
+	assert_int_equal(rig_irqs(&rig, b.node, 4 | 32, VFIO_PCI_MSI_IRQ_INDEX, 0, 1, &fd), 0);
+	assert_true(interrupted(&rig, b.node, event));
+	assert_int_equal(attach_to(&rig, b.node, second), 0);
+	assert_true(interrupted(&rig, b.node, event));
+	assert_int_equal(attach_to(&rig, b.node, b.ioas), 0);
+	assert_true(interrupted(&rig, b.node, event));
+	/* Where it can't stand there, the device stays. */
+	assert_int_equal(ioas_map_at(&rig, b.fd, second, rig.memory, PAGE, 0x8000000), 0);
+	assert_int_equal(attach_to(&rig, b.node, second), -EADDRINUSE);
+	assert_true(interrupted(&rig, b.node, event));
+	faults = rig.faults;
+	assert_int_equal(detach_device(&rig, b.node), 0);
+	assert_false(interrupted(&rig, b.node, event));
+	assert_int_equal(rig.faults, faults + 1);
+	unbind_edu(&rig, &b);
+	rig_down(&rig);
+	close(event);
+}
+
 static void test_hwpt_arguments(void **state)
 {
 	struct iommu_hwpt_alloc alloc = {.size = sizeof(alloc)};
@@ -720,6 +763,7 @@ int main(void)
 		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_bind),
 		cmocka_unit_test(test_attach),
+		cmocka_unit_test(test_interrupts),
 		cmocka_unit_test(test_hwpt_arguments),
 		cmocka_unit_test(test_dirty),
 		cmocka_unit_test(test_container),
