@@ -5,11 +5,14 @@
  * device's own state gone.
  *
  * The root bus, number 0, can't be reset, and no function here sits in a slot: there a hot reset
- * is refused with ENODEV. A function alone on another bus is reset through that bus if it has no
- * function-level reset. Holds vfio.lock, then the lock of one device at a time.
+ * is refused with ENODEV. Who may reset a bus shows that all its functions are theirs: by the
+ * groups they are in, or, for a device that was opened by its own node, by the iommufd that they or
+ * others of their groups are bound to. A function alone on another bus is reset through that bus if
+ * it has no function-level reset. Holds vfio.lock, then the lock of one device at a time.
  */
 #include <errno.h>
 
+#include "abi/iommufd.h"
 #include "abi/vfio_private.h"
 
 #define PER_BUS 256
@@ -130,28 +133,68 @@ static int refuse_root_bus(void)
 	return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -ENODEV, "the root bus can't be reset");
 }
 
+/* Was it opened by its own node? vfio.lock held. */
+static bool by_node(const struct vfio_device *device)
+{
+	return device->open_count && !device->by_group;
+}
+
+/* What a device is to those who have an iommufd: its number there, OWNED where another device of
+ * its group is bound to it, or NOT_OWNED. vfio.lock held. */
+static uint32_t device_id(const struct vfio_device *device, const struct iommufd *iommufd)
+{
+	if (!device->bound)
+		return VFIO_PCI_DEVID_NOT_OWNED;
+	if (device->iommufd == iommufd)
+		return device->bound_device->obj.id;
+	return device->group->owner == iommufd ? VFIO_PCI_DEVID_OWNED
+					       : (uint32_t)VFIO_PCI_DEVID_NOT_OWNED;
+}
+
+/* The functions on a device's bus, as its opener is to name them. vfio.lock held. */
+static void list_bus(const struct vfio_device *device, struct vfio_pci_hot_reset_info *head,
+		     struct vfio_pci_dependent_device *list)
+{
+	const struct uiommu_vfio *vfio = device->vfio;
+	bool ids = by_node(device);
+
+	head->count = 0;
+	head->flags =
+		ids ? VFIO_PCI_HOT_RESET_FLAG_DEV_ID | VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED : 0;
+	for (size_t i = 0; i < vfio->device_count && head->count < PER_BUS; i++) {
+		const struct vfio_device *other = &vfio->devices[i];
+		uint32_t id = other->group->number;
+
+		if (bus_of(other) != bus_of(device))
+			continue;
+		if (ids)
+			id = device_id(other, device->iommufd);
+		if (ids && id == (uint32_t)VFIO_PCI_DEVID_NOT_OWNED)
+			head->flags &= ~(uint32_t)VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED;
+		list[head->count++] = (struct vfio_pci_dependent_device){
+			.group_id = id,
+			.bus = bus_of(other),
+			.devfn = other->info->rid & 0xff,
+		};
+	}
+}
+
 long vfio_hot_reset_info(struct vfio_device *device, uint64_t arg)
 {
 	struct vfio_pci_dependent_device list[PER_BUS];
 	struct uiommu_vfio *vfio = device->vfio;
 	struct vfio_pci_hot_reset_info head;
-	unsigned bus = bus_of(device);
 	int ret = vfio_copy_sized(vfio, &head, arg, sizeof(head));
 
 	if (ret)
 		return ret;
-	if (!bus)
+	if (!bus_of(device))
 		return refuse_root_bus();
-	head.flags = 0;
-	head.count = 0;
-	for (size_t i = 0; i < vfio->device_count && head.count < PER_BUS; i++)
-		if (bus_of(&vfio->devices[i]) == bus)
-			list[head.count++] = (struct vfio_pci_dependent_device){
-				.group_id = vfio->devices[i].group->number,
-				.bus = bus,
-				.devfn = vfio->devices[i].info->rid & 0xff,
-			};
+	pthread_mutex_lock(&vfio->lock);
+	list_bus(device, &head, list);
+	pthread_mutex_unlock(&vfio->lock);
 	if (head.count > (head.argsz - sizeof(head)) / sizeof(list[0])) {
+		head.flags = 0;
 		ret = vfio_copy_out(vfio, arg, &head, sizeof(head));
 		return ret ? ret
 			   : vfio_refuse(UIOMMU_RULE_ARGUMENT, -ENOSPC,
@@ -194,31 +237,68 @@ static int copy_groups(struct uiommu_vfio *vfio, uint64_t arg, size_t count,
 	return ret;
 }
 
-long vfio_hot_reset(struct vfio_device *device, uint64_t arg)
+/* By the groups that the program has. */
+static int reset_by_groups(struct vfio_device *device, uint64_t arg, uint32_t count)
 {
 	struct uiommu_vfio_file *files[PER_BUS];
 	struct uiommu_vfio *vfio = device->vfio;
-	struct vfio_pci_hot_reset head;
 	unsigned bus = bus_of(device);
-	int ret = vfio_copy_sized(vfio, &head, arg, sizeof(head));
+	int ret;
 
-	if (ret)
-		return ret;
-	if (head.flags || !head.count)
-		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
-				   head.flags ? "flags: must be 0" : "count: no groups are given");
-	if (!bus)
-		return refuse_root_bus();
-	if (head.count > functions_on_bus(vfio, bus) || head.count > PER_BUS)
+	if (count > functions_on_bus(vfio, bus) || count > PER_BUS)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
 				   "count: more groups than functions on the bus");
-	ret = copy_groups(vfio, arg + sizeof(head), head.count, files);
+	ret = copy_groups(vfio, arg, count, files);
 	if (ret)
 		return ret;
 	pthread_mutex_lock(&vfio->lock);
-	ret = check_ownership(vfio, bus, files, head.count);
+	ret = check_ownership(vfio, bus, files, count);
 	if (!ret)
 		reset_bus(vfio, bus);
 	pthread_mutex_unlock(&vfio->lock);
 	return ret;
+}
+
+/* By the iommufd that the device is bound to. */
+static int reset_by_iommufd(struct vfio_device *device)
+{
+	struct vfio_pci_dependent_device list[PER_BUS];
+	struct uiommu_vfio *vfio = device->vfio;
+	struct vfio_pci_hot_reset_info head;
+	int ret = 0;
+
+	pthread_mutex_lock(&vfio->lock);
+	list_bus(device, &head, list);
+	if (head.flags & VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED)
+		reset_bus(vfio, bus_of(device));
+	else
+		ret = vfio_refuse(UIOMMU_RULE_VIABLE, -EINVAL,
+				  "a function of the bus is neither bound to this iommufd, nor in "
+				  "the group of one that is");
+	pthread_mutex_unlock(&vfio->lock);
+	return ret;
+}
+
+long vfio_hot_reset(struct vfio_device *device, uint64_t arg)
+{
+	struct uiommu_vfio *vfio = device->vfio;
+	struct vfio_pci_hot_reset head;
+	int ret = vfio_copy_sized(vfio, &head, arg, sizeof(head));
+	bool node;
+
+	if (ret)
+		return ret;
+	if (head.flags)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "flags: must be 0");
+	pthread_mutex_lock(&vfio->lock);
+	node = by_node(device);
+	pthread_mutex_unlock(&vfio->lock);
+	if (node == !!head.count)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+				   node ? "count: must be 0 for a device opened by its node"
+					: "count: no groups are given");
+	if (!bus_of(device))
+		return refuse_root_bus();
+	return node ? reset_by_iommufd(device)
+		    : reset_by_groups(device, arg + sizeof(head), head.count);
 }

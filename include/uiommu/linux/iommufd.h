@@ -348,4 +348,13 @@ struct vfio_device_detach_iommufd_pt {
 #define VFIO_DEVICE_DETACH_IOMMUFD_PT _IO(';', 100 + 20)
 
 #endif
+/* What hot resets say of devices that were opened by their node: the member group_id of struct
+ * vfio_pci_dependent_device is then the device's ID, or one of these. */
+#ifndef VFIO_PCI_HOT_RESET_FLAG_DEV_ID
+#define VFIO_PCI_DEVID_OWNED		     0
+#define VFIO_PCI_DEVID_NOT_OWNED	     -1
+#define VFIO_PCI_HOT_RESET_FLAG_DEV_ID	     (1 << 0)
+#define VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED (1 << 1)
+#endif
+
 #endif
