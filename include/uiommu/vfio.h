@@ -73,6 +73,9 @@ struct uiommu_vfio_options {
 	unsigned dma_entry_limit; /**< as the kernel's module parameter; 0: 65535 */
 	bool memlock;		  /**< account mapped pages against RLIMIT_MEMLOCK */
 	bool unsafe_interrupts;	  /**< as vfio_iommu_type1.allow_unsafe_interrupts */
+	/** /dev/iommu and devices' nodes are those proposed in 2021
+	 * (<uiommu/linux/iommufd_rfc.h>). */
+	bool iommufd_rfc;
 };
 
 /** Make a front end for the functions that the machine has now, and give their BARs addresses if

@@ -170,6 +170,9 @@ struct iommufd_ioas {
 };
 
 struct iommufd_ioas *iommufd_ioas_create_locked(struct iommufd *iommufd);
+/* The address space of an object that has one, under constraints (NULL: none); and its end. */
+int iommufd_ioas_init(struct iommufd_ioas *ioas, const struct uiommu_ioas_options *options);
+void iommufd_ioas_fini(struct iommufd *iommufd, struct iommufd_ioas *ioas);
 int iommufd_ioas_alloc(struct iommufd_call *call);
 int iommufd_ioas_allow_iovas(struct iommufd_call *call);
 int iommufd_ioas_iova_ranges(struct iommufd_call *call);
@@ -240,6 +243,7 @@ struct iommufd_device {
 	const struct iommufd_hw *hw;
 	uiommu_rid rid;
 	const char *name;
+	uint64_t cookie; /* what the program calls it, in the interface of 2021 */
 	bool attached;
 	struct iommufd_vdevice *vdevice; /* what a guest calls it, or NULL */
 	/*

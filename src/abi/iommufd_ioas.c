@@ -73,16 +73,31 @@ void iommufd_area_removed(void *ctx, const struct uiommu_area *area)
 	file_count(iommufd, area->addr, -1);
 }
 
-static void destroy_ioas(struct iommufd *iommufd, struct iommufd_object *object)
+int iommufd_ioas_init(struct iommufd_ioas *ioas, const struct uiommu_ioas_options *options)
 {
-	struct iommufd_ioas *ioas = (struct iommufd_ioas *)object;
+	int ret = options ? uiommu_ioas_create_constrained(options, &ioas->ioas)
+			  : uiommu_ioas_create(&ioas->ioas);
+
+	if (!ret)
+		pthread_mutex_init(&ioas->pins_lock, NULL);
+	return ret;
+}
+
+void iommufd_ioas_fini(struct iommufd *iommufd, struct iommufd_ioas *ioas)
+{
 	uint64_t bytes;
 
-	if (!ioas->ioas)
-		return;
 	uiommu_ioas_unmap(ioas->ioas, UIOMMU_RANGE_ALL, &bytes, iommufd_area_removed, iommufd);
 	uiommu_ioas_destroy(ioas->ioas);
 	pthread_mutex_destroy(&ioas->pins_lock);
+}
+
+static void destroy_ioas(struct iommufd *iommufd, struct iommufd_object *object)
+{
+	struct iommufd_ioas *ioas = (struct iommufd_ioas *)object;
+
+	if (ioas->ioas)
+		iommufd_ioas_fini(iommufd, ioas);
 }
 
 struct iommufd_ioas *iommufd_ioas_create_locked(struct iommufd *iommufd)
@@ -90,12 +105,8 @@ struct iommufd_ioas *iommufd_ioas_create_locked(struct iommufd *iommufd)
 	struct iommufd_ioas *ioas =
 		iommufd_object_create_locked(iommufd, sizeof(*ioas), IOMMUFD_IOAS, destroy_ioas);
 
-	if (!ioas)
-		return NULL;
-	pthread_mutex_init(&ioas->pins_lock, NULL);
-	if (!uiommu_ioas_create(&ioas->ioas))
+	if (!ioas || !iommufd_ioas_init(ioas, NULL))
 		return ioas;
-	pthread_mutex_destroy(&ioas->pins_lock);
 	iommufd_object_remove(iommufd, &ioas->obj);
 	return NULL;
 }

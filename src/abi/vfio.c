@@ -15,6 +15,7 @@
 #include <uiommu/linux/vfio_pamu.h>
 
 #include "abi/iommufd.h"
+#include "abi/iommufd_rfc.h"
 #include "abi/vfio_private.h"
 #include "util/alloc.h"
 
@@ -121,6 +122,7 @@ UIOMMU_API int uiommu_vfio_create(struct uiommu_machine *machine,
 	vfio->dma_entry_limit = opt.dma_entry_limit ? opt.dma_entry_limit : 65535;
 	vfio->memlock = opt.memlock;
 	vfio->unsafe_interrupts = opt.unsafe_interrupts;
+	vfio->iommufd_rfc = opt.iommufd_rfc;
 	vfio->hw = vfio_hw_create(vfio);
 	if (!vfio->hw || make_tables(vfio)) {
 		free_tables(vfio);
@@ -467,6 +469,12 @@ static const char *request_name(const struct uiommu_vfio *vfio, enum uiommu_vfio
 		 "VFIO_IOMMU_PAMU_UNMAP_MSI_BANK", UIOMMU_VFIO_PAMU},
 	};
 
+	if (vfio->iommufd_rfc && (kind == UIOMMU_VFIO_IOMMUFD || kind == UIOMMU_VFIO_DEVICE)) {
+		const char *name = iommufd_rfc_request_name(kind == UIOMMU_VFIO_DEVICE, request);
+
+		if (name || kind == UIOMMU_VFIO_IOMMUFD)
+			return name ? name : "ioctl";
+	}
 	if (kind == UIOMMU_VFIO_IOMMUFD && iommufd_request_name(request))
 		return iommufd_request_name(request);
 	if (kind == UIOMMU_VFIO_IOMMUFD)
@@ -494,21 +502,30 @@ UIOMMU_API long uiommu_vfio_ioctl(struct uiommu_vfio_file *file, unsigned long r
 		ret = vfio_group_ioctl(vfio, file->group, cmd, arg);
 		break;
 	case UIOMMU_VFIO_DEVICE:
-		ret = file->node ? vfio_node_ioctl(file, cmd, arg)
-				 : vfio_device_ioctl(file->device, cmd, arg);
+		if (!file->node)
+			ret = vfio_device_ioctl(file->device, cmd, arg);
+		else if (vfio->iommufd_rfc)
+			ret = iommufd_rfc_node_ioctl(file, cmd, arg);
+		else
+			ret = vfio_node_ioctl(file, cmd, arg);
 		break;
 	case UIOMMU_VFIO_MSI_BANK:
 	case UIOMMU_VFIO_QUEUE:
 		break;
 	case UIOMMU_VFIO_IOMMUFD:
-		ret = iommufd_ioctl(file->iommufd, cmd, arg);
+		ret = vfio->iommufd_rfc ? iommufd_rfc_ioctl(file->iommufd, cmd, arg)
+					: iommufd_ioctl(file->iommufd, cmd, arg);
 		break;
 	}
 	return ret < 0 ? answered(vfio, request_name(vfio, file->kind, cmd), ret) : ret;
 }
 
-/* A device's own node before BIND. */
-#define UNBOUND "the device is not bound yet (VFIO_DEVICE_BIND_IOMMUFD)"
+/* A device's own node before BIND: reading, writing and mapping it. */
+static int refuse_unbound(const struct uiommu_vfio *vfio)
+{
+	return vfio_refuse(UIOMMU_RULE_ORDER, vfio->iommufd_rfc ? -ENODEV : -EINVAL,
+			   "the device is not bound yet (VFIO_DEVICE_BIND_IOMMUFD)");
+}
 
 static ssize_t file_rw(struct uiommu_vfio_file *file, uint64_t buf, size_t count, uint64_t offset,
 		       bool write)
@@ -522,7 +539,7 @@ static ssize_t file_rw(struct uiommu_vfio_file *file, uint64_t buf, size_t count
 	else if (file->kind != UIOMMU_VFIO_DEVICE)
 		ret = vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -EINVAL, "only devices are read");
 	else if (file->node && !atomic_load(&file->granted))
-		ret = vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL, UNBOUND);
+		ret = refuse_unbound(file->vfio);
 	else if ((ssize_t)count < 0 || (int64_t)offset < 0)
 		ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "negative count or offset");
 	else
@@ -551,7 +568,7 @@ static int check_mmap(struct uiommu_vfio_file *file, uint64_t length, int flags,
 	if (file->kind != UIOMMU_VFIO_DEVICE && !bank)
 		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -ENODEV, "only devices are mapped");
 	if (file->node && !atomic_load(&file->granted))
-		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL, UNBOUND);
+		return refuse_unbound(file->vfio);
 	if (type != MAP_SHARED && type != MAP_SHARED_VALIDATE)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "must be MAP_SHARED");
 	if (bank && (offset || !length || length > VFIO_PAGE))

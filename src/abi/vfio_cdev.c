@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "abi/iommufd.h"
+#include "abi/iommufd_rfc.h"
 #include "abi/vfio_private.h"
 #include "util/alloc.h"
 
@@ -219,10 +220,22 @@ int vfio_bind_compat(struct vfio_device *device)
 
 /* ---- requests of a node ---- */
 
+int vfio_node_bind(struct uiommu_vfio_file *file, struct iommufd *iommufd, uint32_t *id)
+{
+	struct vfio_device *device = file->device;
+	int ret = vfio_bind(device, iommufd, id);
+
+	if (ret)
+		return ret;
+	device->by_group = false;
+	device->group->nodes++;
+	file->bound = true;
+	return 0;
+}
+
 static int bind_locked(struct uiommu_vfio_file *file, struct uiommu_vfio_file *to, uint32_t *id)
 {
 	struct vfio_device *device = file->device;
-	int ret;
 
 	if (!vfio_file_known(file->vfio, to, UIOMMU_VFIO_IOMMUFD))
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EBADF, "iommufd: was closed");
@@ -230,13 +243,7 @@ static int bind_locked(struct uiommu_vfio_file *file, struct uiommu_vfio_file *t
 		return vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY, "the device's group is open");
 	if (device->open_count)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL, "the device is bound already");
-	ret = vfio_bind(device, to->iommufd, id);
-	if (ret)
-		return ret;
-	device->by_group = false;
-	device->group->nodes++;
-	file->bound = true;
-	return 0;
+	return vfio_node_bind(file, to->iommufd, id);
 }
 
 static long bind(struct uiommu_vfio_file *file, uint64_t arg)
@@ -277,6 +284,8 @@ void vfio_node_close(struct uiommu_vfio_file *file)
 {
 	pthread_mutex_lock(&file->vfio->lock);
 	if (file->bound) {
+		if (file->vfio->iommufd_rfc)
+			iommufd_rfc_node_closing(file);
 		file->bound = false;
 		file->device->group->nodes--;
 		vfio_device_close(file->device);

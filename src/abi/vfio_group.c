@@ -126,6 +126,9 @@ static int join(struct uiommu_vfio *vfio, struct vfio_group *group, struct uiomm
 
 	if (ret)
 		return ret;
+	if (vfio_file_known(vfio, file, UIOMMU_VFIO_IOMMUFD) && vfio->iommufd_rfc)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+				   "the /dev/iommu of 2021 is no container");
 	if (vfio_file_known(vfio, file, UIOMMU_VFIO_IOMMUFD))
 		return join_iommufd(group, file->iommufd);
 	if (!vfio_file_known(vfio, file, UIOMMU_VFIO_CONTAINER))

@@ -126,6 +126,8 @@ struct uiommu_vfio_file {
 	bool node;		       /* a device's own node, not from its group */
 	bool bound;		       /* vfio.lock: such a one holds its device open */
 	_Atomic bool granted;	       /* and the program was told so, and can use it */
+	/* Such a one, as of 2021: by which descriptor, and what it is attached to. iommufd.lock. */
+	int iommu_fd, ioasid;
 	union {
 		struct vfio_container *container;
 		struct vfio_group *group;
@@ -170,6 +172,7 @@ struct uiommu_vfio {
 	struct uiommu_vfio_host host;
 	unsigned dma_entry_limit;
 	bool memlock, unsafe_interrupts;
+	bool iommufd_rfc; /* /dev/iommu and nodes are those of 2021 */
 	struct vfio_group *groups;
 	struct vfio_device *devices;
 	size_t group_count, device_count;
@@ -362,6 +365,12 @@ struct vfio_type1 {
 	size_t invalid_count, invalid_room;
 };
 
+/* Type 1 on an address space of somebody else's, who sets iommu.ioas and attaches what is to be
+ * attached: all fields zero before, and its mappings gone after. */
+void vfio_type1_init(struct vfio_type1 *type1, struct uiommu_vfio *vfio, bool v2);
+void vfio_type1_fini(struct vfio_type1 *type1);
+void vfio_type1_unmap_all(struct vfio_type1 *type1);
+
 uint64_t vfio_type1_page(const struct vfio_type1 *type1);
 
 /* Does the range hit a reserved region? Then it is refused. */
@@ -430,6 +439,8 @@ struct iommufd_hw *vfio_hw_create(const struct uiommu_vfio *vfio);
 void vfio_hw_destroy(struct iommufd_hw *hw);
 /* Bind a device to an iommufd and open it, vfio.lock held; and undo it. */
 int vfio_bind(struct vfio_device *device, struct iommufd *iommufd, uint32_t *id);
+/* The same of a device whose own node the file is; it may be used once that is granted. */
+int vfio_node_bind(struct uiommu_vfio_file *file, struct iommufd *iommufd, uint32_t *id);
 void vfio_unbind(struct vfio_device *device);
 /* Bind a device of a group that uses iommufd, and attach it to the address space of its container
  * requests. vfio.lock held. */

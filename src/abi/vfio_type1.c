@@ -31,6 +31,29 @@ static bool has_type(const struct uiommu_vfio *vfio, uint64_t type)
 	return type == VFIO_TYPE1_IOMMU || type == VFIO_TYPE1v2_IOMMU;
 }
 
+void vfio_type1_init(struct vfio_type1 *type1, struct uiommu_vfio *vfio, bool v2)
+{
+	type1->iommu.ops = &vfio_type1_ops;
+	type1->iommu.vfio = vfio;
+	type1->msi = UIOMMU_RANGE_NONE;
+	type1->v2 = v2;
+	type1->avail = vfio->dma_entry_limit;
+}
+
+void vfio_type1_unmap_all(struct vfio_type1 *type1)
+{
+	uint64_t bytes;
+
+	uiommu_ioas_unmap(type1->iommu.ioas, UIOMMU_RANGE_ALL, &bytes, area_removed, type1);
+}
+
+void vfio_type1_fini(struct vfio_type1 *type1)
+{
+	vfio_type1_unmap_all(type1);
+	uiommu_ioas_unreserve(type1->iommu.ioas, type1);
+	uiommu_free(type1->invalid, type1->invalid_room * sizeof(*type1->invalid));
+}
+
 static int create(struct uiommu_vfio *vfio, uint64_t type, struct vfio_iommu **out)
 {
 	struct vfio_type1 *type1 = uiommu_alloc(sizeof(*type1));
@@ -38,11 +61,7 @@ static int create(struct uiommu_vfio *vfio, uint64_t type, struct vfio_iommu **o
 
 	if (!type1)
 		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
-	type1->iommu.ops = &vfio_type1_ops;
-	type1->iommu.vfio = vfio;
-	type1->msi = UIOMMU_RANGE_NONE;
-	type1->v2 = type == VFIO_TYPE1v2_IOMMU;
-	type1->avail = vfio->dma_entry_limit;
+	vfio_type1_init(type1, vfio, type == VFIO_TYPE1v2_IOMMU);
 	ret = uiommu_ioas_create(&type1->iommu.ioas);
 	if (!ret)
 		ret = vfio_iommu_domain(vfio, type1->iommu.ioas, &type1->iommu.domain);
@@ -58,13 +77,10 @@ static int create(struct uiommu_vfio *vfio, uint64_t type, struct vfio_iommu **o
 static void destroy(struct vfio_iommu *iommu)
 {
 	struct vfio_type1 *type1 = type1_of(iommu);
-	uint64_t bytes;
 
-	uiommu_ioas_unmap(iommu->ioas, UIOMMU_RANGE_ALL, &bytes, area_removed, type1);
-	uiommu_ioas_unreserve(iommu->ioas, type1);
+	vfio_type1_fini(type1);
 	uiommu_domain_destroy(iommu->domain);
 	uiommu_ioas_destroy(iommu->ioas);
-	uiommu_free(type1->invalid, type1->invalid_room * sizeof(*type1->invalid));
 	uiommu_free(type1, sizeof(*type1));
 }
 

@@ -80,9 +80,10 @@ static const char usage[] =
 	"  --iotlb N|off    entries of the IOTLB (256)\n"
 	"  --allow-unsafe-interrupts\n"
 	"                   as the kernel's parameter of that name\n"
-	"  --iommufd on|off|container\n"
+	"  --iommufd on|off|container|rfc\n"
 	"                   whether /dev/iommu and /dev/vfio/devices are there (on);\n"
-	"                   container: /dev/vfio/vfio is /dev/iommu as well\n"
+	"                   container: /dev/vfio/vfio is /dev/iommu as well; rfc: they\n"
+	"                   are as proposed in 2021\n"
 	"  --verbose        say what is being set up\n"
 	"  --help           show this\n\n";
 
@@ -165,7 +166,7 @@ static int take_iommufd(struct settings *s, const char *text)
 			s->config.iommufd = (enum run_iommufd)i;
 			return 0;
 		}
-	return usage_error("iommufd", text, "on, off or container is wanted");
+	return usage_error("iommufd", text, "on, off, container or rfc is wanted");
 }
 
 static int take_platform(struct settings *s, const char *text)

@@ -11,7 +11,7 @@
 
 #include "run/config.h"
 
-const char *const run_iommufd_names[] = {"on", "off", "container", NULL};
+const char *const run_iommufd_names[] = {"on", "off", "container", "rfc", NULL};
 
 void run_config_init(struct run_config *config)
 {

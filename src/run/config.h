@@ -15,6 +15,7 @@ enum run_iommufd {
 	RUN_IOMMUFD_ON,	       /* there, where the platform's IOMMU is type 1's */
 	RUN_IOMMUFD_OFF,       /* not there */
 	RUN_IOMMUFD_CONTAINER, /* there, and /dev/vfio/vfio is /dev/iommu too */
+	RUN_IOMMUFD_RFC,       /* there as proposed in 2021: other requests, other names of nodes */
 };
 
 struct run_config {

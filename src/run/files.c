@@ -13,6 +13,7 @@
  * Counts are atomic; the table changes under files_mutex. A file is released outside of it.
  * Lock order: the front end's locks, then files_mutex, a leaf.
  */
+#include <limits.h>
 #include <linux/major.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -133,7 +134,10 @@ static void learn_vfio(int dir, const char *name)
 static void learn_node(int dir, const char *name)
 {
 	int number = number_behind(name, "vfio");
+	unsigned bus, slot, function;
 
+	if (sscanf(name, "%*x:%2x:%2x.%1x", &bus, &slot, &function) == 3)
+		learn(dir, name, FILES_NAMED + (int)(bus << 8 | slot << 3 | function));
 	if (number >= 0)
 		learn(dir, name, FILES_NODES + number);
 }
@@ -209,9 +213,8 @@ void files_dress(struct stat *st, int which)
 	st->st_rdev = which == FILES_CONTAINER ? makedev(MISC_MAJOR, VFIO_MINOR)
 		      : which == FILES_PRIVCMD ? makedev(MISC_MAJOR, PRIVCMD_MINOR)
 		      : which == FILES_IOMMU   ? makedev(MISC_MAJOR, IOMMU_MINOR)
-		      : which >= FILES_NODES
-			      ? makedev(RUN_NODE_MAJOR, (unsigned)(which - FILES_NODES))
-			      : makedev(GROUP_MAJOR, (unsigned)which);
+		      : which >= FILES_NODES   ? makedev(RUN_NODE_MAJOR, (unsigned)which & 0xffff)
+					       : makedev(GROUP_MAJOR, (unsigned)which);
 	if (which == FILES_PRIVCMD)
 		st->st_mode = S_IFCHR | 0600;
 	st->st_size = 0;
@@ -386,6 +389,26 @@ static int mark(int fd, const struct run_file *file)
 	return 0;
 }
 
+/* The number of a node that is named after its function: they are in the machine's order. */
+static unsigned number_of(struct run_state *state, int which)
+{
+	struct uiommu_function *fn;
+	unsigned number = 0;
+
+	if (which < FILES_NAMED)
+		return (unsigned)(which - FILES_NODES);
+	for (size_t i = 0; (fn = uiommu_machine_function(state->machine, i)); i++) {
+		const struct uiommu_function_info *info = uiommu_function_info(fn);
+
+		if (strcmp(info->driver, "vfio-pci"))
+			continue;
+		if (info->rid == which - FILES_NAMED)
+			return number;
+		number++;
+	}
+	return UINT_MAX;
+}
+
 static int open_kind(struct run_state *state, int which, struct uiommu_vfio_file **vfio)
 {
 	bool container = which == FILES_CONTAINER;
@@ -395,7 +418,7 @@ static int open_kind(struct run_state *state, int which, struct uiommu_vfio_file
 	if (container)
 		return uiommu_vfio_open_container(state->vfio, vfio);
 	if (which >= FILES_NODES)
-		return uiommu_vfio_open_node(state->vfio, (unsigned)(which - FILES_NODES), vfio);
+		return uiommu_vfio_open_node(state->vfio, number_of(state, which), vfio);
 	return uiommu_vfio_open_group(state->vfio, (unsigned)which, vfio);
 }
 
@@ -759,6 +782,9 @@ int files_name(const struct run_file *file, char *buf, size_t len)
 		return snprintf(buf, len, "/dev/xen/privcmd");
 	if (file->which == FILES_IOMMU)
 		return snprintf(buf, len, "/dev/iommu");
+	if (file->which >= FILES_NAMED)
+		return snprintf(buf, len, "/dev/vfio/devices/%s",
+				uiommu_function_info(uiommu_vfio_file_function(file->vfio))->name);
 	if (file->which >= FILES_NODES)
 		return snprintf(buf, len, "/dev/vfio/devices/vfio%d", file->which - FILES_NODES);
 	if (uiommu_vfio_file_kind(file->vfio) == UIOMMU_VFIO_MSI_BANK)

@@ -22,6 +22,7 @@ void files_host(struct uiommu_vfio_host *host);
 #define FILES_PRIVCMD	(-3) /* /dev/xen/privcmd: no VFIO file */
 #define FILES_IOMMU	(-4)
 #define FILES_NODES	0x40000000 /* and the number of /dev/vfio/devices/vfioN */
+#define FILES_NAMED	0x50000000 /* and the requester ID of /dev/vfio/devices/DDDD:BB:DD.F */
 int files_placeholder(const struct stat *st);
 bool files_any_placeholder(void);
 /* Find the placeholders; @dev is where /dev is. At start. */

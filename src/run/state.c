@@ -133,6 +133,7 @@ static int make_vfio(struct run_state *state)
 		.dma_entry_limit = config.dma_entries,
 		.memlock = config.memlock,
 		.unsafe_interrupts = config.unsafe_interrupts,
+		.iommufd_rfc = config.iommufd == RUN_IOMMUFD_RFC,
 	};
 
 	files_host(&options.host);

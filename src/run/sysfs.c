@@ -212,12 +212,16 @@ static bool has_iommufd(const struct builder *b)
 	return b->config->iommufd != RUN_IOMMUFD_OFF && (b->facts->vfio_types & UIOMMU_VFIO_TYPE1);
 }
 
-/* /dev/vfio/devices/vfioN, and what says which device that is. */
-static void add_device_node(struct builder *b, const char *device)
+/* /dev/vfio/devices/vfioN, and what says which device that is. In 2021 the name said it. */
+static void add_device_node(struct builder *b, const char *device, const char *address)
 {
 	char name[32], path[RUN_PATH], from[RUN_PATH * 2];
 	unsigned number = b->next_node++;
 
+	if (b->config->iommufd == RUN_IOMMUFD_RFC) {
+		tree_file(b->tree, "/dev/vfio/devices", address, 0666, "%s", "");
+		return;
+	}
 	snprintf(name, sizeof(name), "vfio%u", number);
 	tree_file(b->tree, "/dev/vfio/devices", name, 0666, "%s", "");
 	snprintf(path, sizeof(path), "%.200s/vfio-dev/%s", device, name);
@@ -247,7 +251,7 @@ static void add_function(struct builder *b, struct uiommu_function *fn)
 	config_file(b, fn, info, dir, where);
 	function_links(b, info, dir);
 	if (has_iommufd(b) && !strcmp(info->driver, "vfio-pci"))
-		add_device_node(b, dir);
+		add_device_node(b, dir, info->name);
 }
 
 /* ---- groups, drivers ----------------------------------------------------------------------- */
@@ -437,7 +441,8 @@ static void add_fixed(struct builder *b)
 	tree_file(b->tree, "/sys/bus/pci", "drivers_autoprobe", 0644, "1\n");
 	if (has_iommufd(b)) {
 		tree_directory(b->tree, "/dev/vfio/devices");
-		tree_directory(b->tree, "/sys/class/vfio-dev");
+		if (b->config->iommufd != RUN_IOMMUFD_RFC)
+			tree_directory(b->tree, "/sys/class/vfio-dev");
 		tree_file(b->tree, "/dev", "iommu", 0666, "%s", "");
 	}
 	add_driver(b, "vfio-pci");

@@ -271,6 +271,7 @@ bool rig_up(struct rig *rig, const struct rig_options *options)
 			},
 		.dma_entry_limit = options ? options->dma_entry_limit : 0,
 		.memlock = options && options->memlock,
+		.iommufd_rfc = options && options->iommufd_rfc,
 	};
 
 	memset(rig, 0, sizeof(*rig));

@@ -66,6 +66,7 @@ struct rig_options {
 	const char *model_spec;
 	unsigned dma_entry_limit;
 	bool memlock;
+	bool iommufd_rfc;
 };
 
 /* The last fault, once there are at least @faults. */
