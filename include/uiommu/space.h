@@ -756,6 +756,52 @@ UIOMMU_API int uiommu_domain_create_guest(struct uiommu_domain *parent,
  */
 UIOMMU_API int uiommu_domain_invalidate(struct uiommu_domain *domain, struct uiommu_range range);
 
+/* ---- page requests ----------------------------------------------------------------------------
+ *
+ * An access that finds nothing mapped, or not for what it wants, need not be the end of it: as with
+ * PCI's page request interface, it may ask for the page and wait for an answer, if its port is
+ * allowed to (uiommu_port_set_paging()) and the domain has somebody who answers. That is the domain
+ * that the requester ID is attached to, or that of the stage 1 in front of it, whichever of the two
+ * stages it was that stopped the access.
+ *
+ * While it waits, its port is in no section and holds no lock, so everything can be mapped,
+ * unmapped and detached. What comes of it: SUCCESS has the translation tried again (and perhaps the
+ * page asked for again); INVALID makes it an ordinary fault. It is as if the answer were INVALID
+ * when the ID is attached elsewhere or detached, its stage 1 is replaced, the domain is disabled,
+ * its handler replaced, or bus mastering switched off. Interrupts and uiommu_port_translate() do
+ * not ask.
+ */
+
+struct uiommu_page_request {
+	uiommu_rid rid;
+	int access;	 /**< UIOMMU_READ or UIOMMU_WRITE */
+	uint64_t iova;	 /**< of the page of 4 KiB */
+	uint32_t group;	 /**< index of its page request group, 9 bits; each has one request */
+	uint64_t cookie; /**< for the answer; never used twice in a unit */
+};
+
+/**
+ * Called for each request, from the port's thread, with no lock of the library held but the
+ * function's, if it is a device model's DMA: so it must not wait for anything that waits for that,
+ * nor attach, detach or replace. It may answer at once.
+ */
+typedef void (*uiommu_page_fn)(void *ctx, const struct uiommu_page_request *request);
+
+/** Who answers for a domain from now on; NULL: nobody. Outstanding requests are answered INVALID;
+ *  when it returns the old handler is not being called any more. Never fails. */
+UIOMMU_API void uiommu_domain_set_page_handler(struct uiommu_domain *domain, uiommu_page_fn handler,
+					       void *ctx);
+
+enum uiommu_page_response {
+	UIOMMU_PAGE_SUCCESS, /**< the page is there: try again */
+	UIOMMU_PAGE_INVALID, /**< it will not be */
+};
+
+/** Answer. -ENOENT RULE_ARGUMENT: no request of this domain waits for an answer to this cookie (any
+ *  more); -EINVAL RULE_ARGUMENT: @response. Thread safe. */
+UIOMMU_API int uiommu_domain_page_respond(struct uiommu_domain *domain, uint64_t cookie,
+					  enum uiommu_page_response response);
+
 /* ---- port -------------------------------------------------------------------------------------
  */
 
@@ -768,6 +814,20 @@ UIOMMU_API void uiommu_port_destroy(struct uiommu_port *port);
  *  to memory through this port is under way (a doorbell write may be); so not from the port's own
  *  thread inside an access section. */
 UIOMMU_API void uiommu_port_set_master(struct uiommu_port *port, bool enabled);
+
+/** May accesses through this port wait for a page (as the enable bit of PCI's page request
+ *  interface)? A new port's may not. Switched off, what waits is answered INVALID; this waits for
+ *  nobody. Any thread. */
+UIOMMU_API void uiommu_port_set_paging(struct uiommu_port *port, bool enabled);
+
+/** As if it were switched off as long as it is held; holds count. For who must get the port's
+ *  thread out of an access: a reset. Any thread. */
+UIOMMU_API void uiommu_port_hold_paging(struct uiommu_port *port, bool hold);
+
+/** Have the port's thread call this before and after it waits for a page, to let go of what it
+ *  holds. Before the port is used; NULL: nothing. */
+UIOMMU_API void uiommu_port_set_wait(struct uiommu_port *port, void (*before)(void *ctx),
+				     void (*after)(void *ctx), void *ctx);
 
 /**
  * Copy @len bytes from (to) IOVA @iova, over as many mappings as it takes. 0, or -EFAULT: a fault

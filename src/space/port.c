@@ -11,7 +11,8 @@
  * section, or the port sees what was cleared.
  *
  * Doorbell writes are delivered outside of sections, with nothing held. So are faults reported, but
- * for those of uiommu_port_translate(), whose caller is inside one.
+ * for those of uiommu_port_translate(), whose caller is inside one; and so does an access wait for
+ * a page that it has asked for (page_request.c).
  */
 #include <endian.h>
 #include <errno.h>
@@ -252,7 +253,8 @@ translate_behind(struct uiommu_port *port, struct uiommu_stage1 *stage1,
 		reason = find_leaf(port, stage1->domain, domain, iova, access, leaf, &by_stage1);
 	if (reason && by_stage1) {
 		port->stopped_by_stage1 = true;
-		tell_stage1(port, stage1, iova, access, reason);
+		if (!page_request_due(port, stage1->domain, reason))
+			tell_stage1(port, stage1, iova, access, reason);
 	}
 	return reason;
 }
@@ -441,6 +443,7 @@ static enum uiommu_fault_reason copy_piece(struct uiommu_port *port, uint64_t io
 	uint64_t addr;
 	int ret;
 
+	port->can_wait = true;
 	uiommu_port_enter(port);
 	reason = translate(port, iova, access, &leaf);
 	if (!reason) {
@@ -457,6 +460,7 @@ static enum uiommu_fault_reason copy_piece(struct uiommu_port *port, uint64_t io
 			reason = UIOMMU_FAULT_MEMORY_GONE;
 	}
 	uiommu_port_leave(port);
+	port->can_wait = false;
 	return reason;
 }
 
@@ -491,6 +495,8 @@ int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_t len, 
 			most = PAGE - at % PAGE;
 			continue;
 		}
+		if (reason && port_page_request(port, at, access, reason))
+			continue;
 		if (reason)
 			return port_fault(port, at, access, reason, 0);
 		if (most != SECTION_BYTES)
@@ -622,6 +628,7 @@ UIOMMU_API void uiommu_port_set_master(struct uiommu_port *port, bool enabled)
 	atomic_store_explicit(&port->master, enabled, memory_order_relaxed);
 	if (enabled)
 		return;
+	page_requests_cancel_port(port);
 	pthread_mutex_lock(&port->unit->lock);
 	unit_wait(port->unit, port->slot, NULL);
 	pthread_mutex_unlock(&port->unit->lock);

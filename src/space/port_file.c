@@ -143,6 +143,7 @@ static ssize_t move_directly(struct uiommu_port *port, const struct cursor *at,
 
 	if (flags < 0)
 		return 0;
+	port->can_wait = true;
 	uiommu_port_enter(port);
 	total = lend_pieces(port, *at, most, access, iov, &count, &reason);
 	if (total) {
@@ -154,6 +155,9 @@ static ssize_t move_directly(struct uiommu_port *port, const struct cursor *at,
 		}
 	}
 	uiommu_port_leave(port);
+	port->can_wait = false;
+	if (reason && port_page_request(port, at->sg->iova + at->used, access, reason))
+		return 0;
 	if (reason)
 		return port_fault(port, at->sg->iova + at->used, access, reason, 0);
 	if (n == -EAGAIN || n == -EFAULT)

@@ -2,8 +2,8 @@
 /*
  * The objects of this folder as they see each other. Public functions are in <uiommu/space.h>.
  *
- * Locks, in this order: unit->attach_lock, ioas->lock, unit->lock. Nothing is called back under
- * unit->lock.
+ * Locks, in this order: unit->attach_lock, ioas->lock, unit->lock, the list of page requests.
+ * Nothing is called back under the last two.
  * Ports take none: see port.c for how unmap and detach wait for them.
  */
 #ifndef SPACE_SPACE_H
@@ -150,9 +150,13 @@ struct uiommu_domain {
 	uint64_t parent_uid, parent_last;
 	/* A guest's tables instead of its own: guest_table.c. */
 	struct guest_table *guest;
-	uint64_t leaf_sizes;   /* of the table, with large pages; constant but for a reshape */
-	unsigned attached;     /* requester IDs; unit->lock */
-	bool disabled;	       /* unit->lock */
+	uint64_t leaf_sizes; /* of the table, with large pages; constant but for a reshape */
+	unsigned attached;   /* requester IDs; unit->lock */
+	bool disabled;	     /* unit->lock */
+	/* Who answers page requests; unit->paging.lock. */
+	uiommu_page_fn page_handler;
+	void *page_ctx;
+	_Atomic bool paged;    /* there is one */
 	_Atomic bool tracking; /* dirty pages; written under ioas->lock. Only if table.dirty */
 	char name[UIOMMU_OWNER_MAX];
 
@@ -172,6 +176,37 @@ static inline void ioas_flush(struct uiommu_ioas *ioas)
 		domain_flush(d);
 	ioas->epoch++;
 }
+
+/* ---- page requests: page_request.c ---- */
+
+struct slot;
+struct page_wait;
+
+/* The ports that wait for a page. */
+struct page_requests {
+	pthread_mutex_t lock; /* a leaf */
+	pthread_cond_t changed;
+	struct page_wait *first;
+	uint64_t last_cookie;
+};
+
+void page_requests_init(struct page_requests *list);
+void page_requests_destroy(struct page_requests *list);
+
+/* Will an access that was stopped for this reason by the domain (one that answers for the port)
+ * wait rather than fault? For those who would report the fault at once. */
+bool page_request_due(struct uiommu_port *port, struct uiommu_domain *domain,
+		      enum uiommu_fault_reason reason);
+/* Ask for a page, and wait. True: try again; false: the access faults. Outside of sections, with no
+ * lock of this folder held. */
+bool port_page_request(struct uiommu_port *port, uint64_t iova, int access,
+		       enum uiommu_fault_reason reason);
+/* End the waits of a slot (NULL: any) for a domain (NULL: any), which nobody enters any more, and
+ * wait for the calls of its handler that are under way. Without unit->lock. */
+void page_requests_cancel(struct uiommu_unit *unit, const struct slot *slot,
+			  const struct uiommu_domain *domain);
+/* End those of a port. Waits for nobody. */
+void page_requests_cancel_port(struct uiommu_port *port);
 
 /* ---- unit ---- */
 
@@ -210,6 +245,7 @@ struct uiommu_unit {
 	struct uiommu_unit_stats retired; /* of destroyed ports, and the unit's own flushes */
 	uint64_t next_uid;
 	struct table_shared shared; /* by the domains' tables */
+	struct page_requests paging;
 
 	/* Constant from creation on. */
 	struct uiommu_memory memory;
@@ -310,6 +346,12 @@ struct uiommu_port {
 	struct slot *slot;
 	struct uiommu_unit *unit;
 	_Atomic bool master;
+	_Atomic bool paging;   /* accesses may wait for a page; written under unit->paging.lock */
+	_Atomic unsigned held; /* how often that is suspended; likewise */
+
+	/* Around waits; set before the port is used. */
+	void (*before_wait)(void *ctx), (*after_wait)(void *ctx);
+	void *wait_ctx;
 
 	/* The port's thread only. */
 	/* What the IOTLB holds translations of: the attachment's domain and the stage 1's; 0: none.
@@ -322,6 +364,7 @@ struct uiommu_port {
 	bool interrupt; /* an MSI is being written, with this data */
 	uint32_t interrupt_data;
 	bool stopped_by_stage1; /* what the last translation faulted at */
+	bool can_wait; /* the access at hand is one that can, once it has left its section */
 
 	struct port_counters counters;
 	struct uiommu_port *next, **link; /* unit->lock */

@@ -146,7 +146,7 @@ UIOMMU_API void uiommu_stage1_destroy(struct uiommu_stage1 *stage1)
 UIOMMU_API int uiommu_unit_set_stage1(struct uiommu_unit *unit, uiommu_rid rid,
 				      struct uiommu_stage1 *stage1)
 {
-	struct uiommu_stage1 *old = NULL;
+	struct uiommu_stage1 *old = stage1;
 	struct slot *slot;
 
 	if (stage1 && stage1->unit != unit)
@@ -160,5 +160,7 @@ UIOMMU_API int uiommu_unit_set_stage1(struct uiommu_unit *unit, uiommu_rid rid,
 		unit_wait(unit, slot, NULL);
 	}
 	pthread_mutex_unlock(&unit->lock);
+	if (slot && old != stage1)
+		page_requests_cancel(unit, slot, NULL);
 	return slot ? 0 : refuse_memory();
 }

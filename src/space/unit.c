@@ -119,6 +119,7 @@ UIOMMU_API int uiommu_unit_create(const struct uiommu_unit_options *options,
 	}
 	pthread_mutex_init(&unit->attach_lock, NULL);
 	pthread_mutex_init(&unit->lock, NULL);
+	page_requests_init(&unit->paging);
 	port_barrier_init();
 	*out = unit;
 	return 0;
@@ -137,6 +138,7 @@ UIOMMU_API void uiommu_unit_destroy(struct uiommu_unit *unit)
 	}
 	table_shared_destroy(&unit->shared);
 	uiommu_free(unit->windows, unit->window_count * sizeof(*unit->windows));
+	page_requests_destroy(&unit->paging);
 	pthread_mutex_destroy(&unit->lock);
 	pthread_mutex_destroy(&unit->attach_lock);
 	uiommu_free(unit, sizeof(*unit));
@@ -146,16 +148,21 @@ void unit_fork_prepare(struct uiommu_unit *unit)
 {
 	pthread_mutex_lock(&unit->attach_lock);
 	pthread_mutex_lock(&unit->lock);
+	pthread_mutex_lock(&unit->paging.lock);
 }
 
 void unit_fork_parent(struct uiommu_unit *unit)
 {
+	pthread_mutex_unlock(&unit->paging.lock);
 	pthread_mutex_unlock(&unit->lock);
 	pthread_mutex_unlock(&unit->attach_lock);
 }
 
 void unit_fork_child(struct uiommu_unit *unit)
 {
+	/* Those who waited are not in this process. */
+	page_requests_init(&unit->paging);
+	unit->paging.first = NULL;
 	pthread_mutex_init(&unit->lock, NULL);
 	pthread_mutex_init(&unit->attach_lock, NULL);
 }
@@ -330,6 +337,8 @@ static int attach_locked(struct uiommu_domain *domain, uiommu_rid rid,
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, UIOMMU_RANGE_NONE,
 				     UIOMMU_RANGE_NONE);
 	}
+	if (old)
+		page_requests_cancel(unit, slot, NULL);
 	let_go(old);
 	return 0;
 }
@@ -365,6 +374,8 @@ UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid ri
 	if (slot && slot->attachment && slot->attachment->domain == domain)
 		old = slot_switch(unit, slot, NULL);
 	pthread_mutex_unlock(&unit->lock);
+	if (old)
+		page_requests_cancel(unit, slot, NULL);
 	let_go(old);
 	pthread_mutex_unlock(&unit->attach_lock);
 }
@@ -385,6 +396,8 @@ UIOMMU_API void uiommu_domain_enable(struct uiommu_domain *domain, bool enabled)
 	if (!enabled)
 		unit_wait(unit, NULL, domain);
 	pthread_mutex_unlock(&unit->lock);
+	if (!enabled)
+		page_requests_cancel(unit, NULL, domain);
 }
 
 UIOMMU_API void uiommu_unit_stats(struct uiommu_unit *unit, struct uiommu_unit_stats *stats)
