@@ -15,6 +15,7 @@
 #include "table/pool.h"
 #include "util/range.h"
 
+struct directory;
 struct table;
 
 /* Most windows that come and go in one table. */
@@ -110,6 +111,7 @@ struct table {
 		uint64_t *table;
 		uint64_t block;
 	} near;
+	struct directory *directory; /* directory.h; of radix tables */
 	struct pool pool;
 };
 

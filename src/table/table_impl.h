@@ -39,6 +39,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "table/directory.h"
 #include "table/table.h"
 
 #ifndef FMT_PAGE_SHIFT
@@ -83,6 +84,21 @@ static inline uint64_t *entry_table(uint64_t entry)
 	return (uint64_t *)(uintptr_t)fmt_addr(entry);
 }
 
+/* What the directory knows the level 1 table by that iova is below. */
+static inline uint64_t directory_block(uint64_t iova)
+{
+	return iova >> level_shift(2);
+}
+
+/* Where a walk for iova starts, and at which level. */
+static inline uint64_t *first_table(const struct table *t, uint64_t iova, unsigned *level)
+{
+	uint64_t *table = directory_find(t->directory, directory_block(iova));
+
+	*level = table ? 1 : t->levels - 1;
+	return table ? table : t->root;
+}
+
 /* log2 of the largest leaf of this level that [iova, last] -> addr can start with; 0: none. */
 static inline unsigned best_leaf(const struct table *t, uint64_t iova, uint64_t last, uint64_t addr,
 				 unsigned level)
@@ -108,10 +124,13 @@ static inline unsigned best_leaf(const struct table *t, uint64_t iova, uint64_t 
 
 /* ---- the owner's half ---- */
 
-/* Unlink a child table, which is empty or goes with all that is in it. */
+/* Unlink a child table, for iova, which is empty or goes with all that is in it. @level is its own.
+ */
 static void drop_table(struct table *t, uint64_t *table, unsigned index, uint64_t *child,
-		       struct gather *gather)
+		       unsigned level, uint64_t iova, struct gather *gather)
 {
+	if (level == 1)
+		directory_remove(t->directory, directory_block(iova));
 	entry_write(&table[index], 0);
 	pool_page_of(table)->live--;
 	t->near.table = NULL;
@@ -121,32 +140,37 @@ static void drop_table(struct table *t, uint64_t *table, unsigned index, uint64_
 /* A child table goes with everything below it: nothing in it is touched, for that is as good as
  * unlinked with it. */
 static void drop_tree(struct table *t, uint64_t *table, unsigned index, uint64_t *child,
-		      unsigned level, struct gather *gather)
+		      unsigned level, uint64_t iova, struct gather *gather)
 {
 	for (unsigned i = 0; level && i < LEVEL_ENTRIES; i++) {
 		uint64_t entry = entry_peek(&child[i]);
 
 		if (fmt_present(entry) && !fmt_is_leaf(entry, level))
-			drop_tree(t, child, i, entry_table(entry), level - 1, gather);
+			drop_tree(t, child, i, entry_table(entry), level - 1,
+				  iova + ((uint64_t)i << level_shift(level)), gather);
 	}
 	pool_page_of(child)->dirty |= pool_page_of(child)->live != 0;
-	drop_table(t, table, index, child, gather);
+	drop_table(t, table, index, child, level, iova, gather);
 }
 
 /* The last-level table for iova, which mostly is the one that was asked for last; NULL: there is
  * none. */
 static inline uint64_t *last_table(struct table *t, uint64_t iova)
 {
-	uint64_t block = iova >> level_shift(1), *table = t->root;
+	uint64_t block = iova >> level_shift(1), *table;
+	unsigned level;
 
 	if (t->near.table && t->near.block == block)
 		return t->near.table;
-	for (unsigned level = t->levels - 1; level; level--) {
+	table = first_table(t, iova, &level);
+	for (; level; level--) {
 		uint64_t entry = entry_peek(&table[level_index(t, iova, level)]);
 
 		if (!fmt_present(entry) || fmt_is_leaf(entry, level))
 			return NULL;
 		table = entry_table(entry);
+		if (level == 2) /* one that another had displaced */
+			directory_enter(t->directory, directory_block(iova), table);
 	}
 	t->near.block = block;
 	t->near.table = table;
@@ -250,12 +274,14 @@ static int map_level(struct table *t, uint64_t *table, unsigned level, struct ui
 					return -ENOMEM;
 				entry_write(&table[i], fmt_make_table((uintptr_t)child, level));
 				pool_page_of(table)->live++;
+				if (level == 2)
+					directory_enter(t->directory, directory_block(iova), child);
 			}
 			ret = map_level(t, child, level - 1, (struct uiommu_range){iova, last},
 					addr, prot, gather, done);
 			if (ret) {
 				if (!pool_page_of(child)->live)
-					drop_table(t, table, i, child, gather);
+					drop_table(t, table, i, child, level - 1, iova, gather);
 				return ret;
 			}
 			i++;
@@ -290,13 +316,13 @@ static void unmap_level(struct table *t, uint64_t *table, unsigned level, struct
 			entry_write(&table[i], 0);
 			page->live--;
 		} else if (last == whole && !(iova & (size - 1))) {
-			drop_tree(t, table, i, entry_table(entry), level - 1, gather);
+			drop_tree(t, table, i, entry_table(entry), level - 1, iova, gather);
 		} else {
 			uint64_t *child = entry_table(entry);
 
 			unmap_level(t, child, level - 1, (struct uiommu_range){iova, last}, gather);
 			if (!pool_page_of(child)->live)
-				drop_table(t, table, i, child, gather);
+				drop_table(t, table, i, child, level - 1, iova, gather);
 		}
 		if (last == r.last)
 			return;
@@ -353,25 +379,43 @@ struct found {
 	int prot; /* permitted by all levels */
 };
 
-/* The leaf for iova; false: none. */
+/* One level of a walk. 1: go on below; 0: this was the leaf; -1: there is none. */
+static inline __attribute__((always_inline)) int walk_level(const struct table *t, uint64_t iova,
+							    unsigned level, struct found *found)
+{
+	uint64_t entry = entry_read(&found->table[level_index(t, iova, level)]);
+
+	if (!fmt_present(entry))
+		return -1;
+	if (fmt_is_leaf(entry, level)) {
+		found->entry = entry;
+		found->level = level;
+		found->prot &= fmt_prot(entry);
+		return 0;
+	}
+	found->prot &= fmt_table_prot(entry);
+	found->table = entry_table(entry);
+	return 1;
+}
+
+/* The leaf for iova, from the level 1 table on if the directory has it; false: none. */
 static inline __attribute__((always_inline)) bool find_leaf(const struct table *t, uint64_t iova,
 							    struct found *found)
 {
-	uint64_t *table = t->root;
-	int prot = ~0;
+	unsigned level = t->levels - 1;
+	int step;
 
-	for (unsigned level = t->levels - 1;; level--) {
-		uint64_t entry = entry_read(&table[level_index(t, iova, level)]);
-
-		if (!fmt_present(entry))
-			return false;
-		if (fmt_is_leaf(entry, level)) {
-			*found = (struct found){table, entry, level, prot & fmt_prot(entry)};
-			return true;
-		}
-		prot &= fmt_table_prot(entry);
-		table = entry_table(entry);
+	*found = (struct found){.table = directory_find(t->directory, directory_block(iova)),
+				.prot = ~0};
+	if (found->table) {
+		/* Spelt out, for what nearly all walks need: levels are constants here. */
+		step = walk_level(t, iova, 1, found);
+		return step > 0 ? !walk_level(t, iova, 0, found) : !step;
 	}
+	found->table = t->root;
+	while ((step = walk_level(t, iova, level, found)) > 0)
+		level--;
+	return !step;
 }
 
 static bool fmt_walk(const struct table *t, uint64_t iova, struct table_leaf *leaf)
@@ -498,7 +542,17 @@ static int fmt_init(struct table *t, const struct table_config *config)
 	}
 	t->root_pages = fmt_root_pages(config->width);
 	t->root = pool_take_run(&t->pool, t->root_pages);
-	return t->root ? 0 : -ENOMEM;
+	t->directory = t->root ? directory_create() : NULL;
+	if (t->directory)
+		return 0;
+	pool_destroy(&t->pool);
+	return -ENOMEM;
+}
+
+static void fmt_destroy(struct table *t)
+{
+	directory_destroy(t->directory);
+	t->directory = NULL;
 }
 
 const struct table_ops FMT_OPS = {
@@ -509,6 +563,7 @@ const struct table_ops FMT_OPS = {
 	.prots = FMT_PROTS,
 	.dirty = FMT_DIRTY,
 	.init = fmt_init,
+	.destroy = fmt_destroy,
 	.map = fmt_map,
 	.unmap = fmt_unmap,
 	.walk = fmt_walk,

@@ -503,6 +503,55 @@ static void test_windows(void **state)
 	}
 }
 
+/* ---- the directory ---- */
+
+/* Pages 512 level 1 tables apart, which so have the same place in the directory, and one at the
+ * very end, which may have none: each is found, whichever table was linked or found last and
+ * whichever goes. */
+static void share_places(const struct shape *s)
+{
+	enum { MOST = 5 };
+	const uint64_t page = page_of(s), stride = page << 27;
+	uint64_t at[MOST], n = 0;
+	struct table t;
+
+	assert_int_equal(make(&t, s), 0);
+	for (uint64_t i = 0; i < MOST - 1 && i <= s->aperture.last / stride; i++)
+		at[n++] = i * stride;
+	at[n++] = s->aperture.last - page + 1;
+	for (uint64_t gone = 0; gone < n; gone++) {
+		for (uint64_t i = 0; i < n; i++)
+			assert_int_equal(map(&t, at[i], at[i] + page - 1, (i + 1) * page, 3), 0);
+		unmap(&t, at[gone], at[gone] + page - 1);
+		assert_false(found(&t, at[gone]));
+		for (uint64_t i = 0; i < n; i++)
+			if (i != gone)
+				check_walk(&t, at[i], (i + 1) * page, 3, page);
+		/* The owner's search enters tables that were displaced. */
+		for (uint64_t i = 0; i < n; i++) {
+			if (i == gone)
+				continue;
+			assert_int_equal(map(&t, at[i] ^ page, (at[i] ^ page) + page - 1, page, 3),
+					 0);
+			check_walk(&t, at[i], (i + 1) * page, 3, page);
+		}
+		unmap(&t, 0, s->aperture.last);
+		for (uint64_t i = 0; i < n; i++)
+			assert_false(found(&t, at[i]));
+	}
+	table_destroy(&t);
+}
+
+static void test_directory(void **state)
+{
+	for (const struct shape *s = shapes; s < shapes + SHAPES; s++) {
+		if (!s->root_pages)
+			continue;
+		say(s, "places in the directory");
+		share_places(s);
+	}
+}
+
 /* ---- out of memory ---- */
 
 /* A mapping that needs tables of every level: made, or nothing of it there. */
@@ -652,7 +701,7 @@ int main(void)
 		cmocka_unit_test(test_shapes),	  cmocka_unit_test(test_leaves),
 		cmocka_unit_test(test_tables_go), cmocka_unit_test(test_random),
 		cmocka_unit_test(test_windows),	  cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_dirty),
+		cmocka_unit_test(test_dirty),	  cmocka_unit_test(test_directory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, teardown_shared);
