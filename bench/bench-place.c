@@ -90,7 +90,7 @@ static bool walk(struct imap *map, const struct imap_want *want, uint64_t *first
 	uint64_t mask = want->alignment - 1, at = (PAGE + mask) & ~mask;
 	struct imap_pos pos;
 
-	for (struct imap_entry *e = imap_find(map, at, &pos); e; e = imap_next(&pos)) {
+	for (const struct imap_entry *e = imap_find(map, at, &pos); e; e = imap_next(&pos)) {
 		if (e->range.first > at && e->range.first - at >= want->length)
 			break;
 		if (e->range.last >= at)

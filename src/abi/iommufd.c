@@ -194,6 +194,7 @@ struct iommufd *iommufd_create(struct uiommu_vfio *vfio)
 	iommufd->number = vfio->next_iommufd++;
 	pthread_mutex_init(&iommufd->lock, NULL);
 	pthread_mutex_init(&iommufd->files_lock, NULL);
+	iommufd->files.steady = true; /* its counts go down without memory */
 	pthread_cond_init(&iommufd->idle, NULL);
 	iommufd->next = vfio->iommufds;
 	vfio->iommufds = iommufd;

@@ -37,7 +37,7 @@ static void file_count(struct iommufd *iommufd, uint64_t addr, int change)
 	struct imap_entry *entry, gone = {.range = UIOMMU_RANGE_NONE};
 
 	pthread_mutex_lock(&iommufd->files_lock);
-	entry = imap_find(&iommufd->files, addr, NULL);
+	entry = imap_edit(&iommufd->files, addr);
 	if (entry && entry->range.first <= addr) {
 		entry->value += (uint64_t)(int64_t)change;
 		if (!entry->value) {
@@ -52,11 +52,12 @@ static void file_count(struct iommufd *iommufd, uint64_t addr, int change)
 
 static bool is_file(struct iommufd *iommufd, uint64_t addr)
 {
-	struct imap_entry *entry;
+	const struct imap_entry *entry;
+	struct imap_pos pos;
 	bool found;
 
 	pthread_mutex_lock(&iommufd->files_lock);
-	entry = imap_find(&iommufd->files, addr, NULL);
+	entry = imap_find(&iommufd->files, addr, &pos);
 	found = entry && entry->range.first <= addr;
 	pthread_mutex_unlock(&iommufd->files_lock);
 	return found;

@@ -138,13 +138,15 @@ static void apply_all(struct uiommu_virtio_iommu *dev)
 {
 	struct imap_pos pos;
 
-	for (struct imap_entry *e = imap_find(&dev->endpoints, 0, &pos); e; e = imap_next(&pos))
+	for (const struct imap_entry *e = imap_find(&dev->endpoints, 0, &pos); e;
+	     e = imap_next(&pos))
 		endpoint_apply(dev, e->tag);
 }
 
 struct viommu_endpoint *viommu_endpoint(struct uiommu_virtio_iommu *dev, uint32_t number)
 {
-	struct imap_entry *e = imap_find(&dev->endpoints, number, NULL);
+	struct imap_pos pos;
+	const struct imap_entry *e = imap_find(&dev->endpoints, number, &pos);
 
 	return e && e->range.first == number ? e->tag : NULL;
 }
@@ -200,7 +202,8 @@ UIOMMU_API void uiommu_virtio_iommu_remove_endpoint(struct uiommu_virtio_iommu *
 
 struct viommu_domain *viommu_domain(struct uiommu_virtio_iommu *dev, uint32_t number)
 {
-	struct imap_entry *e = imap_find(&dev->domains, number, NULL);
+	struct imap_pos pos;
+	const struct imap_entry *e = imap_find(&dev->domains, number, &pos);
 
 	return e && e->range.first == number ? e->tag : NULL;
 }
@@ -411,7 +414,8 @@ static void detach_all(struct uiommu_virtio_iommu *dev)
 {
 	struct imap_pos pos;
 
-	for (struct imap_entry *e = imap_find(&dev->endpoints, 0, &pos); e; e = imap_next(&pos))
+	for (const struct imap_entry *e = imap_find(&dev->endpoints, 0, &pos); e;
+	     e = imap_next(&pos))
 		if (((struct viommu_endpoint *)e->tag)->domain)
 			viommu_detach(dev, e->tag);
 }
@@ -598,11 +602,11 @@ UIOMMU_API int uiommu_virtio_iommu_create(struct uiommu_unit *unit,
 
 UIOMMU_API void uiommu_virtio_iommu_destroy(struct uiommu_virtio_iommu *dev)
 {
-	struct imap_entry *e;
+	struct imap_pos pos;
 
 	if (!dev)
 		return;
-	while ((e = imap_find(&dev->endpoints, 0, NULL)))
-		uiommu_virtio_iommu_remove_endpoint(dev, (uiommu_rid)e->range.first);
+	while (imap_find(&dev->endpoints, 0, &pos))
+		uiommu_virtio_iommu_remove_endpoint(dev, (uiommu_rid)pos.entry.range.first);
 	dev_free(dev);
 }

@@ -51,9 +51,10 @@ static bool book_find(struct uiommu_xen *xen, struct imap *book, uint64_t mfn,
 		      struct imap_entry *found)
 {
 	const struct imap_entry *entry;
+	struct imap_pos pos;
 
 	pthread_mutex_lock(&xen->lock);
-	entry = imap_find(book, mfn, NULL);
+	entry = imap_find(book, mfn, &pos);
 	if (entry && entry->range.first == mfn)
 		*found = *entry;
 	else
@@ -295,7 +296,8 @@ void xen_server_relinquish(struct uiommu_xen *xen, uint16_t domid)
 	if (hardware && hardware->domid == domid)
 		imap_clear(&xen->m2b);
 	for (;;) {
-		struct imap_entry *e = imap_find(&xen->foreign, at, &pos), entry;
+		const struct imap_entry *e = imap_find(&xen->foreign, at, &pos);
+		struct imap_entry entry;
 		struct uiommu_range page;
 
 		while (e && e->value != domid && (!hardware || hardware->domid != domid))

@@ -6,8 +6,9 @@
  * An unmap clears the table entries, which makes the invalidation pending in each domain, and marks
  * the area as leaving. It stays in the map of areas until the flush, so that its IOVAs are nobody
  * else's; table pages wait in the pending gather. A record says where to look for such areas once
- * the batch finishes; adjoining ranges share one. This needs no memory but for the records, and the
- * first of them is part of the batch: so an unmap by itself cannot fail.
+ * the batch finishes; adjoining ranges share one. This needs no memory but for the records, of
+ * which the first is part of the batch, and for marks where too many kinds of them stand beside
+ * each other; a batch of one operation makes no marks. So an unmap by itself cannot fail.
  *
  * A map where only the batch's own areas are leaving takes their IOVAs over: see replace.c.
  *
@@ -42,11 +43,8 @@ static inline void unlock_all(struct uiommu_batch *batch)
 	batch->locked[0] = batch->locked[1] = NULL;
 }
 
-/* Hold the locks of a and b (NULL: of a alone) and no others. */
-static void lock_only(struct uiommu_batch *batch, struct uiommu_ioas *a, struct uiommu_ioas *b)
+static void lock_others(struct uiommu_batch *batch, struct uiommu_ioas *a, struct uiommu_ioas *b)
 {
-	if (b == a)
-		b = NULL;
 	if (b && (uintptr_t)b < (uintptr_t)a) {
 		struct uiommu_ioas *swap = a;
 
@@ -63,16 +61,22 @@ static void lock_only(struct uiommu_batch *batch, struct uiommu_ioas *a, struct 
 	batch->locked[1] = b;
 }
 
+/* Hold the locks of a and b (NULL: of a alone) and no others. */
+static inline void lock_only(struct uiommu_batch *batch, struct uiommu_ioas *a,
+			     struct uiommu_ioas *b)
+{
+	if (b == a)
+		b = NULL;
+	if (batch->locked[0] != a || batch->locked[1] != b)
+		lock_others(batch, a, b);
+}
+
 /* ---- records ---- */
 
-/* See to it that one more record can be made. */
-static int record_room(struct uiommu_batch *batch)
+static int record_chunk(struct uiommu_batch *batch)
 {
-	struct batch_chunk *chunk = batch->last_chunk;
+	struct batch_chunk *chunk = uiommu_alloc(sizeof(*chunk));
 
-	if (!batch->last || (chunk && chunk->used < CHUNK_RECORDS))
-		return 0;
-	chunk = uiommu_alloc(sizeof(*chunk));
 	if (!chunk)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "batch", UIOMMU_RANGE_NONE,
 				     UIOMMU_RANGE_NONE);
@@ -82,6 +86,16 @@ static int record_room(struct uiommu_batch *batch)
 		batch->chunks = chunk;
 	batch->last_chunk = chunk;
 	return 0;
+}
+
+/* See to it that one more record can be made. */
+static inline int record_room(struct uiommu_batch *batch)
+{
+	const struct batch_chunk *chunk = batch->last_chunk;
+
+	if (!batch->last || (chunk && chunk->used < CHUNK_RECORDS))
+		return 0;
+	return record_chunk(batch);
 }
 
 /* Areas in the range are leaving. There is room, or it adjoins the last one. */
@@ -107,15 +121,29 @@ static void record_add(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 
 /* ---- taking away ---- */
 
-/* Is everything from head on in the range this batch's to take away? Own areas that are leaving
- * already don't count. *inside becomes the first and last address of those that do, *bytes their
- * size. */
-static inline int check_unmap(const struct uiommu_batch *batch, struct uiommu_range range,
-			      const struct imap_entry *head, struct imap_pos *pos,
+/* See to it that the areas around pos can be marked as leaving without memory. False: no memory. */
+static inline bool mark_room(const struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+			     struct imap_pos *pos)
+{
+	uint64_t first = pos->entry.range.first;
+
+	if (!batch->id || imap_can_set(pos, leaving_info(batch)))
+		return true;
+	return imap_edit(&ioas->areas, first) && imap_find(&ioas->areas, first, pos);
+}
+
+/* Is everything in the range this batch's to take away? Own areas that are leaving already don't
+ * count. *inside becomes the first and last address of those that do, *bytes their size; pos the
+ * last of them. */
+static inline int check_unmap(const struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+			      struct uiommu_range range, struct imap_pos *pos,
 			      struct uiommu_range *inside, uint64_t *bytes)
 {
-	for (const struct imap_entry *e = head; e && e->range.first <= range.last;
-	     e = imap_next(pos)) {
+	const struct imap_entry *e = imap_find(&ioas->areas, range.first, pos);
+
+	for (; e && e->range.first <= range.last; e = imap_next(pos)) {
+		uint64_t more;
+
 		if (e->info & AREA_LEAVING) {
 			if (leaves_by(batch, e))
 				continue;
@@ -124,34 +152,50 @@ static inline int check_unmap(const struct uiommu_batch *batch, struct uiommu_ra
 		if (!range_contains(range, e->range))
 			return uiommu_refuse(UIOMMU_RULE_SPLIT, -EINVAL, "an existing mapping",
 					     range, e->range);
+		if (!mark_room(batch, ioas, pos))
+			return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "batch", range,
+					     e->range);
 		if (!range_valid(*inside))
 			*inside = e->range;
+		more = range_length(e->range);
+		if (e->range.last != range.last) {
+			uint64_t all = imap_skip(pos, range.last, AREA_LEAVING);
+
+			more = all ? all : more;
+		}
 		inside->last = e->range.last;
-		*bytes = add_sat(*bytes, range_length(e->range));
+		*bytes = add_sat(*bytes, more);
 		if (e->range.last == range.last)
 			break;
 	}
 	return 0;
 }
 
-static inline void leave(const struct uiommu_batch *batch, struct imap_entry *area)
+/* Mark what is in the range as leaving, of which pos is the last. There is room for that. Nobody
+ * sees what a batch of one operation is about. */
+static inline void mark(const struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+			struct uiommu_range range, struct imap_pos *pos)
 {
-	if (!(area->info & AREA_LEAVING))
-		area->info |= leaving_info(batch);
+	const struct imap_entry *e = &pos->entry;
+
+	if (!batch->id)
+		return;
+	if (e->range.first != range.first)
+		e = imap_find(&ioas->areas, range.first, pos);
+	for (; e && e->range.first <= range.last; e = imap_next(pos)) {
+		if (!(e->info & AREA_LEAVING))
+			imap_set(pos, leaving_info(batch));
+		if (e->range.last >= range.last)
+			break;
+	}
 }
 
-/* Make every area in the range leave, of which head is the first. There is room for a record. */
+/* Make every area in the range leave, of which pos is the last. There is room for a record and for
+ * the marks. */
 static inline void take_away(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
-			     struct uiommu_range range, struct imap_entry *head)
+			     struct uiommu_range range, struct imap_pos *pos)
 {
-	uint64_t last = head->range.last;
-	struct imap_pos pos;
-
-	leave(batch, head);
-	if (last < range.last)
-		for (struct imap_entry *e = imap_find(&ioas->areas, last + 1, &pos);
-		     e && e->range.first <= range.last; e = imap_next(&pos))
-			leave(batch, e);
+	mark(batch, ioas, range, pos);
 	for (struct uiommu_domain *d = ioas->domains; d; d = d->next)
 		table_unmap(&d->table, range, &d->pending);
 	record_add(batch, ioas, range);
@@ -161,15 +205,13 @@ static inline int do_unmap(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 			   struct uiommu_range range, uint64_t *unmapped)
 {
 	struct uiommu_range inside = UIOMMU_RANGE_NONE;
-	struct imap_entry *head;
 	struct imap_pos pos;
 	uint64_t bytes = 0;
 	int ret;
 
 	if (!range_valid(range))
 		return uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, NULL, range, UIOMMU_RANGE_NONE);
-	head = imap_find(&ioas->areas, range.first, &pos);
-	ret = check_unmap(batch, range, head, &pos, &inside, &bytes);
+	ret = check_unmap(batch, ioas, range, &pos, &inside, &bytes);
 	if (!ret && bytes)
 		ret = record_room(batch);
 	if (ret)
@@ -177,7 +219,7 @@ static inline int do_unmap(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 	*unmapped = bytes;
 	if (!bytes)
 		return 0;
-	take_away(batch, ioas, inside, head);
+	take_away(batch, ioas, inside, &pos);
 	ioas->stats.unmaps++;
 	return 0;
 }
@@ -185,7 +227,7 @@ static inline int do_unmap(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 /* ---- mapping ---- */
 
 /* Reserved regions, and what each domain's format has to say. */
-static int check_place(struct uiommu_ioas *ioas, const struct imap_entry *entry)
+static inline int check_place(struct uiommu_ioas *ioas, const struct imap_entry *entry)
 {
 	int ret = ioas_check_blocked(ioas, -EINVAL, entry->range);
 
@@ -193,8 +235,8 @@ static int check_place(struct uiommu_ioas *ioas, const struct imap_entry *entry)
 }
 
 /* Enter an area into the map of areas. *over: in place of what is leaving. */
-static int place(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
-		 const struct imap_entry *entry, bool *over)
+static inline int place(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+			const struct imap_entry *entry, bool *over)
 {
 	struct imap_entry blocking;
 	int ret = imap_insert(&ioas->areas, entry, &blocking);
@@ -229,17 +271,20 @@ static void displace(struct uiommu_ioas *ioas, struct uiommu_range range)
 static void retract(struct uiommu_batch *batch, struct uiommu_ioas *ioas, struct uiommu_range range,
 		    bool held)
 {
-	struct imap_entry *entry = imap_find(&ioas->areas, range.first, NULL);
+	struct imap_pos pos;
 
-	entry->info |= leaving_info(batch) | (held ? 0 : AREA_SILENT);
-	if (!held)
+	imap_find(&ioas->areas, range.first, &pos);
+	imap_set(&pos, leaving_info(batch) | (held ? 0 : AREA_SILENT));
+	if (!held) {
 		count_bytes(ioas, range_length(range));
+		batch->silent = true;
+	}
 	record_add(batch, ioas, range);
 }
 
 /* Enter an area everywhere: areas, owner, tables. op is for the owner. */
-static int enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas, const struct uiommu_op *op,
-		 const struct imap_entry *entry)
+static inline int enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+			const struct uiommu_op *op, const struct imap_entry *entry)
 {
 	bool over;
 	int ret = place(batch, ioas, entry, &over);
@@ -308,7 +353,8 @@ static int copy_piece(const struct uiommu_batch *batch, const struct uiommu_op *
 {
 	uint64_t from = op->addr + (iova - op->range.first);
 	uint64_t from_last = op->addr + (op->range.last - op->range.first);
-	const struct imap_entry *area = imap_find(&op->source->areas, from, NULL);
+	struct imap_pos pos;
+	const struct imap_entry *area = imap_find(&op->source->areas, from, &pos);
 	uint64_t last;
 	int ret;
 
@@ -333,6 +379,14 @@ static int copy_piece(const struct uiommu_batch *batch, const struct uiommu_op *
 		   : ioas_check_domains(op->ioas, piece->range, piece->value, (int)piece->info);
 }
 
+/* How far behind its first address a copy's first piece goes. It was looked at. */
+static uint64_t copy_reach(const struct uiommu_op *op)
+{
+	struct imap_pos pos;
+
+	return imap_find(&op->source->areas, op->addr, &pos)->range.last - op->addr;
+}
+
 /* Look at all of it before anything is changed. */
 static int check_copy(const struct uiommu_batch *batch, const struct uiommu_op *op)
 {
@@ -353,36 +407,53 @@ static int check_copy(const struct uiommu_batch *batch, const struct uiommu_op *
 	return ret;
 }
 
+/* The pieces of a copy that was looked at. *done: the last address of those that were entered, none
+ * if it is below the first. */
+static int copy_pieces(struct uiommu_batch *batch, struct uiommu_op *op, uint64_t *done)
+{
+	uint64_t largest = 0;
+	struct imap_entry piece;
+
+	for (;;) {
+		int ret = copy_piece(batch, op, *done + 1, &piece);
+
+		if (!ret)
+			ret = enter(batch, op->ioas, op, &piece);
+		if (ret)
+			return ret;
+		*done = piece.range.last;
+		if (range_length(piece.range) > largest)
+			largest = range_length(piece.range);
+		if (*done == op->range.last) {
+			ioas_count_map(op->ioas, largest, op->prot);
+			return 0;
+		}
+	}
+}
+
 static int do_copy(struct uiommu_batch *batch, struct uiommu_op *op)
 {
-	uint64_t iova = op->range.first, largest = 0;
-	struct imap_entry piece;
+	uint64_t done = op->range.first - 1;
+	struct imap *areas = &op->ioas->areas;
+	struct imap_pos pos;
 	int ret = check_copy(batch, op);
 
 	if (!ret)
 		ret = record_room(batch);
 	if (ret)
 		return ret;
-	for (;; iova = piece.range.last + 1) {
-		ret = copy_piece(batch, op, iova, &piece);
-		if (!ret)
-			ret = enter(batch, op->ioas, op, &piece);
-		if (ret)
-			break;
-		if (range_length(piece.range) > largest)
-			largest = range_length(piece.range);
-		if (piece.range.last == op->range.last) {
-			ioas_count_map(op->ioas, largest, op->prot);
-			return 0;
-		}
-	}
+	/* Of several pieces, failing needs the earlier ones to be marked without memory. */
+	areas->steady = op->range.last - op->range.first > copy_reach(op);
+	ret = copy_pieces(batch, op, &done);
 	/* What came before the failure goes the way of all that was mapped. If the failure left a
 	 * record, this adjoins it. */
-	if (iova != op->range.first) {
-		struct uiommu_range before = {op->range.first, iova - 1};
+	if (ret && done != op->range.first - 1) {
+		struct uiommu_range before = {op->range.first, done};
 
-		take_away(batch, op->ioas, before, imap_find(&op->ioas->areas, before.first, NULL));
+		imap_find(areas, done, &pos);
+		take_away(batch, op->ioas, before, &pos);
 	}
+	areas->steady = false;
 	return ret;
 }
 
@@ -393,7 +464,8 @@ static int choose(const struct uiommu_batch *batch, struct uiommu_op *op)
 
 	op->range = UIOMMU_RANGE_NONE;
 	if (op->kind == UIOMMU_OP_COPY) {
-		const struct imap_entry *area = imap_find(&op->source->areas, addr, NULL);
+		struct imap_pos pos;
+		const struct imap_entry *area = imap_find(&op->source->areas, addr, &pos);
 
 		if (!area || area->range.first > addr || leaves_by(batch, area))
 			return uiommu_refuse(UIOMMU_RULE_NOT_MAPPED, -ENOENT,
@@ -469,32 +541,27 @@ UIOMMU_API size_t uiommu_batch_run(struct uiommu_batch *batch, struct uiommu_op 
 
 /* ---- finishing ---- */
 
-/* Forget what left within a record, now that no device reaches it. */
+static void tell(void *ctx, const struct imap_entry *entry)
+{
+	struct uiommu_batch *batch = ctx;
+	struct uiommu_area area;
+
+	area_of(entry, &area);
+	batch->release(batch->ctx, &area);
+}
+
+/* Forget what left within a record, now that no device reaches it. Where the batch is one operation
+ * that is all there is. */
 static inline void drop(struct uiommu_batch *batch, const struct batch_record *record)
 {
-	struct uiommu_ioas *ioas = record->ioas;
-	uint64_t at = record->range.first;
-	struct imap_entry *entry;
+	uint64_t mask = batch->id ? ~AREA_PROT : 0, info = leaving_info(batch) & mask;
+	struct imap *areas = &record->ioas->areas;
 
-	while ((entry = imap_find(&ioas->areas, at, NULL)) &&
-	       entry->range.first <= record->range.last) {
-		uint64_t last = entry->range.last;
-
-		if (leaves_by(batch, entry)) {
-			struct uiommu_area area;
-			bool silent = entry->info & AREA_SILENT;
-
-			area_of(entry, &area);
-			imap_erase(&ioas->areas, area.range.first);
-			if (!silent)
-				count_bytes(ioas, range_length(area.range));
-			if (!silent && batch->release)
-				batch->release(batch->ctx, &area);
-		}
-		if (last >= record->range.last)
-			break;
-		at = last + 1;
-	}
+	if (batch->silent)
+		imap_drop(areas, record->range, ~AREA_PROT, leaving_info(batch) | AREA_SILENT, NULL,
+			  NULL);
+	count_bytes(record->ioas, imap_drop(areas, record->range, mask, info,
+					    batch->release ? tell : NULL, batch));
 }
 
 /* Have what left within a record forgotten, unless a flush since then has done it. */
@@ -562,6 +629,7 @@ static inline void start_one(struct uiommu_batch *batch, struct uiommu_ioas *ioa
 {
 	/* One by one: the first record need not be cleared, and clearing all would take a while. */
 	batch->id = 0;
+	batch->silent = false;
 	batch->locked[0] = ioas;
 	batch->locked[1] = NULL;
 	batch->chunks = batch->last_chunk = NULL;
@@ -614,10 +682,12 @@ int ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *un
 	return ret;
 }
 
-/* An operation by itself. */
+/* An operation by itself, which may let go of a lock before it finishes. */
 static int run_one(struct uiommu_op *op)
 {
-	struct uiommu_batch batch = {0};
+	struct uiommu_batch batch = {
+		.id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed),
+	};
 
 	do_op(&batch, op);
 	finish(&batch);

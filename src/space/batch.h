@@ -30,7 +30,8 @@ struct batch_ghost {
 };
 
 struct uiommu_batch {
-	uint64_t id; /* of open batches; 0: the lock is held from start to finish */
+	uint64_t id; /* 0: one operation, the lock is held from its start to its finish */
+	bool silent; /* it has areas that leave silently */
 	struct uiommu_ioas *locked[2];		 /* NULL: none */
 	struct batch_record first;		 /* so that a batch of one needs no memory */
 	struct batch_chunk *chunks, *last_chunk; /* the records after it */

@@ -68,7 +68,7 @@ static int check_mapped(struct uiommu_ioas *ioas, struct uiommu_range range)
 	struct imap_pos pos;
 	uint64_t next = range.first;
 
-	for (struct imap_entry *e = imap_find(&ioas->areas, next, &pos);
+	for (const struct imap_entry *e = imap_find(&ioas->areas, next, &pos);
 	     e && e->range.first <= next && !(e->info & AREA_LEAVING); e = imap_next(&pos)) {
 		if (e->range.last >= range.last)
 			return 0;

@@ -78,7 +78,7 @@ static int fill(struct uiommu_domain *domain)
 	uint64_t mask = table_page(&domain->table) - 1;
 	struct imap_pos pos;
 
-	for (struct imap_entry *e = imap_find(&domain->ioas->areas, 0, &pos); e;
+	for (const struct imap_entry *e = imap_find(&domain->ioas->areas, 0, &pos); e;
 	     e = imap_next(&pos)) {
 		uint64_t max = max_addr(domain);
 		struct table_why why;
@@ -488,13 +488,14 @@ static int remove_locked(struct uiommu_domain *domain, uint64_t first)
 {
 	struct table *table = &domain->table;
 	struct table_window window;
-	struct imap_entry *area;
+	const struct imap_entry *area;
+	struct imap_pos pos;
 	int ret;
 
 	if (!table->ops->window_find(table, first, &window) || window.range.first != first)
 		return uiommu_refuse(UIOMMU_RULE_NOT_MAPPED, -ENOENT, "window",
 				     (struct uiommu_range){first, first}, UIOMMU_RANGE_NONE);
-	area = imap_find(&domain->ioas->areas, first, NULL);
+	area = imap_find(&domain->ioas->areas, first, &pos);
 	if (area && area->range.first <= window.range.last)
 		return uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, "a mapping in the window",
 				     window.range, area->range);

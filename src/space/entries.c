@@ -3,9 +3,10 @@
  * Mappings seen as single entries of a table, which are overwritten and cleared whatever calls they
  * came from: what sPAPR's TCE tables are to their users. Owns the cutting of areas.
  *
- * Invariants: a cut changes no translation, and is taken back where the call fails. A call that
- * fails leaves areas and tables as they were. What is taken away is gone when the call returns.
- * Lock: ioas->lock. Memory is taken before anything is changed that could not be put back.
+ * Invariants: a cut changes no translation, and is taken back where the call fails, without memory:
+ * so the map of areas is steady meanwhile. A call that fails leaves areas and tables as they were.
+ * What is taken away is gone when the call returns. Lock: ioas->lock. Memory is taken before
+ * anything is changed that could not be put back.
  */
 #include <errno.h>
 
@@ -34,38 +35,42 @@ static bool cuts_leaf(const struct uiommu_ioas *ioas, uint64_t at)
 /* Let no area reach across the border before @at. */
 static int cut_before(struct uiommu_ioas *ioas, uint64_t at, struct cut *cut)
 {
-	struct imap_entry *area = imap_find(&ioas->areas, at, NULL), tail;
+	struct imap_entry *area, tail;
+	struct imap_pos pos;
+	int ret;
 
 	cut->at = 0;
-	if (!area || area->range.first >= at)
+	if (!imap_find(&ioas->areas, at, &pos) || pos.entry.range.first >= at)
 		return 0;
-	if (area->info & AREA_LEAVING)
-		return ioas_refuse_area((struct uiommu_range){at, at}, area);
+	if (pos.entry.info & AREA_LEAVING)
+		return ioas_refuse_area((struct uiommu_range){at, at}, &pos.entry);
 	if (cuts_leaf(ioas, at))
 		return uiommu_refuse(UIOMMU_RULE_SPLIT, -EINVAL, "a large page of a mapping",
-				     (struct uiommu_range){at, at}, area->range);
-	tail = *area;
+				     (struct uiommu_range){at, at}, pos.entry.range);
+	tail = pos.entry;
 	tail.range.first = at;
-	tail.value += at - area->range.first;
-	area->range.last = at - 1;
-	if (imap_insert(&ioas->areas, &tail, NULL)) {
-		area->range.last = tail.range.last;
+	tail.value += at - pos.entry.range.first;
+	area = imap_edit(&ioas->areas, at);
+	ret = -ENOMEM;
+	if (area) {
+		area->range.last = at - 1;
+		ret = imap_insert(&ioas->areas, &tail, NULL);
+		if (ret)
+			imap_edit(&ioas->areas, at - 1)->range.last = tail.range.last;
+	}
+	if (ret)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL, tail.range,
 				     UIOMMU_RANGE_NONE);
-	}
 	*cut = (struct cut){at, tail.range.last};
 	return 0;
 }
 
 static void take_back(struct uiommu_ioas *ioas, const struct cut *cut)
 {
-	struct imap_entry *area;
-
 	if (!cut->at)
 		return;
 	imap_erase(&ioas->areas, cut->at);
-	area = imap_find(&ioas->areas, cut->at - 1, NULL);
-	area->range.last = cut->last;
+	imap_edit(&ioas->areas, cut->at - 1)->range.last = cut->last;
 }
 
 static int cut_out(struct uiommu_ioas *ioas, struct uiommu_range range, struct cut cuts[2])
@@ -87,7 +92,9 @@ UIOMMU_API int uiommu_ioas_split(struct uiommu_ioas *ioas, uint64_t iova)
 	int ret;
 
 	pthread_mutex_lock(&ioas->lock);
+	ioas->areas.steady = true;
 	ret = cut_before(ioas, iova, &cut);
+	ioas->areas.steady = false;
 	pthread_mutex_unlock(&ioas->lock);
 	if (!ret && !cut.at)
 		return -ENOENT;
@@ -104,6 +111,7 @@ UIOMMU_API int uiommu_ioas_clear(struct uiommu_ioas *ioas, struct uiommu_range r
 	int ret;
 
 	pthread_mutex_lock(&ioas->lock);
+	ioas->areas.steady = true;
 	if (!range_valid(range))
 		ret = uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, NULL, range, UIOMMU_RANGE_NONE);
 	else
@@ -115,6 +123,7 @@ UIOMMU_API int uiommu_ioas_clear(struct uiommu_ioas *ioas, struct uiommu_range r
 			take_back(ioas, &cuts[0]);
 		}
 	}
+	ioas->areas.steady = false;
 	pthread_mutex_unlock(&ioas->lock);
 	return ret;
 }
@@ -132,7 +141,7 @@ static void restore(struct uiommu_domain *d, struct uiommu_range range)
 
 	table_unmap(&d->table, range, &d->pending);
 	domain_flush(d);
-	for (struct imap_entry *e = imap_find(&d->ioas->areas, range.first, &pos);
+	for (const struct imap_entry *e = imap_find(&d->ioas->areas, range.first, &pos);
 	     e && e->range.first <= range.last; e = imap_next(&pos))
 		if (e->info != COMING)
 			table_map(&d->table, e->range, e->value, (int)e->info, &d->pending);
@@ -168,14 +177,14 @@ static void take_place(struct uiommu_ioas *ioas, const struct imap_entry *fresh,
 		       uiommu_area_fn each, void *ctx)
 {
 	struct uiommu_range rest = fresh->range;
-	struct imap_entry *entry;
+	struct imap_pos pos;
 	uint64_t gone = 0;
 
-	while (range_valid(rest) && (entry = imap_find(&ioas->areas, rest.first, NULL)) &&
-	       entry->range.first <= rest.last) {
+	while (range_valid(rest) && imap_find(&ioas->areas, rest.first, &pos) &&
+	       pos.entry.range.first <= rest.last) {
 		struct uiommu_area area;
 
-		area_of(entry, &area);
+		area_of(&pos.entry, &area);
 		if (area.range.first != fresh->range.first)
 			imap_erase(&ioas->areas, area.range.first);
 		if (area.prot != COMING) {
@@ -187,24 +196,26 @@ static void take_place(struct uiommu_ioas *ioas, const struct imap_entry *fresh,
 			break;
 		rest.first = area.range.last + 1;
 	}
-	*imap_find(&ioas->areas, fresh->range.first, NULL) = *fresh;
+	*imap_edit(&ioas->areas, fresh->range.first) = *fresh;
 	ioas->stats.bytes -= gone < ioas->stats.bytes ? gone : ioas->stats.bytes;
 	ioas->stats.bytes = add_sat(ioas->stats.bytes, range_length(fresh->range));
 	ioas->stats.unmaps += gone != 0;
 	ioas_count_map(ioas, range_length(fresh->range), (int)fresh->info);
 }
 
-/* Is an area to be replaced? If none starts the range, one that is coming is put there. */
+/* Is an area to be replaced? If none starts the range, one that is coming is put there. Whichever
+ * it is can be had for editing from now on. */
 static int make_room(struct uiommu_ioas *ioas, const struct imap_entry *fresh, bool *occupied,
 		     bool *made)
 {
-	const struct imap_entry *head = imap_find(&ioas->areas, fresh->range.first, NULL);
+	struct imap_pos pos;
+	const struct imap_entry *head = imap_find(&ioas->areas, fresh->range.first, &pos);
 	struct imap_entry coming = *fresh;
 
 	*occupied = head && head->range.first <= fresh->range.last;
 	*made = !*occupied || head->range.first > fresh->range.first;
 	if (!*made)
-		return 0;
+		return imap_edit(&ioas->areas, fresh->range.first) ? 0 : -ENOMEM;
 	coming.info = COMING;
 	if (*occupied)
 		coming.range.last = head->range.first - 1;
@@ -216,7 +227,7 @@ static int check_leaving(struct uiommu_ioas *ioas, struct uiommu_range range)
 {
 	struct imap_pos pos;
 
-	for (struct imap_entry *e = imap_find(&ioas->areas, range.first, &pos);
+	for (const struct imap_entry *e = imap_find(&ioas->areas, range.first, &pos);
 	     e && e->range.first <= range.last; e = imap_next(&pos))
 		if (e->info & AREA_LEAVING)
 			return ioas_refuse_area(range, e);
@@ -266,7 +277,9 @@ UIOMMU_API int uiommu_ioas_replace(struct uiommu_ioas *ioas, struct uiommu_range
 	int ret;
 
 	pthread_mutex_lock(&ioas->lock);
+	ioas->areas.steady = true;
 	ret = replace_locked(ioas, &fresh, each, ctx);
+	ioas->areas.steady = false;
 	pthread_mutex_unlock(&ioas->lock);
 	return ret;
 }

@@ -140,11 +140,12 @@ static int refuse_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_ran
 static int check_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, const char *name)
 {
 	const struct uiommu_range *allowed;
-	struct imap_entry *area;
+	const struct imap_entry *area;
+	struct imap_pos pos;
 
 	if (!range_valid(range))
 		return uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, name, range, UIOMMU_RANGE_NONE);
-	area = imap_find(&ioas->areas, range.first, NULL);
+	area = imap_find(&ioas->areas, range.first, &pos);
 	if (area && area->range.first <= range.last)
 		return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EADDRINUSE, AREA_OWNER, range,
 				     area->range);
@@ -428,7 +429,7 @@ void area_of(const struct imap_entry *entry, struct uiommu_area *area)
 
 UIOMMU_API int uiommu_ioas_find(struct uiommu_ioas *ioas, uint64_t iova, struct uiommu_area *area)
 {
-	struct imap_entry *entry;
+	const struct imap_entry *entry;
 	struct imap_pos pos;
 
 	pthread_mutex_lock(&ioas->lock);
@@ -529,9 +530,10 @@ static int domain_move(struct uiommu_domain *d, const struct imap_entry *area, u
 
 static int move_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr)
 {
-	struct imap_entry *area = imap_find(&ioas->areas, range.first, NULL);
+	struct imap_pos pos;
+	const struct imap_entry *area = imap_find(&ioas->areas, range.first, &pos);
 	struct uiommu_domain *failed = NULL;
-	struct imap_entry moved;
+	struct imap_entry moved, *entry;
 	int ret;
 
 	if (!area || area->range.first != range.first || area->range.last != range.last)
@@ -544,6 +546,10 @@ static int move_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint
 		ret = ioas_check_domains(ioas, range, addr, (int)area->info);
 	if (ret)
 		return ret;
+	entry = imap_edit(&ioas->areas, range.first);
+	if (!entry)
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL, range,
+				     UIOMMU_RANGE_NONE);
 	for (struct uiommu_domain *d = ioas->domains; d && !failed; d = d->next) {
 		ret = domain_move(d, area, addr);
 		if (ret)
@@ -552,7 +558,7 @@ static int move_locked(struct uiommu_ioas *ioas, struct uiommu_range range, uint
 	moved = *area;
 	moved.value = addr;
 	if (!failed) {
-		*area = moved;
+		entry->value = addr;
 		ioas_flush(ioas);
 		return 0;
 	}

@@ -82,13 +82,14 @@ static int refuse_room(struct uiommu_ioas *ioas, struct uiommu_range within,
 	const struct imap_want least = {
 		.length = 1, .alignment = want->alignment, .offset = want->offset};
 	const struct imap_entry *area = NULL;
+	struct imap_pos pos;
 	struct uiommu_range asked = within;
 
 	if (range_valid(window)) {
 		asked = window;
 		imap_gap(&ioas->areas, window, &least, &asked.first);
 		asked.last = add_sat(asked.first, want->length - 1);
-		area = imap_find(&ioas->areas, asked.first, NULL);
+		area = imap_find(&ioas->areas, asked.first, &pos);
 	}
 	if (area && area->range.first <= asked.last && area->range.first <= window.last)
 		return uiommu_refuse(UIOMMU_RULE_NO_ROOM, -ENOSPC,

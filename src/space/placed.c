@@ -82,7 +82,7 @@ static bool find_area(struct uiommu_ioas *ioas, uint64_t addr, uint64_t *iova)
 
 	if (!ioas->mmio)
 		return false;
-	for (struct imap_entry *e = imap_find(&ioas->areas, 0, &pos); e; e = imap_next(&pos))
+	for (const struct imap_entry *e = imap_find(&ioas->areas, 0, &pos); e; e = imap_next(&pos))
 		if ((e->info & UIOMMU_MMIO) && (e->info & UIOMMU_WRITE) &&
 		    !(e->info & AREA_LEAVING) && e->value <= addr &&
 		    addr - e->value <= e->range.last - e->range.first) {
@@ -98,7 +98,8 @@ static bool find_area(struct uiommu_ioas *ioas, uint64_t addr, uint64_t *iova)
  * it, anything reserved does. */
 static bool taken(struct uiommu_ioas *ioas, struct uiommu_range slot, bool region)
 {
-	struct imap_entry *area = imap_find(&ioas->areas, slot.first, NULL);
+	struct imap_pos pos;
+	const struct imap_entry *area = imap_find(&ioas->areas, slot.first, &pos);
 
 	if (area && area->range.first <= slot.last)
 		return true;

@@ -1,113 +1,132 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Owns the B+-tree behind struct imap.
+ * Owns the B+-tree behind struct imap; what is inside a leaf is imap_leaf.c's.
  *
  * Invariants: all leaves have the same depth and are linked in order; every node but the root holds
  * at least one entry; child i of an inner node holds the entries that start in [key[i], key[i+1])
  * (key[0] is not looked at). An entry may reach beyond the key of the next child, for keys stay
  * when the entry they came from goes: who looks for an address in a leaf's front looks at the end
- * of the leaf before it too. Both kinds of node have the same size.
+ * of the leaf before it too. Both kinds of node have the same size. What map->near says is true as
+ * long as no node comes or goes and no key changes.
  *
  * Insertion takes all the nodes it can need before it changes anything, so a failed allocation
- * leaves the map as it was. Erasing never allocates and never fails.
+ * leaves the entries as they were, though a leaf may have become two. Erasing never allocates and
+ * never fails.
  */
-#include "util/imap_nodes.h"
-
 #include <errno.h>
 #include <string.h>
 
 #include "util/alloc.h"
+#include "util/imap_nodes.h"
 
-/* Nodes with fewer entries than this are merged with, or filled from, a sibling. */
-#define LEAF_MIN  (LEAF_MAX / 3)
-#define INNER_MIN (INNER_MAX / 3)
+/* Nodes with fewer entries than this are merged with, or filled from, a sibling. A run is merged
+ * with nothing. */
+#define LEAF_MIN   (LEAF_MAX / 3)
+#define PACKED_MIN (PACKED_MAX / 3)
+#define INNER_MIN  (INNER_MAX / 3)
 
-static struct imap_leaf *descend(const struct imap *map, uint64_t addr, struct path *path)
+/* With so many entries a packed leaf or a run becomes a wide one. */
+#define WIDE_AGAIN (LEAF_MAX / 2)
+
+/* The last child whose key is <= addr, else child 0. */
+static inline unsigned inner_search(const struct inner *in, uint64_t addr)
 {
-	void *node = map->root;
+	unsigned lo = 0, n = in->n;
 
-	for (unsigned h = 0; h < map->height; h++) {
-		struct inner *in = node;
-		unsigned lo = 0, hi = in->n; /* the last child whose key is <= addr, else child 0 */
+	while (n > 1) {
+		unsigned half = n / 2;
 
-		while (hi - lo > 1) {
-			unsigned mid = (lo + hi) / 2;
-
-			if (in->key[mid] <= addr)
-				lo = mid;
-			else
-				hi = mid;
-		}
-		if (path) {
-			path->node[h] = in;
-			path->slot[h] = lo;
-		}
-		node = in->child[lo];
-	}
-	if (path)
-		path->depth = map->height;
-	return node;
-}
-
-/* Index of the first entry that ends at or above addr; n if there is none. */
-static unsigned leaf_search(const struct imap_leaf *leaf, uint64_t addr)
-{
-	unsigned lo = 0, hi = leaf->n;
-
-	while (lo < hi) {
-		unsigned mid = (lo + hi) / 2;
-
-		if (leaf->entry[mid].range.last < addr)
-			lo = mid + 1;
-		else
-			hi = mid;
+		lo += in->key[lo + half] <= addr ? half : 0;
+		n -= half;
 	}
 	return lo;
 }
 
-/* The first entry that ends at or above addr, seen from the leaf where addr would start. */
-static struct imap_entry *leaf_find(struct imap_leaf *leaf, uint64_t addr, struct imap_pos *pos)
+/* The leaf where addr would start; map->path becomes the way to it. */
+static inline struct imap_leaf *descend(struct imap *map, uint64_t addr)
 {
-	unsigned i = leaf_search(leaf, addr);
+	struct uiommu_range range = UIOMMU_RANGE_ALL;
+	void *node = map->root;
 
-	if (!i && leaf->prev && leaf->prev->entry[leaf->prev->n - 1].range.last >= addr) {
+	if (map->near && addr >= map->near_range.first && addr <= map->near_range.last)
+		return map->near;
+	for (unsigned h = 0; h < map->height; h++) {
+		struct inner *in = node;
+		unsigned slot = inner_search(in, addr);
+
+		if (slot)
+			range.first = in->key[slot];
+		if (slot + 1 < in->n)
+			range.last = in->key[slot + 1] - 1;
+		map->path.node[h] = in;
+		map->path.slot[h] = slot;
+		node = in->child[slot];
+	}
+	map->path.depth = map->height;
+	map->near_range = range;
+	map->near = node;
+	return node;
+}
+
+/* The parent of the leaf that descend() came to; NULL: there is none. */
+static inline struct inner *parent_of(const struct imap *map, unsigned *slot)
+{
+	unsigned depth = map->path.depth;
+
+	*slot = depth ? map->path.slot[depth - 1] : 0;
+	return depth ? map->path.node[depth - 1] : NULL;
+}
+
+const struct imap_entry *imap_find(struct imap *map, uint64_t addr, struct imap_pos *pos)
+{
+	struct imap_leaf *leaf;
+	unsigned i;
+
+	if (!map->root)
+		return NULL;
+	leaf = descend(map, addr);
+	i = leaf_search(leaf, addr);
+	if (i == leaf->begin && leaf->prev && leaf_end_last(leaf->prev) >= addr) {
 		leaf = leaf->prev;
-		i = leaf->n - 1;
-	} else if (i == leaf->n) {
+		i = leaf->end - 1;
+	} else if (i == leaf->end) {
 		leaf = leaf->next;
-		i = 0;
 		if (!leaf)
 			return NULL;
+		i = leaf->begin;
 	}
-	if (pos)
-		*pos = (struct imap_pos){leaf, i};
-	return &leaf->entry[i];
+	pos->leaf = leaf;
+	pos->index = i;
+	leaf_get(leaf, i, &pos->entry);
+	return &pos->entry;
 }
 
-struct imap_entry *imap_find(const struct imap *map, uint64_t addr, struct imap_pos *pos)
+const struct imap_entry *imap_next(struct imap_pos *pos)
 {
-	return map->root ? leaf_find(descend(map, addr, NULL), addr, pos) : NULL;
+	if (pos->index + 1 < pos->leaf->end) {
+		pos->index = leaf_above(pos->leaf, pos->index);
+	} else {
+		if (!pos->leaf->next)
+			return NULL;
+		pos->leaf = pos->leaf->next;
+		pos->index = pos->leaf->begin;
+	}
+	leaf_get(pos->leaf, pos->index, &pos->entry);
+	return &pos->entry;
 }
 
-struct imap_entry *imap_next(struct imap_pos *pos)
+uint64_t imap_skip(struct imap_pos *pos, uint64_t last, uint64_t bits)
 {
-	if (++pos->index < pos->leaf->n)
-		return &pos->leaf->entry[pos->index];
-	if (!pos->leaf->next)
-		return NULL;
-	pos->leaf = pos->leaf->next;
-	pos->index = 0;
-	return &pos->leaf->entry[0];
+	const struct imap_leaf *leaf = pos->leaf;
+
+	if (pos->index != leaf->begin || leaf_end_last(leaf) > last || !leaf_all(leaf, bits, 0))
+		return 0;
+	pos->index = leaf->end - 1;
+	leaf_get(leaf, pos->index, &pos->entry);
+	return leaf_bytes(leaf);
 }
 
-/* ---- insertion ---- */
-
-static void leaf_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entry)
-{
-	memmove(&leaf->entry[at + 1], &leaf->entry[at], (leaf->n - at) * sizeof(*entry));
-	leaf->entry[at] = *entry;
-	leaf->n++;
-}
+/* ---- splitting ---- */
 
 static void inner_put(struct inner *in, unsigned at, uint64_t key, void *child)
 {
@@ -119,29 +138,7 @@ static void inner_put(struct inner *in, unsigned at, uint64_t key, void *child)
 	in->n++;
 }
 
-/* Split a full leaf and insert; the new right half is returned. Appending to the very last leaf
- * leaves it full, so that ascending insertion packs. */
-static struct imap_leaf *leaf_split(struct imap_leaf *leaf, struct imap_leaf *right, unsigned at,
-				    const struct imap_entry *entry)
-{
-	unsigned keep = at == leaf->n && !leaf->next ? leaf->n : leaf->n / 2;
-
-	right->n = leaf->n - keep;
-	memcpy(right->entry, &leaf->entry[keep], right->n * sizeof(*entry));
-	leaf->n = keep;
-	right->next = leaf->next;
-	right->prev = leaf;
-	if (right->next)
-		right->next->prev = right;
-	leaf->next = right;
-	if (at <= keep && keep < LEAF_MAX)
-		leaf_put(leaf, at, entry);
-	else
-		leaf_put(right, at - keep, entry);
-	return right;
-}
-
-/* The same for an inner node. *key becomes the key of the right half. */
+/* Split a full inner node and put a child in. *key becomes the key of the right half. */
 static void inner_split(struct inner *in, struct inner *right, unsigned at, uint64_t *key,
 			void *child)
 {
@@ -158,7 +155,7 @@ static void inner_split(struct inner *in, struct inner *right, unsigned at, uint
 	*key = right->key[0];
 }
 
-/* Nodes that inserting below this path takes if the leaf is full. */
+/* Nodes that splitting the leaf at the end of this path takes. */
 static unsigned nodes_needed(const struct path *path)
 {
 	unsigned needed = 1, h = path->depth;
@@ -183,25 +180,22 @@ static bool take_nodes(void **nodes, unsigned count)
 	return true;
 }
 
-static int insert_split(struct imap *map, struct path *path, struct imap_leaf *leaf, unsigned at,
-			const struct imap_entry *entry)
+/* Link a leaf's new right neighbour into the inner nodes. */
+static void link_right(struct imap *map, struct imap_leaf *right, void **nodes, unsigned needed)
 {
-	unsigned needed = nodes_needed(path), h = path->depth;
-	void *nodes[MAX_HEIGHT + 1], *child;
+	struct path *path = &map->path;
+	uint64_t key = leaf_first(right, right->begin);
+	unsigned h = path->depth;
 	struct inner *root;
-	uint64_t key;
+	void *child = right;
 
-	if (!take_nodes(nodes, needed))
-		return -ENOMEM;
-	child = leaf_split(leaf, nodes[--needed], at, entry);
-	key = ((struct imap_leaf *)child)->entry[0].range.first;
 	while (h) {
 		struct inner *in = path->node[--h];
 		unsigned slot = path->slot[h] + 1;
 
 		if (in->n < INNER_MAX) {
 			inner_put(in, slot, key, child);
-			return 0;
+			return;
 		}
 		inner_split(in, nodes[--needed], slot, &key, child);
 		child = nodes[needed];
@@ -213,50 +207,201 @@ static int insert_split(struct imap *map, struct path *path, struct imap_leaf *l
 	root->child[1] = child;
 	map->root = root;
 	map->height++;
+}
+
+/* Move what is at index at and above of the leaf that descend() came to into a new leaf; where that
+ * is nothing, the new leaf gets this entry. */
+static int split(struct imap *map, struct imap_leaf *leaf, unsigned at,
+		 const struct imap_entry *entry)
+{
+	unsigned needed = nodes_needed(&map->path);
+	void *nodes[IMAP_MAX_HEIGHT + 1];
+	struct imap_leaf *right;
+
+	if (!take_nodes(nodes, needed))
+		return -ENOMEM;
+	right = nodes[--needed];
+	if (at < leaf->end)
+		leaf_part(leaf, right, at);
+	else
+		leaf_put(right, 0, entry);
+	right->next = leaf->next;
+	right->prev = leaf;
+	if (right->next)
+		right->next->prev = right;
+	leaf->next = right;
+	link_right(map, right, nodes, needed);
+	map->near = NULL;
 	return 0;
 }
 
-/* Not valid if they adjoin. before may be NULL. */
-static struct uiommu_range gap_between(const struct imap_entry *before,
-				       const struct imap_entry *after)
+/* The index that halves a leaf of more than one entry. */
+static unsigned middle(const struct imap_leaf *leaf)
 {
-	struct uiommu_range gap = {before ? before->range.last + 1 : 0, after->range.first - 1};
+	unsigned i = leaf->kind == LEAF_RUN ? (leaf->begin + leaf->end) / 2 : leaf->n / 2;
 
-	return after->range.first ? gap : UIOMMU_RANGE_NONE;
+	return leaf->kind == LEAF_RUN ? leaf_above(leaf, i - 1) : i;
+}
+
+struct imap_entry *imap_edit(struct imap *map, uint64_t addr)
+{
+	struct imap_pos pos;
+
+	while (imap_find(map, addr, &pos) && pos.leaf->kind != LEAF_WIDE) {
+		/* Not the one that addr leads to, if the entry reaches beyond a key. */
+		struct imap_leaf *leaf = descend(map, pos.entry.range.first);
+
+		if (leaf->n <= LEAF_MAX)
+			leaf_unpack(leaf);
+		else if (split(map, leaf, middle(leaf), NULL))
+			return NULL;
+	}
+	return imap_find(map, addr, &pos) ? &pos.leaf->entry[pos.index] : NULL;
+}
+
+/* ---- insertion ---- */
+
+/* Not valid if they adjoin. before may be NULL. */
+static struct uiommu_range gap_between(const struct imap_leaf *leaf, unsigned i, uint64_t after)
+{
+	struct uiommu_range gap = {leaf ? leaf_last(leaf, i) + 1 : 0, after - 1};
+
+	return after ? gap : UIOMMU_RANGE_NONE;
+}
+
+/* Put an entry that belongs behind the end of a leaf into the next one, if that has the same parent
+ * and can take it. */
+static bool put_next(struct imap *map, const struct imap_entry *entry)
+{
+	struct imap_leaf *next;
+	struct inner *in;
+	unsigned slot;
+
+	in = parent_of(map, &slot);
+	if (!in || slot + 1 == in->n)
+		return false;
+	next = in->child[slot + 1];
+	if ((next->kind != LEAF_WIDE && map->steady) || !leaf_put(next, next->begin, entry)) {
+		if (next->kind == LEAF_WIDE || next->n >= LEAF_MAX)
+			return false;
+		leaf_unpack(next);
+		leaf_put(next, 0, entry);
+	}
+	in->key[slot + 1] = entry->range.first;
+	map->near = NULL;
+	return true;
+}
+
+/* Give some of a full leaf's last entries to the next one of the same parent: true if there is room
+ * now. */
+static bool spill(struct imap *map, struct imap_leaf *leaf)
+{
+	struct imap_leaf *next;
+	struct imap_entry entry;
+	struct inner *in;
+	unsigned slot, most;
+
+	in = parent_of(map, &slot);
+	if (!in || slot + 1 == in->n || leaf->kind != LEAF_PACKED)
+		return false;
+	next = in->child[slot + 1];
+	if (next->kind != LEAF_PACKED || next->n > PACKED_MAX * 3 / 4)
+		return false;
+	gaps_level(in, slot);
+	most = (PACKED_MAX - next->n) / 2;
+	while (most--) {
+		leaf_get(leaf, leaf->n - 1, &entry);
+		if (!leaf_put(next, 0, &entry))
+			break;
+		leaf_remove(leaf, leaf->n - 1);
+	}
+	in->key[slot + 1] = leaf_first(next, 0);
+	map->near = NULL;
+	return leaf->n < PACKED_MAX;
+}
+
+/* The leaf that descend() came to can't take the entry, which belongs at index at, as it is: have
+ * it taken in (*done), or make room for another attempt. */
+static int make_room(struct imap *map, struct imap_leaf *leaf, unsigned at,
+		     const struct imap_entry *entry, bool *done)
+{
+	*done = !map->steady && leaf_pack(leaf, at, entry);
+	if (*done)
+		return 0;
+	if (leaf->kind != LEAF_WIDE && leaf->n < LEAF_MAX) {
+		leaf_unpack(leaf);
+		return 0;
+	}
+	if (leaf->kind == LEAF_WIDE ||
+	    (leaf->kind == LEAF_PACKED && !map->steady && leaf_alike(leaf, entry))) {
+		/* Full. Appending to the very last leaf leaves it so: ascending insertion packs. */
+		if (at < leaf->end || leaf->next)
+			return spill(map, leaf) ? 0 : split(map, leaf, middle(leaf), NULL);
+	} else if (at < leaf->end) {
+		return split(map, leaf, at, NULL);
+	} else if (put_next(map, entry)) {
+		*done = true;
+		return 0;
+	}
+	*done = true;
+	return split(map, leaf, at, entry);
+}
+
+/* What the entry would overlap, of what is around index at of the leaf where it would start. */
+static bool overlaps(const struct imap *map, const struct imap_leaf *leaf, unsigned at,
+		     const struct imap_entry *entry, struct imap_pos *hit)
+{
+	const struct imap_leaf *prev = leaf->prev;
+
+	*hit = (struct imap_pos){.leaf = (struct imap_leaf *)leaf, .index = at};
+	if (at == leaf->begin && prev && leaf_end_last(prev) >= entry->range.first) {
+		hit->leaf = leaf->prev;
+		hit->index = prev->end - 1;
+		return true;
+	}
+	if (at < leaf->end)
+		return leaf_first(leaf, at) <= entry->range.last;
+	/* What starts behind the leaf's own addresses is in the next one. */
+	if (entry->range.last <= map->near_range.last || !leaf->next)
+		return false;
+	hit->leaf = leaf->next;
+	hit->index = leaf->next->begin;
+	return leaf_first(hit->leaf, hit->index) <= entry->range.last;
 }
 
 int imap_insert(struct imap *map, const struct imap_entry *entry, struct imap_entry *blocking)
 {
-	const struct imap_entry *hit;
 	struct imap_leaf *leaf;
-	struct path path;
-	unsigned at;
-	int ret = 0;
+	struct imap_pos hit;
+	bool done = false;
 
 	if (!map->root) {
-		leaf = uiommu_alloc(NODE_SIZE);
-		if (!leaf)
+		map->root = uiommu_alloc(NODE_SIZE);
+		if (!map->root)
 			return -ENOMEM;
-		map->root = leaf;
 		map->height = 0;
 	}
-	leaf = descend(map, entry->range.first, &path);
-	hit = leaf->n ? leaf_find(leaf, entry->range.first, NULL) : NULL;
-	if (hit && hit->range.first <= entry->range.last) {
-		if (blocking)
-			*blocking = *hit;
-		return -EEXIST;
+	while (!done) {
+		unsigned at;
+		int ret;
+
+		leaf = descend(map, entry->range.first);
+		at = leaf_search(leaf, entry->range.first);
+		if (overlaps(map, leaf, at, entry, &hit)) {
+			if (blocking)
+				leaf_get(hit.leaf, hit.index, blocking);
+			return -EEXIST;
+		}
+		if (map->gaps && at > leaf->begin && at == leaf->end)
+			gaps_raise(map, &map->path, gap_between(leaf, at - 1, entry->range.first));
+		if ((leaf->kind == LEAF_WIDE || !map->steady) && leaf_put(leaf, at, entry))
+			break;
+		ret = make_room(map, leaf, at, entry, &done);
+		if (ret)
+			return ret;
 	}
-	at = leaf_search(leaf, entry->range.first);
-	if (map->gaps && at && at == leaf->n)
-		gaps_raise(map, &path, gap_between(&leaf->entry[at - 1], entry));
-	if (leaf->n < LEAF_MAX)
-		leaf_put(leaf, at, entry);
-	else
-		ret = insert_split(map, &path, leaf, at, entry);
-	if (!ret)
-		map->count++;
-	return ret;
+	map->count++;
+	return 0;
 }
 
 /* ---- erasing ---- */
@@ -269,22 +414,24 @@ static void inner_remove(struct inner *in, unsigned at)
 	memmove(&in->child[at], &in->child[at + 1], (in->n - at) * sizeof(in->child[0]));
 }
 
-/* Make leaf children i and i + 1 of in hold enough each, or merge them: true if merged. */
-static bool leaf_balance(struct inner *in, unsigned i)
+/* Free a leaf that is empty or whose entries are elsewhere: a child of in. */
+static void leaf_drop(struct inner *in, unsigned slot)
 {
-	struct imap_leaf *a = in->child[i], *b = in->child[i + 1];
+	struct imap_leaf *leaf = in->child[slot];
+
+	if (leaf->prev)
+		leaf->prev->next = leaf->next;
+	if (leaf->next)
+		leaf->next->prev = leaf->prev;
+	uiommu_free(leaf, NODE_SIZE);
+	inner_remove(in, slot);
+}
+
+/* Make wide leaves a and b, which hold too much for one, hold the same. */
+static void leaf_even(struct imap_leaf *a, struct imap_leaf *b)
+{
 	unsigned total = a->n + b->n, half = total / 2;
 
-	if (total <= LEAF_MAX) {
-		memcpy(&a->entry[a->n], b->entry, b->n * sizeof(b->entry[0]));
-		a->n = total;
-		a->next = b->next;
-		if (b->next)
-			b->next->prev = a;
-		uiommu_free(b, NODE_SIZE);
-		inner_remove(in, i + 1);
-		return true;
-	}
 	if (a->n < half) {
 		unsigned move = half - a->n;
 
@@ -296,9 +443,28 @@ static bool leaf_balance(struct inner *in, unsigned i)
 		memmove(&b->entry[move], b->entry, b->n * sizeof(b->entry[0]));
 		memcpy(b->entry, &a->entry[half], move * sizeof(b->entry[0]));
 	}
-	a->n = half;
-	b->n = total - half;
-	in->key[i + 1] = b->entry[0].range.first;
+	a->n = a->end = half;
+	b->n = b->end = total - half;
+}
+
+/* See to it that leaf children i and i + 1 of in, of which one has few entries, hold enough each as
+ * far as they go together, or merge them: true if merged. */
+static bool leaf_balance(const struct imap *map, struct inner *in, unsigned i)
+{
+	struct imap_leaf *a = in->child[i], *b = in->child[i + 1];
+	bool wide = a->kind == LEAF_WIDE && b->kind == LEAF_WIDE;
+
+	if (map->steady && !wide)
+		return false;
+	gaps_level(in, i);
+	if (leaf_join(a, b)) {
+		leaf_drop(in, i + 1);
+		return true;
+	}
+	if (wide) {
+		leaf_even(a, b);
+		in->key[i + 1] = b->entry[0].range.first;
+	}
 	return false;
 }
 
@@ -339,21 +505,45 @@ static bool inner_balance(struct inner *in, unsigned i)
 	return false;
 }
 
-/* After the leaf at the end of the path lost an entry: keep nodes filled, upwards. */
-static void rebalance(struct imap *map, struct path *path, struct imap_leaf *leaf)
+/* Did a leaf that lost entries become small, and with which siblings does it go? */
+static bool leaf_small(struct imap_leaf *leaf)
 {
-	bool small = leaf->n < LEAF_MIN;
+	if (leaf->kind != LEAF_WIDE && leaf->n <= WIDE_AGAIN)
+		leaf_unpack(leaf);
+	return leaf->kind == LEAF_PACKED ? leaf->n < PACKED_MIN
+	       : leaf->kind == LEAF_WIDE ? leaf->n < LEAF_MIN
+					 : false;
+}
 
-	for (unsigned h = path->depth; h && small; h--) {
-		struct inner *in = path->node[h - 1];
-		unsigned i = path->slot[h - 1];
-		bool merged;
+/* After the leaf that descend() came to lost entries: keep nodes filled, upwards. */
+static void rebalance(struct imap *map, struct imap_leaf *leaf)
+{
+	struct path *path = &map->path;
+	unsigned h = path->depth, slot;
+	struct inner *in = parent_of(map, &slot);
+	bool small;
 
-		if (i + 1 == in->n)
-			i--;
-		gaps_level(in, i);
-		merged = h == path->depth ? leaf_balance(in, i) : inner_balance(in, i);
-		small = merged && in->n < INNER_MIN;
+	if (leaf->n && !leaf_small(leaf))
+		return;
+	map->near = NULL;
+	if (!in) {
+		if (!leaf->n) {
+			uiommu_free(leaf, NODE_SIZE);
+			map->root = NULL;
+		}
+		return;
+	}
+	if (!leaf->n)
+		leaf_drop(in, slot);
+	else
+		leaf_balance(map, in, slot + 1 == in->n ? slot - 1 : slot);
+	small = in->n < INNER_MIN;
+	while (--h && small) {
+		in = path->node[h - 1];
+		slot = path->slot[h - 1];
+		slot -= slot + 1 == in->n;
+		gaps_level(in, slot);
+		small = inner_balance(in, slot) && in->n < INNER_MIN;
 	}
 	while (map->height && ((struct inner *)map->root)->n == 1) {
 		struct inner *old = map->root;
@@ -363,47 +553,94 @@ static void rebalance(struct imap *map, struct path *path, struct imap_leaf *lea
 		gaps_forget(old);
 		uiommu_free(old, NODE_SIZE);
 	}
-	if (!map->height && !((struct imap_leaf *)map->root)->n) {
-		uiommu_free(map->root, NODE_SIZE);
-		map->root = NULL;
-	}
 }
 
-/* Entry i of the leaf is about to go: the gap that this leaves is the next entry's. */
-static void open_gap(const struct imap *map, const struct path *path, const struct imap_leaf *leaf,
-		     unsigned i)
+/* The entries from index i to j are about to go: the gap that they leave is the next entry's. */
+static void open_gap(const struct imap *map, const struct imap_leaf *leaf, unsigned i, unsigned j)
 {
-	const struct imap_entry *before = NULL;
+	const struct imap_leaf *before = i == leaf->begin ? leaf->prev : leaf;
+	unsigned at = 0;
 
-	if (i)
-		before = &leaf->entry[i - 1];
-	else if (leaf->prev)
-		before = &leaf->prev->entry[leaf->prev->n - 1];
-	if (i + 1 < leaf->n)
-		gaps_raise(map, path, gap_between(before, &leaf->entry[i + 1]));
+	if (!map->gaps)
+		return;
+	if (before)
+		at = before == leaf ? leaf_below(leaf, i) : before->end - 1u;
+	if (j + 1 < leaf->end)
+		gaps_raise(map, &map->path,
+			   gap_between(before, at, leaf_first(leaf, leaf_above(leaf, j))));
 	else if (leaf->next)
-		gaps_raise_next(map, path, gap_between(before, &leaf->next->entry[0]));
+		gaps_raise_next(map, &map->path,
+				gap_between(before, at, leaf_first(leaf->next, leaf->next->begin)));
+}
+
+/* Remove an entry of the leaf that descend() came to. */
+static void erase_at(struct imap *map, struct imap_leaf *leaf, unsigned i)
+{
+	open_gap(map, leaf, i, i);
+	leaf_remove(leaf, i);
+	map->count--;
+	rebalance(map, leaf);
 }
 
 bool imap_erase(struct imap *map, uint64_t first)
 {
 	struct imap_leaf *leaf;
-	struct path path;
 	unsigned i;
 
 	if (!map->root)
 		return false;
-	leaf = descend(map, first, &path);
+	leaf = descend(map, first);
 	i = leaf_search(leaf, first);
-	if (i == leaf->n || leaf->entry[i].range.first != first)
+	if (i == leaf->end || leaf_first(leaf, i) != first)
 		return false;
-	if (map->gaps)
-		open_gap(map, &path, leaf, i);
-	leaf->n--;
-	memmove(&leaf->entry[i], &leaf->entry[i + 1], (leaf->n - i) * sizeof(leaf->entry[0]));
-	map->count--;
-	rebalance(map, &path, leaf);
+	erase_at(map, leaf, i);
 	return true;
+}
+
+/* Remove a whole leaf, the one that descend() came to. */
+static uint64_t erase_leaf(struct imap *map, struct imap_leaf *leaf, imap_fn each, void *ctx)
+{
+	uint64_t bytes = leaf_bytes(leaf);
+	struct imap_entry entry;
+
+	for (unsigned i = leaf->begin; each; i = leaf_above(leaf, i)) {
+		leaf_get(leaf, i, &entry);
+		each(ctx, &entry);
+		if (i + 1u == leaf->end)
+			break;
+	}
+	open_gap(map, leaf, leaf->begin, leaf->end - 1);
+	map->count -= leaf->n;
+	leaf->n = 0;
+	rebalance(map, leaf);
+	return bytes;
+}
+
+uint64_t imap_drop(struct imap *map, struct uiommu_range range, uint64_t mask, uint64_t info,
+		   imap_fn each, void *ctx)
+{
+	uint64_t bytes = 0, at = range.first, last;
+	struct imap_pos pos;
+
+	while (imap_find(map, at, &pos) && pos.entry.range.first <= range.last) {
+		struct imap_leaf *leaf = descend(map, pos.entry.range.first);
+
+		last = pos.entry.range.last;
+		if (pos.index == leaf->begin && leaf->n > 1 && leaf_end_last(leaf) <= range.last &&
+		    leaf_all(leaf, mask, info)) {
+			last = leaf_end_last(leaf);
+			bytes = add_sat(bytes, erase_leaf(map, leaf, each, ctx));
+		} else if ((pos.entry.info & mask) == info) {
+			bytes = add_sat(bytes, range_length(pos.entry.range));
+			erase_at(map, leaf, pos.index);
+			if (each)
+				each(ctx, &pos.entry);
+		}
+		if (last >= range.last)
+			break;
+		at = last + 1;
+	}
+	return bytes;
 }
 
 static void free_node(void *node, unsigned height)

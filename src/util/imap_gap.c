@@ -143,19 +143,19 @@ static enum outcome search_leaf(const struct imap_leaf *leaf, struct search *sea
 	struct uiommu_range gap = {.first = 0};
 
 	if (leaf->prev)
-		gap.first = leaf->prev->entry[leaf->prev->n - 1].range.last + 1;
+		gap.first = leaf_end_last(leaf->prev) + 1;
 	if (gap.first < search->floor)
 		gap.first = search->floor;
 	*most = 0;
-	for (unsigned i = 0; i < leaf->n; i++) {
-		const struct uiommu_range *range = &leaf->entry[i].range;
+	for (unsigned i = leaf->begin;; i = leaf_above(leaf, i)) {
+		uint64_t first = leaf_first(leaf, i), last = leaf_last(leaf, i);
 
 		if (gap.first > search->within.last)
 			return OUTCOME_PAST;
-		if (range->first > gap.first) {
-			uint64_t length = range->first - gap.first;
+		if (first > gap.first) {
+			uint64_t length = first - gap.first;
 
-			gap.last = range->first - 1;
+			gap.last = first - 1;
 			if (length >= search->want->length && fits(search, gap))
 				return OUTCOME_FOUND;
 			if (length > *most) {
@@ -163,10 +163,11 @@ static enum outcome search_leaf(const struct imap_leaf *leaf, struct search *sea
 				*most = length > *most ? length : *most;
 			}
 		}
-		if (range->last >= gap.first)
-			gap.first = range->last + 1;
+		if (last >= gap.first)
+			gap.first = last + 1;
+		if (i + 1u == leaf->end)
+			return OUTCOME_NONE;
 	}
-	return OUTCOME_NONE;
 }
 
 static enum outcome search_node(void *node, unsigned height, struct search *search, bool edge,
@@ -218,7 +219,7 @@ static struct uiommu_range last_gap(const struct imap *map)
 		node = in->child[in->n - 1];
 	}
 	leaf = node;
-	last = leaf->entry[leaf->n - 1].range.last;
+	last = leaf_end_last(leaf);
 	return last == UINT64_MAX ? UIOMMU_RANGE_NONE : (struct uiommu_range){last + 1, UINT64_MAX};
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The nodes of struct imap, as its two files see them: imap.c owns the tree, imap_gap.c what is
- * known of the gaps in it. Entry i has the gap before it; the gap behind the last entry of the map
- * is nobody's.
+ * The nodes of struct imap, as its files see them: imap.c owns the tree, imap_leaf.c what is inside
+ * a leaf, imap_gap.c what is known of the gaps. Entry i has the gap before it; the gap behind the
+ * last entry of the map is nobody's.
  *
  * The index of gaps holds upper bounds: for child i of an inner node and each class of alignment,
  * no gap in it has room for more than so much. So an insertion has nothing to do but where it gives
@@ -15,13 +15,59 @@
 
 #include "util/imap.h"
 
-#define NODE_SIZE  1024
-#define MAX_HEIGHT 16
+#define NODE_SIZE 1024
 
+/*
+ * WIDE: entries as they are. PACKED: entries of one length and tag, whose first addresses and
+ * values differ by multiples of PACK_UNIT from the leaf's and fit into 32 and 30 bits so. RUN:
+ * slots of one length, a power of two, one behind the other; slot i, if there is something in it,
+ * has the value of slot 0 and i times the stride.
+ *
+ * The last two share their infos, four at most: each entry says which one. An entry is put in only
+ * if one of the four is free afterwards.
+ */
+enum leaf_kind { LEAF_WIDE, LEAF_PACKED, LEAF_RUN };
+
+#define LEAF_MAX   25
+#define PACKED_MAX 115
+#define RUN_WORDS  38
+#define RUN_MAX	   (RUN_WORDS * 64)
+#define INFOS	   4
+#define PACK_SHIFT 12
+#define PACK_UNIT  (UINT64_C(1) << PACK_SHIFT)
+
+struct packed {
+	uint32_t at[PACKED_MAX];
+	uint32_t value[PACKED_MAX]; /* which info in the two lowest bits, the value signed above */
+};
+
+struct run {
+	uint64_t present[RUN_WORDS];
+	uint64_t which[2][RUN_WORDS]; /* the low and the high bit of which info */
+};
+
+struct shared {
+	uint64_t first, value, stride;
+	uint64_t span; /* last address less first of each entry */
+	void *tag;
+	uint64_t info[INFOS];
+	uint16_t users[INFOS]; /* of each info */
+	union {
+		struct packed packed;
+		struct run run;
+	};
+};
+
+/* Entries have indices from begin to end - 1, in a run with indices between that have none. Where
+ * there is none at all, begin and end are 0 and the leaf is wide. */
 struct imap_leaf {
 	struct imap_leaf *next, *prev;
-	uint32_t n;
-	struct imap_entry entry[(NODE_SIZE - 24) / sizeof(struct imap_entry)];
+	uint16_t n, begin, end;
+	uint16_t kind;
+	union {
+		struct imap_entry entry[LEAF_MAX];
+		struct shared shared;
+	};
 };
 
 struct imap_gaps;
@@ -33,12 +79,58 @@ struct inner {
 	void *child[(NODE_SIZE - 16) / 16];
 };
 
-#define LEAF_MAX  (sizeof(((struct imap_leaf *)0)->entry) / sizeof(struct imap_entry))
 #define INNER_MAX (sizeof(((struct inner *)0)->child) / sizeof(void *))
 
 _Static_assert(sizeof(struct imap_leaf) <= NODE_SIZE, "a leaf fits a node");
 _Static_assert(sizeof(struct inner) <= NODE_SIZE, "an inner node fits a node");
-_Static_assert(LEAF_MAX >= 8 && INNER_MAX >= 8, "nodes are wide");
+_Static_assert(INNER_MAX >= 8, "nodes are wide");
+
+/* ---- imap_leaf.c: none of it fails but as it says ---- */
+
+/* Index of the first entry that ends at or above addr; end if there is none. */
+unsigned leaf_search(const struct imap_leaf *leaf, uint64_t addr);
+void leaf_get(const struct imap_leaf *leaf, unsigned i, struct imap_entry *entry);
+/* The next index with an entry above i, and below i; there is one. */
+unsigned leaf_above(const struct imap_leaf *leaf, unsigned i);
+unsigned leaf_below(const struct imap_leaf *leaf, unsigned i);
+/* Put an entry in, before the one at index at, as far as the leaf can have it as it is now. */
+bool leaf_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entry);
+/* Would it fit if the leaf, which is not wide, had room? */
+bool leaf_alike(const struct imap_leaf *leaf, const struct imap_entry *entry);
+void leaf_remove(struct imap_leaf *leaf, unsigned i);
+/* Put an entry into a full leaf by packing it tighter; false, unchanged: it can't be. */
+bool leaf_pack(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entry);
+/* Make it wide; it has LEAF_MAX entries at most. */
+void leaf_unpack(struct imap_leaf *leaf);
+/* Move what is at index at and above into another leaf, which is empty. */
+void leaf_part(struct imap_leaf *leaf, struct imap_leaf *right, unsigned at);
+/* Have a take over all of b, which is behind it; false, unchanged: they don't go together. */
+bool leaf_join(struct imap_leaf *a, const struct imap_leaf *b);
+/* Is the info of every entry @info in the bits of @mask? */
+bool leaf_all(const struct imap_leaf *leaf, uint64_t mask, uint64_t info);
+uint64_t leaf_bytes(const struct imap_leaf *leaf);
+
+static inline uint64_t leaf_first(const struct imap_leaf *leaf, unsigned i)
+{
+	const struct shared *s = &leaf->shared;
+
+	if (leaf->kind == LEAF_WIDE)
+		return leaf->entry[i].range.first;
+	if (leaf->kind == LEAF_PACKED)
+		return s->first + ((uint64_t)s->packed.at[i] << PACK_SHIFT);
+	return s->first + i * (s->span + 1);
+}
+
+static inline uint64_t leaf_last(const struct imap_leaf *leaf, unsigned i)
+{
+	return leaf->kind == LEAF_WIDE ? leaf->entry[i].range.last
+				       : leaf_first(leaf, i) + leaf->shared.span;
+}
+
+static inline uint64_t leaf_end_last(const struct imap_leaf *leaf)
+{
+	return leaf_last(leaf, leaf->end - 1);
+}
 
 /* Classes of alignment: any up to a page of 4096 bytes, 2 pages, 4, … 512. */
 #define GAP_CLASSES 10
@@ -46,13 +138,6 @@ _Static_assert(LEAF_MAX >= 8 && INNER_MAX >= 8, "nodes are wide");
 
 struct imap_gaps {
 	uint64_t most[GAP_CLASSES][INNER_MAX];
-};
-
-/* The way from the root to a leaf: which child was taken in each inner node. */
-struct path {
-	struct inner *node[MAX_HEIGHT];
-	unsigned slot[MAX_HEIGHT];
-	unsigned depth;
 };
 
 /* ---- imap_gap.c: none of it fails ---- */

@@ -530,7 +530,8 @@ static void test_no_memory(void **state)
 
 			uiommu_ioas_stats(ioas, &before);
 			fail_countdown = n;
-			at = put(PAGE, PAGE);
+			/* Addresses that are far apart, so that the areas take memory. */
+			at = put((i * UINT64_C(0x9e3779b97f4a7c15) >> 12) & ~(PAGE - 1), PAGE);
 			fail_countdown = -1;
 			if ((int64_t)at != -ENOMEM)
 				break;

@@ -1,0 +1,493 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Owns what is inside a leaf of struct imap: its three kinds (imap_nodes.h), and how entries are
+ * found, put in, taken out and moved in each.
+ *
+ * Invariants: entries ascend with their indices; the lowest and the highest index have one; users
+ * of an info are counted, and one without users is free. A leaf becomes a tighter kind only when it
+ * is full, and a wide one when few are left, so going to and fro is paid for by many changes. No
+ * locks; nothing here takes memory.
+ */
+#include <string.h>
+
+#include "util/imap_nodes.h"
+
+/* A leaf is packed around its first entry: addresses up to 8 TiB below and above fit. */
+#define PACK_MIDDLE (UINT64_C(1) << 31)
+
+/* ---- infos ---- */
+
+/* Which info of a leaf this is; INFOS: none. */
+static inline unsigned info_find(const struct shared *s, uint64_t info)
+{
+	for (unsigned k = 0; k < INFOS; k++)
+		if (s->info[k] == info && s->users[k])
+			return k;
+	return INFOS;
+}
+
+static inline unsigned infos_free(const struct shared *s)
+{
+	return !s->users[0] + !s->users[1] + !s->users[2] + !s->users[3];
+}
+
+static inline unsigned info_take(struct shared *s, uint64_t info)
+{
+	unsigned k = info_find(s, info);
+
+	for (k = k < INFOS ? k : 0; s->users[k] && s->info[k] != info;)
+		k++;
+	s->info[k] = info;
+	s->users[k]++;
+	return k;
+}
+
+/* Can another entry have it, so that one is free then? */
+static inline bool info_fits(const struct shared *s, uint64_t info)
+{
+	return infos_free(s) > (info_find(s, info) == INFOS);
+}
+
+/* ---- runs ---- */
+
+static inline bool bit_get(const uint64_t *words, unsigned i)
+{
+	return words[i / 64] >> i % 64 & 1;
+}
+
+static inline void bit_put(uint64_t *words, unsigned i, bool on)
+{
+	uint64_t bit = UINT64_C(1) << i % 64;
+
+	words[i / 64] = on ? words[i / 64] | bit : words[i / 64] & ~bit;
+}
+
+/* The first slot with something in it from i on; there is one. */
+static unsigned run_from(const struct run *run, unsigned i)
+{
+	unsigned w = i / 64;
+	uint64_t word = run->present[w] >> i % 64 << i % 64;
+
+	while (!word)
+		word = run->present[++w];
+	return w * 64 + __builtin_ctzll(word);
+}
+
+static unsigned run_shift(const struct shared *s)
+{
+	return __builtin_ctzll(s->span + 1);
+}
+
+/* The slot for an entry; RUN_MAX: there is none. */
+static unsigned run_slot(const struct shared *s, const struct imap_entry *e)
+{
+	uint64_t distance = e->range.first - s->first, slot = distance >> run_shift(s);
+
+	if (e->range.first < s->first || (distance & s->span) ||
+	    e->range.last - e->range.first != s->span || slot >= RUN_MAX || e->tag != s->tag ||
+	    e->value != s->value + slot * s->stride)
+		return RUN_MAX;
+	return slot;
+}
+
+static void run_put(struct imap_leaf *leaf, unsigned slot, unsigned which)
+{
+	struct run *run = &leaf->shared.run;
+
+	bit_put(run->present, slot, true);
+	bit_put(run->which[0], slot, which & 1);
+	bit_put(run->which[1], slot, which & 2);
+	if (!leaf->n || slot < leaf->begin)
+		leaf->begin = slot;
+	if (slot >= leaf->end)
+		leaf->end = slot + 1;
+	leaf->n++;
+}
+
+/* ---- packed leaves ---- */
+
+static bool packed_fits(const struct shared *s, const struct imap_entry *e)
+{
+	uint64_t at = e->range.first - s->first;
+	int64_t value = (int64_t)(e->value - s->value);
+
+	return e->tag == s->tag && e->range.last - e->range.first == s->span &&
+	       !((at | (uint64_t)value) & (PACK_UNIT - 1)) && !(at >> PACK_SHIFT >> 32) &&
+	       value >> PACK_SHIFT >> 29 == value >> 63;
+}
+
+static void packed_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *e)
+{
+	struct shared *s = &leaf->shared;
+	uint32_t which = info_take(s, e->info);
+	unsigned move = leaf->n - at;
+
+	memmove(&s->packed.at[at + 1], &s->packed.at[at], move * sizeof(uint32_t));
+	memmove(&s->packed.value[at + 1], &s->packed.value[at], move * sizeof(uint32_t));
+	s->packed.at[at] = (uint32_t)((e->range.first - s->first) >> PACK_SHIFT);
+	s->packed.value[at] = (uint32_t)((e->value - s->value) >> PACK_SHIFT) << 2 | which;
+	leaf->end = ++leaf->n;
+}
+
+/* An empty leaf for entries like this one. */
+static void packed_start(struct imap_leaf *leaf, const struct imap_entry *e)
+{
+	leaf->kind = LEAF_PACKED;
+	leaf->n = leaf->begin = leaf->end = 0;
+	leaf->shared.first = e->range.first - (PACK_MIDDLE << PACK_SHIFT);
+	leaf->shared.value = e->value;
+	leaf->shared.span = e->range.last - e->range.first;
+	leaf->shared.tag = e->tag;
+	memset(leaf->shared.users, 0, sizeof(leaf->shared.users));
+}
+
+/* How many entries lie wholly below addr, which is above the first one's end and not above the last
+ * one's. */
+static unsigned packed_search(const struct imap_leaf *leaf, uint64_t addr)
+{
+	const struct shared *s = &leaf->shared;
+	/* Those that start below the first multiple at or above this. */
+	uint64_t from = (addr - s->span - s->first + (PACK_UNIT - 1)) >> PACK_SHIFT;
+	const uint32_t *at = s->packed.at;
+	unsigned n = leaf->n;
+
+	while (n > 1) {
+		unsigned half = n / 2;
+
+		at += at[half - 1] < from ? half : 0;
+		n -= half;
+	}
+	return (unsigned)(at - s->packed.at) + (*at < from);
+}
+
+/* ---- all kinds ---- */
+
+unsigned leaf_search(const struct imap_leaf *leaf, uint64_t addr)
+{
+	unsigned lo = leaf->begin, hi = leaf->end;
+
+	if (leaf->kind != LEAF_WIDE) {
+		if (leaf_last(leaf, lo) >= addr)
+			return lo;
+		if (leaf_last(leaf, hi - 1) < addr)
+			return hi;
+		if (leaf->kind == LEAF_PACKED)
+			return packed_search(leaf, addr);
+		return run_from(&leaf->shared.run,
+				(addr - leaf->shared.first) >> run_shift(&leaf->shared));
+	}
+	while (lo < hi) {
+		unsigned mid = (lo + hi) / 2;
+
+		if (leaf->entry[mid].range.last < addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+void leaf_get(const struct imap_leaf *leaf, unsigned i, struct imap_entry *entry)
+{
+	const struct shared *s = &leaf->shared;
+	unsigned which;
+
+	if (leaf->kind == LEAF_WIDE) {
+		*entry = leaf->entry[i];
+		return;
+	}
+	entry->range.first = leaf_first(leaf, i);
+	entry->range.last = entry->range.first + s->span;
+	if (leaf->kind == LEAF_PACKED) {
+		int64_t units = (int32_t)s->packed.value[i] >> 2;
+
+		entry->value = s->value + (uint64_t)units * PACK_UNIT;
+		which = s->packed.value[i] & 3;
+	} else {
+		entry->value = s->value + i * s->stride;
+		which = bit_get(s->run.which[0], i) | bit_get(s->run.which[1], i) << 1;
+	}
+	entry->tag = s->tag;
+	entry->info = s->info[which];
+}
+
+unsigned leaf_above(const struct imap_leaf *leaf, unsigned i)
+{
+	return leaf->kind == LEAF_RUN ? run_from(&leaf->shared.run, i + 1) : i + 1;
+}
+
+unsigned leaf_below(const struct imap_leaf *leaf, unsigned i)
+{
+	i--;
+	while (leaf->kind == LEAF_RUN && !bit_get(leaf->shared.run.present, i))
+		i--;
+	return i;
+}
+
+bool leaf_alike(const struct imap_leaf *leaf, const struct imap_entry *entry)
+{
+	const struct shared *s = &leaf->shared;
+
+	return info_fits(s, entry->info) &&
+	       (leaf->kind == LEAF_PACKED ? packed_fits(s, entry) : run_slot(s, entry) < RUN_MAX);
+}
+
+bool leaf_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entry)
+{
+	if (leaf->kind == LEAF_WIDE) {
+		if (leaf->n == LEAF_MAX)
+			return false;
+		memmove(&leaf->entry[at + 1], &leaf->entry[at], (leaf->n - at) * sizeof(*entry));
+		leaf->entry[at] = *entry;
+		leaf->end = ++leaf->n;
+		return true;
+	}
+	if (!leaf_alike(leaf, entry))
+		return false;
+	if (leaf->kind == LEAF_RUN)
+		run_put(leaf, run_slot(&leaf->shared, entry),
+			info_take(&leaf->shared, entry->info));
+	else if (leaf->n < PACKED_MAX)
+		packed_put(leaf, at, entry);
+	else
+		return false;
+	return true;
+}
+
+static void run_remove(struct imap_leaf *leaf, unsigned i)
+{
+	struct run *run = &leaf->shared.run;
+
+	leaf->shared.users[bit_get(run->which[0], i) | bit_get(run->which[1], i) << 1]--;
+	bit_put(run->present, i, false);
+	if (!--leaf->n)
+		leaf->kind = LEAF_WIDE;
+	if (!leaf->n)
+		leaf->begin = leaf->end = 0;
+	else if (i == leaf->begin)
+		leaf->begin = run_from(run, i);
+	else if (i + 1u == leaf->end)
+		leaf->end = leaf_below(leaf, i) + 1;
+}
+
+void leaf_remove(struct imap_leaf *leaf, unsigned i)
+{
+	struct packed *p = &leaf->shared.packed;
+	unsigned move = leaf->end - i - 1;
+
+	if (leaf->kind == LEAF_RUN) {
+		run_remove(leaf, i);
+		return;
+	}
+	if (leaf->kind == LEAF_WIDE) {
+		memmove(&leaf->entry[i], &leaf->entry[i + 1], move * sizeof(leaf->entry[0]));
+	} else {
+		leaf->shared.users[p->value[i] & 3]--;
+		memmove(&p->at[i], &p->at[i + 1], move * sizeof(uint32_t));
+		memmove(&p->value[i], &p->value[i + 1], move * sizeof(uint32_t));
+	}
+	leaf->end = --leaf->n;
+	if (!leaf->n)
+		leaf->kind = LEAF_WIDE;
+}
+
+/* All but the links. */
+static void take_body(struct imap_leaf *leaf, const struct imap_leaf *from)
+{
+	struct imap_leaf *next = leaf->next, *prev = leaf->prev;
+
+	*leaf = *from;
+	leaf->next = next;
+	leaf->prev = prev;
+}
+
+/* Put all entries of a leaf behind those of another; false: something didn't fit. */
+static bool append(struct imap_leaf *to, const struct imap_leaf *from)
+{
+	struct imap_entry entry;
+
+	for (unsigned i = from->begin; from->n; i = leaf_above(from, i)) {
+		leaf_get(from, i, &entry);
+		if (!leaf_put(to, to->end, &entry))
+			return false;
+		if (i + 1u == from->end)
+			break;
+	}
+	return true;
+}
+
+/* The run that a packed leaf and one more entry, which is not before them, would make. */
+static bool run_start(struct imap_leaf *run, const struct imap_leaf *leaf,
+		      const struct imap_entry *entry)
+{
+	struct shared *s = &run->shared;
+	struct imap_entry a, b;
+	uint64_t slots;
+
+	leaf_get(leaf, 0, &a);
+	leaf_get(leaf, 1, &b);
+	run->kind = LEAF_RUN;
+	run->n = run->begin = run->end = 0;
+	s->first = a.range.first;
+	s->value = a.value;
+	s->span = leaf->shared.span;
+	s->tag = leaf->shared.tag;
+	if (!is_pow2(s->span + 1) || ((b.range.first - a.range.first) & s->span) ||
+	    entry->range.first < a.range.first)
+		return false;
+	slots = (b.range.first - a.range.first) >> run_shift(s);
+	/* Values that fall have a stride that falls, modulo 2^64. */
+	s->stride = (uint64_t)((int64_t)(b.value - a.value) / (int64_t)slots);
+	memset(s->users, 0, sizeof(s->users));
+	memset(&s->run, 0, sizeof(s->run));
+	return true;
+}
+
+bool leaf_pack(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entry)
+{
+	struct imap_leaf tight;
+
+	if (leaf->kind == LEAF_WIDE)
+		packed_start(&tight, &leaf->entry[0]);
+	else if (leaf->kind == LEAF_RUN || !run_start(&tight, leaf, entry))
+		return false;
+	if (!append(&tight, leaf) || !leaf_put(&tight, at, entry))
+		return false;
+	take_body(leaf, &tight);
+	return true;
+}
+
+void leaf_unpack(struct imap_leaf *leaf)
+{
+	struct imap_leaf wide = {.kind = LEAF_WIDE};
+
+	append(&wide, leaf);
+	take_body(leaf, &wide);
+}
+
+/* An empty leaf of the same kind, or a wide one. */
+static void start_like(struct imap_leaf *leaf, const struct imap_leaf *model)
+{
+	take_body(leaf, model);
+	leaf->n = leaf->begin = leaf->end = 0;
+	if (leaf->kind != LEAF_WIDE)
+		memset(leaf->shared.users, 0, sizeof(leaf->shared.users));
+	if (leaf->kind == LEAF_RUN)
+		memset(&leaf->shared.run, 0, sizeof(leaf->shared.run));
+}
+
+/* Infos that were given without a free one being left are no reason not to move an entry. */
+static void move_entry(struct imap_leaf *to, const struct imap_leaf *from, unsigned i)
+{
+	struct imap_entry entry;
+
+	leaf_get(from, i, &entry);
+	if (to->kind == LEAF_WIDE)
+		leaf_put(to, to->end, &entry);
+	else if (to->kind == LEAF_PACKED)
+		packed_put(to, to->end, &entry);
+	else
+		run_put(to, i, info_take(&to->shared, entry.info));
+}
+
+void leaf_part(struct imap_leaf *leaf, struct imap_leaf *right, unsigned at)
+{
+	struct imap_leaf left;
+
+	start_like(&left, leaf);
+	start_like(right, leaf);
+	for (unsigned i = leaf->begin;; i = leaf_above(leaf, i)) {
+		move_entry(i < at ? &left : right, leaf, i);
+		if (i + 1u == leaf->end)
+			break;
+	}
+	take_body(leaf, &left);
+	if (!leaf->n)
+		leaf->kind = LEAF_WIDE;
+	if (!right->n)
+		right->kind = LEAF_WIDE;
+}
+
+bool leaf_join(struct imap_leaf *a, const struct imap_leaf *b)
+{
+	struct imap_leaf both;
+	struct imap_entry entry;
+
+	if (a->kind == LEAF_RUN || b->kind == LEAF_RUN || a->n + b->n > PACKED_MAX * 7 / 8)
+		return false;
+	if (a->kind == LEAF_WIDE && b->kind == LEAF_WIDE) {
+		if (a->n + b->n > LEAF_MAX)
+			return false;
+		append(a, b);
+		return true;
+	}
+	/* Mostly one look tells. */
+	leaf_get(a->kind == LEAF_PACKED ? b : a, 0, &entry);
+	if (!leaf_alike(a->kind == LEAF_PACKED ? a : b, &entry))
+		return false;
+	start_like(&both, a->kind == LEAF_PACKED ? a : b);
+	if (!append(&both, a) || !append(&both, b))
+		return false;
+	take_body(a, &both);
+	return true;
+}
+
+bool leaf_all(const struct imap_leaf *leaf, uint64_t mask, uint64_t info)
+{
+	for (unsigned i = 0; leaf->kind == LEAF_WIDE && i < leaf->n; i++)
+		if ((leaf->entry[i].info & mask) != info)
+			return false;
+	for (unsigned k = 0; leaf->kind != LEAF_WIDE && k < INFOS; k++)
+		if (leaf->shared.users[k] && (leaf->shared.info[k] & mask) != info)
+			return false;
+	return true;
+}
+
+uint64_t leaf_bytes(const struct imap_leaf *leaf)
+{
+	uint64_t bytes = 0;
+
+	if (leaf->kind != LEAF_WIDE)
+		return leaf->n * (leaf->shared.span + 1);
+	for (unsigned i = 0; i < leaf->n; i++)
+		bytes = add_sat(bytes, range_length(leaf->entry[i].range));
+	return bytes;
+}
+
+/* ---- changing infos ---- */
+
+bool imap_can_set(const struct imap_pos *pos, uint64_t bits)
+{
+	const struct shared *s = &pos->leaf->shared;
+	unsigned wanted = 0;
+
+	if (pos->leaf->kind == LEAF_WIDE)
+		return true;
+	for (unsigned k = 0; k < INFOS; k++)
+		wanted += s->users[k] && info_find(s, s->info[k] | bits) == INFOS;
+	return wanted <= infos_free(s);
+}
+
+void imap_set(struct imap_pos *pos, uint64_t bits)
+{
+	struct shared *s = &pos->leaf->shared;
+	unsigned i = pos->index, from, to;
+
+	pos->entry.info |= bits;
+	if (pos->leaf->kind == LEAF_WIDE) {
+		pos->leaf->entry[i].info = pos->entry.info;
+		return;
+	}
+	if (pos->leaf->kind == LEAF_PACKED)
+		from = s->packed.value[i] & 3;
+	else
+		from = bit_get(s->run.which[0], i) | bit_get(s->run.which[1], i) << 1;
+	to = info_take(s, pos->entry.info);
+	s->users[from]--;
+	if (pos->leaf->kind == LEAF_PACKED) {
+		s->packed.value[i] = (s->packed.value[i] & ~UINT32_C(3)) | to;
+	} else {
+		bit_put(s->run.which[0], i, to & 1);
+		bit_put(s->run.which[1], i, to & 2);
+	}
+}
