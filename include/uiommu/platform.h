@@ -26,7 +26,8 @@ struct uiommu_irq;
  * msiwindow=FIRST-LAST (the sw-msi region instead of the platform's), dirty=on|off (whether iommufd
  * can track what devices write to; off, as on the emulated hardware that the platforms follow),
  * nesting=on|off (whether guests' own tables can go in front of domains; likewise off; x86-vtd and
- * arm-smmuv3). Ranges are closed. On failure
+ * arm-smmuv3),
+ * pri=on|off (whether devices can wait for pages; likewise off). Ranges are closed. On failure
  * @why (of @why_len bytes, may be NULL) says what is wrong and what would be right. -ENOENT: no
  * such platform (NULL); -EINVAL: bad option; -ENOMEM.
  */
@@ -103,8 +104,9 @@ struct uiommu_iommufd_facts {
 	uint32_t info_type; /**< enum iommu_hw_info_type */
 	const void *info;   /**< the struct of that type; NULL: none */
 	uint32_t info_len;
-	bool dirty;   /**< tables can note what devices write to */
-	bool nesting; /**< guests' own tables can be put in front of a domain */
+	bool dirty;	    /**< tables can note what devices write to */
+	bool page_requests; /**< devices that can may wait for a page */
+	bool nesting;	    /**< guests' own tables can be put in front of a domain */
 };
 
 /** What a platform imposes on domains. Pointers live as long as the platform. */

@@ -394,6 +394,8 @@ static const struct iommufd_op ops[] = {
 	   iommufd_hwpt_get_dirty_bitmap),
 	OP(HWPT_INVALIDATE, IOMMU_HWPT_INVALIDATE, iommu_hwpt_invalidate, __reserved,
 	   iommufd_hwpt_invalidate),
+	OP(FAULT_QUEUE_ALLOC, IOMMU_FAULT_QUEUE_ALLOC, iommu_fault_alloc, out_fault_fd,
+	   iommufd_fault_alloc),
 	OP(IOAS_MAP_FILE, IOMMU_IOAS_MAP_FILE, iommu_ioas_map_file, iova, iommufd_ioas_map_file),
 	OP(VIOMMU_ALLOC, IOMMU_VIOMMU_ALLOC, iommu_viommu_alloc, out_viommu_id,
 	   iommufd_viommu_alloc),

@@ -244,6 +244,7 @@ struct iommufd_device {
 	uiommu_rid rid;
 	const char *name;
 	uint64_t cookie; /* what the program calls it, in the interface of 2021 */
+	bool page_requests; /* it can wait for a page */
 	bool attached;
 	struct iommufd_vdevice *vdevice; /* what a guest calls it, or NULL */
 	/*
@@ -279,6 +280,7 @@ struct iommufd_hwpt {
 	struct iommufd_ioas *ioas;
 	struct iommufd_hwpt *next; /* of its IOAS */
 	struct uiommu_domain *domain;
+	struct iommufd_queue *faults; /* where page requests go; NULL: nowhere */
 	/* Nested: what it is in front of, the vIOMMU it was made on if there is one, the guest's
 	 * tables; without these it can't be attached. */
 	struct iommufd_hwpt *parent;
@@ -403,6 +405,16 @@ int iommufd_queue_respond(struct iommufd_call *call, struct iommufd_queue *queue
 ssize_t iommufd_queue_rw(struct iommufd_queue *queue, uint64_t buf, size_t count, bool write);
 /* Its file is gone. vfio.lock held. */
 void iommufd_queue_release(struct iommufd_queue *queue);
+
+/* ---- iommufd_faults.c ---- */
+
+int iommufd_fault_alloc(struct iommufd_call *call);
+/* iommufd.lock held in all. A HWPT's page requests go to the queue; no longer. */
+void iommufd_faults_use(struct iommufd_hwpt *hwpt, struct iommufd_queue *queue);
+void iommufd_faults_unuse(struct iommufd_hwpt *hwpt);
+/* A device is about to be attached to a HWPT that uses a queue; or is attached no longer. */
+int iommufd_faults_attach(struct iommufd_hwpt *hwpt, const struct iommufd_device *device);
+void iommufd_faults_detach(struct iommufd_hwpt *hwpt, const struct iommufd_device *device);
 
 /* ---- iommufd_events.c ---- */
 

@@ -177,19 +177,59 @@ static int reserve_ahead(const struct iommufd_group *group, struct uiommu_ioas *
 	return 0;
 }
 
+/* The devices whose page requests come to a queue, all that move or none. */
+static void leave_faults(struct iommufd *iommufd, const struct iommufd_group *group,
+			 const struct iommufd_device *joining, struct iommufd_hwpt *hwpt,
+			 size_t end)
+{
+	for (size_t i = 0; hwpt && hwpt->faults && i < end; i++) {
+		const struct iommufd_device *device = (void *)iommufd->objects[i];
+
+		if (device && device->obj.type == IOMMUFD_DEVICE && device->group == group &&
+		    (device->attached || device == joining))
+			iommufd_faults_detach(hwpt, device);
+	}
+}
+
+static int join_faults(struct iommufd *iommufd, const struct iommufd_group *group,
+		       const struct iommufd_device *joining, struct iommufd_hwpt *hwpt)
+{
+	for (size_t i = 0; hwpt->faults && i < iommufd->room; i++) {
+		const struct iommufd_device *device = (void *)iommufd->objects[i];
+		int ret = 0;
+
+		if (device && device->obj.type == IOMMUFD_DEVICE && device->group == group &&
+		    (device->attached || device == joining))
+			ret = iommufd_faults_attach(hwpt, device);
+		if (ret) {
+			leave_faults(iommufd, group, joining, hwpt, i);
+			return ret;
+		}
+	}
+	return 0;
+}
+
 static int move_group(struct iommufd *iommufd, struct iommufd_group *group,
 		      const struct iommufd_device *joining, struct iommufd_hwpt *hwpt)
 {
 	struct uiommu_ioas *ioas = space_of(hwpt);
 	size_t told = 0;
-	int ret = group->hwpt ? reserve_ahead(group, ioas) : 0;
+	int ret = join_faults(iommufd, group, joining, hwpt);
 
+	if (ret)
+		return ret;
+	if (group->hwpt)
+		ret = reserve_ahead(group, ioas);
 	if (!ret)
 		ret = tell_moving(iommufd, group, joining, ioas, &told);
 	if (!ret)
 		ret = switch_group(group, hwpt);
 	tell_moved(iommufd, group, joining, ioas, told, !ret);
 	uiommu_ioas_unreserve(ioas, group);
+	if (ret)
+		leave_faults(iommufd, group, joining, hwpt, iommufd->room);
+	else
+		leave_faults(iommufd, group, NULL, group->hwpt, iommufd->room);
 	return ret;
 }
 
@@ -218,7 +258,12 @@ static int attach_hwpt(struct iommufd *iommufd, struct iommufd_device *device,
 		return 0;
 	if (old == hwpt) {
 		/* The functions are there already. */
+		ret = hwpt->faults ? iommufd_faults_attach(hwpt, device) : 0;
+		if (ret)
+			return ret;
 		ret = device->moving ? device->moving(device->ctx, space_of(hwpt)) : 0;
+		if (ret && hwpt->faults)
+			iommufd_faults_detach(hwpt, device);
 		if (!ret && device->moved)
 			device->moved(device->ctx, space_of(hwpt), true);
 	} else {
@@ -298,6 +343,8 @@ void iommufd_device_detach(struct iommufd *iommufd, struct iommufd_device *devic
 		set_stage1(group, NULL);
 		group->hwpt = NULL;
 	}
+	if (hwpt->faults)
+		iommufd_faults_detach(hwpt, device);
 	device->attached = false;
 	/* Nothing is needed where it goes, so this can't fail. */
 	if (device->moving)

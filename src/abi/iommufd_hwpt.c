@@ -30,6 +30,8 @@ static void destroy_paging(struct iommufd *iommufd, struct iommufd_object *objec
 	for (link = &hwpt->ioas->hwpts; *link != hwpt;)
 		link = &(*link)->next;
 	*link = hwpt->next;
+	if (hwpt->faults)
+		iommufd_faults_unuse(hwpt);
 	uiommu_domain_destroy(hwpt->domain);
 	atomic_fetch_sub(&hwpt->ioas->domains, 1);
 	hwpt->ioas->obj.users--;
@@ -171,6 +173,7 @@ static int alloc_locked(struct iommufd_call *call)
 	struct iommufd_ioas *ioas = iommufd_find(iommufd, id, IOMMUFD_IOAS);
 	struct iommufd_viommu *viommu = iommufd_find(iommufd, id, IOMMUFD_VIOMMU);
 	struct iommufd_hwpt *parent = iommufd_find(iommufd, id, IOMMUFD_HWPT_PAGING), *hwpt;
+	struct iommufd_queue *queue;
 	int ret;
 
 	if (!device)
@@ -182,6 +185,15 @@ static int alloc_locked(struct iommufd_call *call)
 	else
 		ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
 				  "pt_id: no IOAS, nor anything else to put a table on");
+	if (!ret && (call->hwpt_alloc.flags & IOMMU_HWPT_FAULT_ID_VALID)) {
+		queue = iommufd_find(iommufd, call->hwpt_alloc.fault_id, IOMMUFD_FAULT_QUEUE);
+		if (queue) {
+			iommufd_faults_use(hwpt, queue);
+		} else {
+			iommufd_object_remove(iommufd, &hwpt->obj);
+			ret = iommufd_refuse_id("fault_id: no such fault queue");
+		}
+	}
 	if (ret)
 		return ret;
 	call->made = &hwpt->obj;

@@ -59,6 +59,8 @@ static void destroy_nested(struct iommufd *iommufd, struct iommufd_object *objec
 {
 	struct iommufd_hwpt *hwpt = (struct iommufd_hwpt *)object, **link;
 
+	if (hwpt->faults)
+		iommufd_faults_unuse(hwpt);
 	uiommu_stage1_destroy(hwpt->stage1);
 	uiommu_domain_destroy(hwpt->guest);
 	if (hwpt->viommu) {

@@ -147,6 +147,7 @@ int vfio_bind(struct vfio_device *device, struct iommufd *iommufd, uint32_t *id)
 		.hw = device->vfio->hw,
 		.rid = device->info->rid,
 		.name = device->info->name,
+		.page_requests = device->vfio->facts->iommufd.page_requests,
 		.moving = moving,
 		.moved = moved,
 		.ctx = device,

@@ -217,6 +217,19 @@ static int option_dirty(struct uiommu_platform *platform, const char *value, cha
 	return word < 0 ? -EINVAL : 0;
 }
 
+static int option_pri(struct uiommu_platform *platform, const char *value, char *why,
+		      size_t why_len)
+{
+	static const char *const words[] = {"off", "on", NULL};
+	int word = platform_word(platform, "pri", value, words, why, why_len);
+
+	if (word > 0 && !(platform->facts.vfio_types & UIOMMU_VFIO_TYPE1))
+		return platform_bad_value(platform, "pri", value, "off: nobody could answer", why,
+					  why_len);
+	platform->facts.iommufd.page_requests = word > 0;
+	return word < 0 ? -EINVAL : 0;
+}
+
 static int option_nesting(struct uiommu_platform *platform, const char *value, char *why,
 			  size_t why_len)
 {
@@ -252,6 +265,8 @@ static int common_option(struct uiommu_platform *platform, const char *key, cons
 		return option_page_sizes(platform, value, why, why_len);
 	if (!strcmp(key, "dirty"))
 		return option_dirty(platform, value, why, why_len);
+	if (!strcmp(key, "pri"))
+		return option_pri(platform, value, why, why_len);
 	if (!strcmp(key, "nesting"))
 		return option_nesting(platform, value, why, why_len);
 	if (strcmp(key, "p2p"))

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/* iommufd's fault queues: what a device waits for is read, mapped, answered; and every way in which
+ * a wait may end otherwise. */
+#include <unistd.h>
+
+#include "iommufd_rig.h"
+
+static const struct rig_options pri_machine = {.platform = "x86-vtd,pri=on,nesting=on"};
+
+/* A device that reads or writes 8 bytes at an IOVA, in a thread of its own. */
+struct access {
+	struct rig *rig;
+	struct uiommu_port *port;
+	pthread_t thread;
+	uint64_t iova;
+	bool write;
+	uint64_t word;
+	_Atomic int result; /* 1: under way */
+};
+
+static void *access_thread(void *arg)
+{
+	struct access *a = arg;
+
+	a->result = a->write ? uiommu_port_write(a->port, a->iova, &a->word, sizeof(a->word))
+			     : uiommu_port_read(a->port, a->iova, &a->word, sizeof(a->word));
+	return NULL;
+}
+
+static void access_start(struct rig *rig, struct access *a, uint64_t iova, bool write)
+{
+	struct uiommu_unit *unit = uiommu_machine_unit(rig->machine);
+
+	*a = (struct access){.rig = rig, .iova = iova, .write = write, .word = 7, .result = 1};
+	assert_int_equal(uiommu_port_create(unit, 0x8, &a->port), 0);
+	uiommu_port_set_master(a->port, true);
+	uiommu_port_set_paging(a->port, true);
+	assert_int_equal(pthread_create(&a->thread, NULL, access_thread, a), 0);
+}
+
+static int access_end(struct access *a)
+{
+	pthread_join(a->thread, NULL);
+	uiommu_port_destroy(a->port);
+	return a->result;
+}
+
+static long fault_alloc(struct rig *rig, int fd, int *queue, uint32_t *id)
+{
+	struct iommu_fault_alloc alloc = {.size = sizeof(alloc)};
+	long ret = rig_ioctl(rig, fd, IOMMU_FAULT_QUEUE_ALLOC, &alloc);
+
+	*queue = (int)alloc.out_fault_fd;
+	*id = alloc.out_fault_id;
+	return ret;
+}
+
+static long hwpt_with_faults(struct rig *rig, const struct bound *b, uint32_t flags,
+			     uint32_t faults, uint32_t *id)
+{
+	struct iommu_hwpt_alloc alloc = {.size = sizeof(alloc),
+					 .flags = flags | IOMMU_HWPT_FAULT_ID_VALID,
+					 .dev_id = b->device,
+					 .pt_id = b->ioas,
+					 .fault_id = faults};
+	long ret = rig_ioctl(rig, b->fd, IOMMU_HWPT_ALLOC, &alloc);
+
+	*id = alloc.out_hwpt_id;
+	return ret;
+}
+
+/* The next request, once there is one. */
+static struct iommu_hwpt_pgfault next_fault(struct rig *rig, int queue)
+{
+	struct iommu_hwpt_pgfault fault;
+	ssize_t len = 0;
+
+	for (unsigned i = 0; i < 10000 && !len; i++) {
+		len = uiommu_vfio_pread(rig_file(rig, queue), &fault, sizeof(fault), 0);
+		if (!len)
+			usleep(1000);
+	}
+	assert_int_equal(len, sizeof(fault));
+	return fault;
+}
+
+static ssize_t respond(struct rig *rig, int queue, uint32_t cookie, uint32_t code)
+{
+	struct iommu_hwpt_page_response response = {cookie, code};
+
+	return uiommu_vfio_pwrite(rig_file(rig, queue), &response, sizeof(response), 0);
+}
+
+struct waiting {
+	struct rig rig;
+	struct bound b;
+	int queue;
+	uint32_t faults, hwpt;
+};
+
+static void waiting_up(struct waiting *w)
+{
+	assert_true(rig_up(&w->rig, &pri_machine));
+	w->b = bind_edu(&w->rig);
+	assert_int_equal(fault_alloc(&w->rig, w->b.fd, &w->queue, &w->faults), 0);
+	assert_int_equal(hwpt_with_faults(&w->rig, &w->b, 0, w->faults, &w->hwpt), 0);
+	assert_int_equal(attach_to(&w->rig, w->b.node, w->hwpt), 0);
+}
+
+static void waiting_down(struct waiting *w)
+{
+	unbind_edu(&w->rig, &w->b);
+	rig_close(&w->rig, w->queue);
+	rig_down(&w->rig);
+}
+
+static void test_mapped_on_request(void **state)
+{
+	struct iommu_hwpt_pgfault fault;
+	struct waiting w;
+	struct access a;
+
+	waiting_up(&w);
+	access_start(&w.rig, &a, 0x5ff8, true);
+	fault = next_fault(&w.rig, w.queue);
+	assert_int_equal(fault.flags, IOMMU_PGFAULT_FLAGS_LAST_PAGE);
+	assert_int_equal(fault.dev_id, w.b.device);
+	assert_int_equal(fault.perm, IOMMU_PGFAULT_PERM_WRITE);
+	assert_int_equal(fault.addr, 0x5000);
+	assert_int_equal(fault.cookie, 1);
+	assert_int_equal(a.result, 1);
+	assert_int_equal(respond(&w.rig, w.queue, 99, 0), -EINVAL);
+	assert_int_equal(respond(&w.rig, w.queue, fault.cookie, 2), -EINVAL);
+	assert_int_equal(ioas_map_at(&w.rig, w.b.fd, w.b.ioas, w.rig.memory, PAGE, 0x5000), 0);
+	assert_int_equal(respond(&w.rig, w.queue, fault.cookie, IOMMUFD_PAGE_RESP_SUCCESS), 8);
+	assert_int_equal(access_end(&a), 0);
+	assert_int_equal(w.rig.memory[0xff8], 7);
+	assert_int_equal(w.rig.faults, 0);
+	assert_int_equal(respond(&w.rig, w.queue, fault.cookie, 0), -EINVAL);
+	waiting_down(&w);
+}
+
+static void test_refused(void **state)
+{
+	struct iommu_hwpt_pgfault fault;
+	struct waiting w;
+	struct access a;
+
+	waiting_up(&w);
+	access_start(&w.rig, &a, 0x7008, false);
+	fault = next_fault(&w.rig, w.queue);
+	assert_int_equal(fault.perm, IOMMU_PGFAULT_PERM_READ);
+	assert_int_equal(respond(&w.rig, w.queue, fault.cookie, IOMMUFD_PAGE_RESP_INVALID), 8);
+	assert_int_equal(access_end(&a), -EFAULT);
+	assert_int_equal(rig_fault(&w.rig, 1).iova, 0x7008);
+	/* Answered without having been mapped: it asks again. */
+	access_start(&w.rig, &a, 0x7008, false);
+	fault = next_fault(&w.rig, w.queue);
+	assert_int_equal(respond(&w.rig, w.queue, fault.cookie, IOMMUFD_PAGE_RESP_SUCCESS), 8);
+	fault = next_fault(&w.rig, w.queue);
+	assert_int_equal(respond(&w.rig, w.queue, fault.cookie, IOMMUFD_PAGE_RESP_INVALID), 8);
+	assert_int_equal(access_end(&a), -EFAULT);
+	waiting_down(&w);
+}
+
+/* Whatever takes the attachment away answers, read or not. */
+static void test_ends(void **state)
+{
+	struct iommu_hwpt_pgfault fault;
+	struct waiting w;
+	struct access a, second;
+	uint32_t other;
+
+	waiting_up(&w);
+	other = ioas_alloc(&w.rig, w.b.fd);
+	assert_int_equal(ioas_map_at(&w.rig, w.b.fd, other, w.rig.memory, 2 * PAGE, 0x9000), 0);
+	/* One of the two is read. */
+	access_start(&w.rig, &a, 0x9000, false);
+	fault = next_fault(&w.rig, w.queue);
+	access_start(&w.rig, &second, 0xa000, false);
+	while (!w.rig.readable)
+		usleep(1000);
+	assert_int_equal(detach_device(&w.rig, w.b.node), 0);
+	assert_int_equal(access_end(&a), -EFAULT);
+	assert_int_equal(access_end(&second), -EFAULT);
+	assert_false(w.rig.readable);
+	assert_int_equal(respond(&w.rig, w.queue, fault.cookie, 0), -EINVAL);
+	assert_int_equal(attach_to(&w.rig, w.b.node, w.hwpt), 0);
+	access_start(&w.rig, &a, 0x9000, false);
+	fault = next_fault(&w.rig, w.queue);
+	assert_int_equal(attach_to(&w.rig, w.b.node, other), 0);
+	access_end(&a);
+	assert_int_equal(respond(&w.rig, w.queue, fault.cookie, 0), -EINVAL);
+	assert_int_equal(attach_to(&w.rig, w.b.node, w.hwpt), 0);
+	access_start(&w.rig, &a, 0x9000, false);
+	next_fault(&w.rig, w.queue);
+	/* The device goes. */
+	rig_close(&w.rig, w.b.node);
+	assert_int_equal(access_end(&a), -EFAULT);
+	rig_close(&w.rig, w.b.fd);
+	rig_close(&w.rig, w.queue);
+	rig_down(&w.rig);
+}
+
+static void test_arguments(void **state)
+{
+	uint8_t buf[100];
+	uint32_t id;
+	struct waiting w;
+	struct bound plain;
+	struct rig rig;
+	int queue;
+
+	waiting_up(&w);
+	assert_int_equal(destroy_id(&w.rig, w.b.fd, w.faults), -EBUSY);
+	assert_int_equal(hwpt_with_faults(&w.rig, &w.b, 0, 99, &id), -ENOENT);
+	assert_int_equal(
+		hwpt_with_faults(&w.rig, &w.b, IOMMU_HWPT_ALLOC_NEST_PARENT, w.faults, &id),
+		-EOPNOTSUPP);
+	assert_int_equal(uiommu_vfio_pread(rig_file(&w.rig, w.queue), buf, 39, 0), -ESPIPE);
+	assert_int_equal(uiommu_vfio_pwrite(rig_file(&w.rig, w.queue), buf, 7, 0), -ESPIPE);
+	assert_int_equal(uiommu_vfio_pread(rig_file(&w.rig, w.queue), buf, 80, 0), 0);
+	waiting_down(&w);
+	/* A device that can't wait. */
+	assert_true(rig_up(&rig, NULL));
+	plain = bind_edu(&rig);
+	assert_int_equal(fault_alloc(&rig, plain.fd, &queue, &id), 0);
+	assert_int_equal(hwpt_with_faults(&rig, &plain, 0, id, &id), 0);
+	assert_int_equal(attach_to(&rig, plain.node, id), -ENODEV);
+	rig_close(&rig, queue);
+	unbind_edu(&rig, &plain);
+	rig_down(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_mapped_on_request),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_arguments),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
