@@ -238,23 +238,22 @@ static long device_info(struct iommufd *iommufd, uint64_t arg)
 	struct uiommu_vfio *vfio = iommufd->vfio;
 	struct iommu_device_info info;
 	struct vfio_caps caps;
-	bool found;
 	int ret = vfio_copy_sized(vfio, &info, arg, sizeof(info));
 
 	if (ret)
 		return ret;
+	vfio_caps_init(&caps, sizeof(info));
 	pthread_mutex_lock(&iommufd->lock);
-	found = find_device(iommufd, info.dev_cookie);
+	if (find_device(iommufd, info.dev_cookie))
+		ret = ask_machine(vfio, &info, &caps);
+	else
+		ret = refuse_argument("dev_cookie: no device is bound by it");
 	pthread_mutex_unlock(&iommufd->lock);
-	if (!found)
-		return refuse_argument("dev_cookie: no device is bound by it");
 	info.flags = IOMMU_DEVICE_INFO_PGSIZES | IOMMU_DEVICE_INFO_ADDR_WIDTH |
 		     IOMMU_DEVICE_INFO_CAPS |
 		     (vfio->facts->coherent ? IOMMU_DEVICE_INFO_ENFORCE_SNOOP : 0);
 	info.addr_width = vfio->hw->width;
 	info.cap_offset = 0;
-	vfio_caps_init(&caps, sizeof(info));
-	ret = ask_machine(vfio, &info, &caps);
 	if (!ret)
 		ret = vfio_caps_out(vfio, &caps, arg, &info.argsz, &info.cap_offset);
 	vfio_caps_free(&caps);

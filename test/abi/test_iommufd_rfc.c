@@ -548,6 +548,83 @@ static void test_no_memory(void **state)
 	uiommu_set_allocator(NULL, NULL);
 }
 
+/* Anything from several threads, in any order, with a device reading all the time: nothing is
+ * reached that is gone, nobody waits for ever, nothing is left. */
+struct racer {
+	struct rig *rig;
+	int fd, node[2];
+	uint64_t seed;
+};
+
+static unsigned pick(struct racer *r, unsigned below)
+{
+	r->seed = r->seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+	return (unsigned)(r->seed >> 33) % below;
+}
+
+static void *race(void *arg)
+{
+	struct racer *r = arg;
+	uint64_t page = pick(r, 8);
+
+	for (int i = 0; i < 3000; i++) {
+		int32_t ioasid = (int32_t)pick(r, 3);
+		int node = r->node[pick(r, 2)];
+
+		switch (pick(r, 6)) {
+		case 0:
+			alloc(r->rig, r->fd, 48);
+			break;
+		case 1:
+			free_ioasid(r->rig, r->fd, ioasid + (int32_t)pick(r, 10));
+			break;
+		case 2:
+			attach(r->rig, node, r->fd, ioasid);
+			break;
+		case 3:
+			detach(r->rig, node, r->fd, ioasid);
+			break;
+		case 4:
+			map(r->rig, r->fd, ioasid, page * PAGE, r->rig->memory + page * PAGE);
+			break;
+		default:
+			unmap(r->rig, r->fd, ioasid, page * PAGE, PAGE);
+		}
+		page = pick(r, 8);
+	}
+	return NULL;
+}
+
+static void test_race(void **state)
+{
+	struct rng rng = rng_seeded("race");
+	struct racer racers[4];
+	pthread_t threads[4];
+	struct rig rig;
+
+	uiommu_set_allocator(failing_alloc, failing_release);
+	assert_true(rig_up(&rig, &snooping));
+	racers[0] = (struct racer){.rig = &rig, .fd = rig_open_iommufd(&rig)};
+	for (unsigned i = 0; i < 2; i++)
+		racers[0].node[i] = bound_edu(&rig, i, racers[0].fd, i);
+	for (int i = 0; i < 4; i++) {
+		racers[i] = racers[0];
+		racers[i].seed = rng.state + (uint64_t)i;
+	}
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+	for (int i = 0; i < 20; i++)
+		edu_dma(&rig, racers[0].node[0], (uint64_t)(i % 8) * PAGE, 64, i & 1);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	for (unsigned i = 0; i < 2; i++)
+		rig_close(&rig, racers[0].node[i]);
+	rig_close(&rig, racers[0].fd);
+	rig_down(&rig);
+	assert_int_equal(fail_live, 0);
+	uiommu_set_allocator(NULL, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -556,6 +633,7 @@ int main(void)
 		cmocka_unit_test(test_alloc),	    cmocka_unit_test(test_attach),
 		cmocka_unit_test(test_map),	    cmocka_unit_test(test_op),
 		cmocka_unit_test(test_constraints), cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_race),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,7 +22,8 @@
  *   ends      nobody waits for ever for the lock or for a port (Spin's check for end states).
  *
  * Sizes: READERS, IOVAS (1 or 2), FLUSHES and MOVES (how many there are at most; readers go on for
- * ever), RING, PAGES (of tables), STORES (in a buffer). FENCE is the protocol without membarrier(2):
+ * ever), RING, PAGES (of tables), STORES (in a buffer). WHOLE: a table page goes with all that it
+ * translates, untouched, and is made empty when it is used again. FENCE: without membarrier(2),
  * readers fence when they enter. Other names break the protocol at one place each, and test/model/check
  * has every one found.
  */
@@ -229,7 +230,7 @@ bool in_pool[PAGES + 1];
 byte page[IOVAS], frame[IOVAS];
 byte leaving[IOVAS], record[IOVAS], leaving_too[IOVAS], record_too[IOVAS];
 
-/* Write the entries, the upper one first. There is a page in the pool. */
+/* Write the entries, the upper one first. There is a page in the pool, and it is made empty. */
 inline map(b)
 {
 	atomic {
@@ -238,7 +239,9 @@ inline map(b)
 		:: in_pool[PAGES] -> page[b] = PAGES
 		fi;
 		in_pool[page[b]] = false;
-		assert(leaf[page[b]] == NONE);
+#ifndef STALE_PAGE /* a page is used again as it was left */
+		leaf[page[b]] = NONE;
+#endif
 		frame[b] = (gone[2 * b + 1] -> 2 * b + 1 : 2 * b + 2);
 		assert(gone[frame[b]]);
 		gone[frame[b]] = false;
@@ -274,7 +277,9 @@ inline release_pages()
  * whoever flushes next; the record says since when. */
 inline unmap(b, area, since)
 {
+#ifndef WHOLE
 	leaf[page[b]] = NONE;
+#endif
 	atomic {
 		root[b] = NONE;
 		area = frame[b];
