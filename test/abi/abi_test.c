@@ -57,11 +57,12 @@ int rig_install(struct rig *rig, struct uiommu_vfio_file *file)
 {
 	if (rig->no_descriptors)
 		return -EMFILE;
-	for (int i = 0; i < RIG_FILES; i++)
-		if (!rig->files[i]) {
-			rig->files[i] = file;
+	for (int i = 0; i < RIG_FILES; i++) {
+		struct uiommu_vfio_file *none = NULL;
+
+		if (atomic_compare_exchange_strong(&rig->files[i], &none, file))
 			return RIG_FD + i;
-		}
+	}
 	return -EMFILE;
 }
 
@@ -107,8 +108,10 @@ static void log_line(void *ctx, const char *line)
 {
 	struct rig *rig = ctx;
 
+	pthread_mutex_lock(&rig->refused_lock);
 	snprintf(rig->logged, sizeof(rig->logged), "%s", line);
 	rig->logs++;
+	pthread_mutex_unlock(&rig->refused_lock);
 }
 
 static void thread_start(void *ctx)

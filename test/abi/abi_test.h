@@ -26,7 +26,7 @@
 struct rig {
 	struct uiommu_machine *machine;
 	struct uiommu_vfio *vfio;
-	struct uiommu_vfio_file *files[RIG_FILES];
+	struct uiommu_vfio_file *_Atomic files[RIG_FILES];
 	bool no_descriptors; /* install() fails */
 
 	/* The program's memory, at a multiple of its size: the first half can be written, the
@@ -44,7 +44,7 @@ struct rig {
 	char refused_what[64];
 	struct uiommu_refusal refused;
 
-	/* The last line for the kernel's log, and how many there were. */
+	/* The last line for the kernel's log, and how many there were. refused_lock. */
 	char logged[256];
 	unsigned logs;
 
