@@ -38,6 +38,8 @@ int iommufd_device_bind(struct iommufd *iommufd, const struct iommufd_device *de
 
 void iommufd_device_unbind(struct iommufd *iommufd, struct iommufd_device *device)
 {
+	/* What follows may wait, and nobody shall put anything on it meanwhile. */
+	device->obj.ready = false;
 	iommufd_device_detach(iommufd, device);
 	iommufd_vdevice_forget(iommufd, device);
 	device->obj.users--;
@@ -233,6 +235,7 @@ static int move_group(struct iommufd *iommufd, struct iommufd_group *group,
 	return ret;
 }
 
+/* Once it has succeeded it may let go of the lock, while what the group was attached to goes. */
 static int attach_hwpt(struct iommufd *iommufd, struct iommufd_device *device,
 		       struct iommufd_hwpt *hwpt)
 {
@@ -290,27 +293,28 @@ static int attach_ioas(struct iommufd *iommufd, struct iommufd_device *device,
 		       struct iommufd_ioas *ioas, uint32_t *id)
 {
 	struct iommufd_hwpt *hwpt;
+	uint32_t number;
+	bool made;
 	int ret;
 
-	for (hwpt = ioas->hwpts; hwpt; hwpt = hwpt->next) {
-		if (!hwpt->automatic || hwpt->hw != device->hw)
-			continue;
-		ret = attach_hwpt(iommufd, device, hwpt);
-		if (!ret)
-			*id = hwpt->obj.id;
-		return ret;
+	for (hwpt = ioas->hwpts; hwpt; hwpt = hwpt->next)
+		if (hwpt->automatic && hwpt->hw == device->hw)
+			break;
+	made = !hwpt;
+	if (made) {
+		ret = iommufd_hwpt_create(iommufd, ioas, device->hw, 0, true, &hwpt);
+		if (ret)
+			return ret;
+		iommufd_object_finish(&hwpt->obj);
 	}
-	ret = iommufd_hwpt_create(iommufd, ioas, device->hw, 0, true, &hwpt);
-	if (ret)
-		return ret;
+	/* Attached, it may be gone again at once by another thread's doing. */
+	number = hwpt->obj.id;
 	ret = attach_hwpt(iommufd, device, hwpt);
-	if (ret) {
+	if (!ret)
+		*id = number;
+	else if (made)
 		iommufd_object_remove(iommufd, &hwpt->obj);
-		return ret;
-	}
-	iommufd_object_finish(&hwpt->obj);
-	*id = hwpt->obj.id;
-	return 0;
+	return ret;
 }
 
 int iommufd_device_attach(struct iommufd *iommufd, struct iommufd_device *device, uint32_t *pt_id)

@@ -21,15 +21,24 @@
 
 /* ---- life ---- */
 
+/* From now on nobody finds it by its address space. */
+static void unlist(struct iommufd_hwpt *hwpt)
+{
+	struct iommufd_hwpt **link;
+
+	for (link = &hwpt->ioas->hwpts; *link && *link != hwpt;)
+		link = &(*link)->next;
+	if (*link)
+		*link = hwpt->next;
+}
+
 static void destroy_paging(struct iommufd *iommufd, struct iommufd_object *object)
 {
-	struct iommufd_hwpt *hwpt = (struct iommufd_hwpt *)object, **link;
+	struct iommufd_hwpt *hwpt = (struct iommufd_hwpt *)object;
 
 	if (!hwpt->domain)
 		return;
-	for (link = &hwpt->ioas->hwpts; *link != hwpt;)
-		link = &(*link)->next;
-	*link = hwpt->next;
+	unlist(hwpt);
 	if (hwpt->faults)
 		iommufd_faults_unuse(hwpt);
 	uiommu_domain_destroy(hwpt->domain);
@@ -95,8 +104,11 @@ int iommufd_hwpt_create(struct iommufd *iommufd, struct iommufd_ioas *ioas,
 
 void iommufd_hwpt_unuse(struct iommufd *iommufd, struct iommufd_hwpt *hwpt)
 {
-	if (!--hwpt->obj.users && hwpt->automatic)
-		iommufd_object_remove(iommufd, &hwpt->obj);
+	if (--hwpt->obj.users || !hwpt->automatic)
+		return;
+	/* Removing may wait, and others attach to that address space meanwhile. */
+	unlist(hwpt);
+	iommufd_object_remove(iommufd, &hwpt->obj);
 }
 
 struct iommufd_hwpt *iommufd_hwpt_paging(struct iommufd_hwpt *hwpt)
