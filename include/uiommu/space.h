@@ -60,7 +60,8 @@ UIOMMU_API const char *uiommu_fault_reason_name(enum uiommu_fault_reason reason)
 /** One aborted transaction. */
 struct uiommu_fault {
 	uiommu_rid rid;
-	int access; /**< UIOMMU_READ or UIOMMU_WRITE */
+	uint32_t pasid; /**< UIOMMU_NO_PASID: it had none */
+	int access;	/**< UIOMMU_READ or UIOMMU_WRITE */
 	enum uiommu_fault_reason reason;
 	uint64_t iova;	/**< the first byte that could not be reached */
 	uint64_t data;	/**< for interrupts: the data */
@@ -579,6 +580,19 @@ UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid
 /** Detach; returns when nothing by this requester ID reaches memory any more. Never fails. */
 UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid rid);
 
+/**
+ * The same for the requester ID's transactions with a PASID (PCI Express: a process address space
+ * ID), 1 to UIOMMU_PASID_MAX; UIOMMU_NO_PASID: for those without, as above. Each is attached by
+ * itself: nothing of one holds for another, and one that is not attached reaches nothing. No
+ * doorbell is met ahead of the translation. -EINVAL RULE_ARGUMENT too: a larger PASID.
+ */
+UIOMMU_API int uiommu_domain_attach_pasid(struct uiommu_domain *domain, uiommu_rid rid,
+					  uint32_t pasid, const struct uiommu_resv_region *regions,
+					  size_t count, const char *name);
+/** Detach one. Never fails. */
+UIOMMU_API void uiommu_domain_detach_pasid(struct uiommu_domain *domain, uiommu_rid rid,
+					   uint32_t pasid);
+
 /** Let the requesters attached now and later reach the domain, those too that a violation has cut
  *  off; or none of them, and return when no DMA through it is under way. A new domain is enabled.
  *  Never fails. */
@@ -701,10 +715,16 @@ UIOMMU_API void uiommu_stage1_destroy(struct uiommu_stage1 *stage1);
  * Put @stage1 in front of what @rid is, or will be, attached to; NULL: nothing. Replaces the one
  * before; until this returns a transaction goes through one of the two, then through the new one
  * only. -EINVAL: another unit's; -ENOMEM, but only where the ID has had neither port, attachment
- * nor stage 1 before.
+ * nor stage 1 before, and never for NULL.
  */
 UIOMMU_API int uiommu_unit_set_stage1(struct uiommu_unit *unit, uiommu_rid rid,
 				      struct uiommu_stage1 *stage1);
+
+/** The same in front of what @rid is attached to for its transactions with a PASID. -EINVAL: a
+ * PASID above UIOMMU_PASID_MAX; -ENOMEM, but only where there is neither port, attachment nor
+ * stage 1. */
+UIOMMU_API int uiommu_unit_set_stage1_pasid(struct uiommu_unit *unit, uiommu_rid rid,
+					    uint32_t pasid, struct uiommu_stage1 *stage1);
 
 /* ---- guests' tables ---------------------------------------------------------------------------
  *
@@ -774,6 +794,7 @@ UIOMMU_API int uiommu_domain_invalidate(struct uiommu_domain *domain, struct uio
 
 struct uiommu_page_request {
 	uiommu_rid rid;
+	uint32_t pasid;	 /**< UIOMMU_NO_PASID: the access has none */
 	int access;	 /**< UIOMMU_READ or UIOMMU_WRITE */
 	uint64_t iova;	 /**< of the page of 4 KiB */
 	uint32_t group;	 /**< index of its page request group, 9 bits; each has one request */
@@ -808,6 +829,12 @@ UIOMMU_API int uiommu_domain_page_respond(struct uiommu_domain *domain, uint64_t
 /** Open a way in for DMA by @rid. Several ports may have one requester ID. -ENOMEM. */
 UIOMMU_API int uiommu_port_create(struct uiommu_unit *unit, uiommu_rid rid,
 				  struct uiommu_port **out);
+/** One whose accesses carry a PASID; for UIOMMU_NO_PASID as above. Doorbell windows that no table
+ *  translates are no doorbells to it: their IOVAs are translated as others (Intel VT-d
+ *  specification, "Handling Requests to Interrupt Address Range"). -EINVAL: a PASID above
+ *  UIOMMU_PASID_MAX; -ENOMEM. */
+UIOMMU_API int uiommu_port_create_pasid(struct uiommu_unit *unit, uiommu_rid rid, uint32_t pasid,
+					struct uiommu_port **out);
 UIOMMU_API void uiommu_port_destroy(struct uiommu_port *port);
 
 /** Bus-master enable; a new port's is off. Any thread. Returns when, after clearing it, no access

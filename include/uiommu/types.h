@@ -37,6 +37,13 @@ enum uiommu_prot {
 /** A PCI requester ID: bus << 8 | device << 3 | function. */
 typedef uint16_t uiommu_rid;
 
+/** A PASID (PCI Express: process address space ID) goes with a transaction or doesn't: 0 stands for
+ *  without, as in Linux (IOMMU_NO_PASID). */
+enum {
+	UIOMMU_NO_PASID = 0,
+	UIOMMU_PASID_MAX = (1 << 20) - 1,
+};
+
 /**
  * Why nobody may map a range. Names and order follow Linux' enum iommu_resv_type
  * (include/linux/iommu.h); uiommu_resv_name() gives the word that sysfs prints.

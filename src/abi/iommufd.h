@@ -228,13 +228,22 @@ struct iommufd_hw {
 	const struct iommufd_nesting *nesting; /* NULL: it can't */
 };
 
+/* What the functions of a group are attached to, under one PASID or (UIOMMU_NO_PASID) without. */
+struct iommufd_attach {
+	uint32_t pasid;
+	struct iommufd_hwpt *hwpt; /* NULL: nothing */
+	unsigned devices;	   /* that are attached under it */
+};
+
 /* Functions that are attached together. */
 struct iommufd_group {
 	const struct iommufd_hw *hw;
 	const uiommu_rid *rids;
 	size_t rid_count;
-	struct iommufd_hwpt *hwpt; /* what it is attached to, or NULL; lock */
-	unsigned attached;	   /* devices */
+	unsigned pasid_bits; /* the fewest of those that have PASIDs; 0: none has */
+	/* lock. */
+	struct iommufd_attach plain; /* without a PASID */
+	struct imap pasids;	     /* with one; value: struct iommufd_attach */
 };
 
 struct iommufd_device {
@@ -243,9 +252,11 @@ struct iommufd_device {
 	const struct iommufd_hw *hw;
 	uiommu_rid rid;
 	const char *name;
-	uint64_t cookie; /* what the program calls it, in the interface of 2021 */
-	bool page_requests; /* it can wait for a page */
-	bool attached;
+	uint64_t cookie;		 /* what the program calls it, in the interface of 2021 */
+	bool page_requests;		 /* it can wait for a page */
+	unsigned pasid_bits;		 /* of its PASIDs; 0: it has none */
+	bool attached;			 /* without a PASID */
+	struct imap pasids;		 /* those under which it is attached */
 	struct iommufd_vdevice *vdevice; /* what a guest calls it, or NULL */
 	/*
 	 * Its DMA is about to go through @ioas, or (NULL) nothing: what the device needs there must
@@ -262,9 +273,18 @@ int iommufd_device_bind(struct iommufd *iommufd, const struct iommufd_device *de
 			struct iommufd_device **out);
 /* Detach it and forget it. */
 void iommufd_device_unbind(struct iommufd *iommufd, struct iommufd_device *device);
-/* Attach to an IOAS or a HWPT, in place of what it was attached to; *@pt_id becomes the HWPT's. */
-int iommufd_device_attach(struct iommufd *iommufd, struct iommufd_device *device, uint32_t *pt_id);
-void iommufd_device_detach(struct iommufd *iommufd, struct iommufd_device *device);
+/* Attach its DMA with a PASID (UIOMMU_NO_PASID: without) to an IOAS or a HWPT; *@pt_id becomes the
+ * HWPT's. -EBUSY: it is attached under that PASID. */
+int iommufd_device_attach(struct iommufd *iommufd, struct iommufd_device *device, uint32_t pasid,
+			  uint32_t *pt_id);
+/* The same in place of what it is attached to. -EINVAL: it isn't. */
+int iommufd_device_replace(struct iommufd *iommufd, struct iommufd_device *device, uint32_t pasid,
+			   uint32_t *pt_id);
+/* Nothing if it isn't attached under that PASID. */
+void iommufd_device_detach(struct iommufd *iommufd, struct iommufd_device *device, uint32_t pasid);
+bool iommufd_device_attached(struct iommufd_device *device, uint32_t pasid);
+/* The HWPT that its group's DMA with that PASID goes through, or NULL. */
+struct iommufd_hwpt *iommufd_group_hwpt(struct iommufd_group *group, uint32_t pasid);
 /* Requests; lock not held. */
 int iommufd_get_hw_info(struct iommufd_call *call);
 
@@ -276,6 +296,7 @@ struct iommufd_hwpt {
 	bool automatic; /* made by an attachment to its IOAS, and goes with the last */
 	bool nest_parent;
 	bool tracks_dirty; /* may be asked to */
+	bool pasids;	   /* goes with devices that have PASIDs attached */
 	/* Paging. */
 	struct iommufd_ioas *ioas;
 	struct iommufd_hwpt *next; /* of its IOAS */
@@ -412,9 +433,11 @@ int iommufd_fault_alloc(struct iommufd_call *call);
 /* iommufd.lock held in all. A HWPT's page requests go to the queue; no longer. */
 void iommufd_faults_use(struct iommufd_hwpt *hwpt, struct iommufd_queue *queue);
 void iommufd_faults_unuse(struct iommufd_hwpt *hwpt);
-/* A device is about to be attached to a HWPT that uses a queue; or is attached no longer. */
-int iommufd_faults_attach(struct iommufd_hwpt *hwpt, const struct iommufd_device *device);
-void iommufd_faults_detach(struct iommufd_hwpt *hwpt, const struct iommufd_device *device);
+/* A device is about to be attached under a PASID to a HWPT that uses a queue; or is no longer. */
+int iommufd_faults_attach(struct iommufd_hwpt *hwpt, const struct iommufd_device *device,
+			  uint32_t pasid);
+void iommufd_faults_detach(struct iommufd_hwpt *hwpt, const struct iommufd_device *device,
+			   uint32_t pasid);
 
 /* ---- iommufd_events.c ---- */
 

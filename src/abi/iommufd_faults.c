@@ -22,6 +22,7 @@ struct request {
 	struct request *next;
 	struct iommufd_hwpt *hwpt;
 	uiommu_rid rid;
+	uint32_t pasid;
 	uint64_t engine_cookie;
 	struct iommu_hwpt_pgfault fault; /* cookie: 0 until it is read */
 };
@@ -31,7 +32,7 @@ struct source {
 	struct source *next;
 	struct iommufd_hwpt *hwpt;
 	uiommu_rid rid;
-	uint32_t id;
+	uint32_t pasid, id;
 };
 
 struct faults {
@@ -61,11 +62,12 @@ static void tell(struct faults *faults)
 /* ---- requests come ---- */
 
 static const struct source *find_source(const struct faults *faults,
-					const struct iommufd_hwpt *hwpt, uiommu_rid rid)
+					const struct iommufd_hwpt *hwpt, uiommu_rid rid,
+					uint32_t pasid)
 {
 	const struct source *source = faults->sources;
 
-	while (source && (source->hwpt != hwpt || source->rid != rid))
+	while (source && (source->hwpt != hwpt || source->rid != rid || source->pasid != pasid))
 		source = source->next;
 	return source;
 }
@@ -73,7 +75,7 @@ static const struct source *find_source(const struct faults *faults,
 static bool note(struct faults *faults, struct iommufd_hwpt *hwpt,
 		 const struct uiommu_page_request *asked)
 {
-	const struct source *source = find_source(faults, hwpt, asked->rid);
+	const struct source *source = find_source(faults, hwpt, asked->rid, asked->pasid);
 	struct request *request = source ? uiommu_alloc(sizeof(*request)) : NULL;
 
 	if (!request)
@@ -81,11 +83,14 @@ static bool note(struct faults *faults, struct iommufd_hwpt *hwpt,
 	*request = (struct request){
 		.hwpt = hwpt,
 		.rid = asked->rid,
+		.pasid = asked->pasid,
 		.engine_cookie = asked->cookie,
 		.fault =
 			{
-				.flags = IOMMU_PGFAULT_FLAGS_LAST_PAGE,
+				.flags = IOMMU_PGFAULT_FLAGS_LAST_PAGE |
+					 (asked->pasid ? IOMMU_PGFAULT_FLAGS_PASID_VALID : 0),
 				.dev_id = source->id,
+				.pasid = asked->pasid,
 				.grpid = asked->group,
 				.perm = asked->access == UIOMMU_READ ? IOMMU_PGFAULT_PERM_READ
 								     : IOMMU_PGFAULT_PERM_WRITE,
@@ -226,7 +231,8 @@ static ssize_t write_responses(struct iommufd_queue *queue, uint64_t buf, size_t
 
 /* ---- who asks ---- */
 
-int iommufd_faults_attach(struct iommufd_hwpt *hwpt, const struct iommufd_device *device)
+int iommufd_faults_attach(struct iommufd_hwpt *hwpt, const struct iommufd_device *device,
+			  uint32_t pasid)
 {
 	struct faults *faults = faults_of(hwpt->faults);
 	struct source *source;
@@ -239,6 +245,7 @@ int iommufd_faults_attach(struct iommufd_hwpt *hwpt, const struct iommufd_device
 		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
 	source->hwpt = hwpt;
 	source->rid = device->rid;
+	source->pasid = pasid;
 	source->id = device->obj.id;
 	pthread_mutex_lock(&faults->queue.lock);
 	source->next = faults->sources;
@@ -247,34 +254,37 @@ int iommufd_faults_attach(struct iommufd_hwpt *hwpt, const struct iommufd_device
 	return 0;
 }
 
-static void forget_requests(struct request **link, const struct iommufd_hwpt *hwpt, uiommu_rid rid)
+static void forget_requests(struct request **link, const struct source *source)
 {
 	struct request *request;
 
 	while ((request = *link)) {
-		if (request->hwpt != hwpt || request->rid != rid) {
+		if (request->hwpt != source->hwpt || request->rid != source->rid ||
+		    request->pasid != source->pasid) {
 			link = &request->next;
 			continue;
 		}
 		*link = request->next;
-		uiommu_domain_page_respond(asking(hwpt), request->engine_cookie,
+		uiommu_domain_page_respond(asking(source->hwpt), request->engine_cookie,
 					   UIOMMU_PAGE_INVALID);
 		uiommu_free(request, sizeof(*request));
 	}
 }
 
-void iommufd_faults_detach(struct iommufd_hwpt *hwpt, const struct iommufd_device *device)
+void iommufd_faults_detach(struct iommufd_hwpt *hwpt, const struct iommufd_device *device,
+			   uint32_t pasid)
 {
 	struct faults *faults = faults_of(hwpt->faults);
 	struct source **link, *source;
 
 	pthread_mutex_lock(&faults->queue.lock);
-	for (link = &faults->sources; (*link)->hwpt != hwpt || (*link)->rid != device->rid;)
+	for (link = &faults->sources;
+	     (*link)->hwpt != hwpt || (*link)->rid != device->rid || (*link)->pasid != pasid;)
 		link = &(*link)->next;
 	source = *link;
 	*link = source->next;
-	forget_requests(&faults->unread, hwpt, device->rid);
-	forget_requests(&faults->read, hwpt, device->rid);
+	forget_requests(&faults->unread, source);
+	forget_requests(&faults->read, source);
 	for (faults->last = &faults->unread; *faults->last;)
 		faults->last = &(*faults->last)->next;
 	tell(faults);

@@ -90,6 +90,7 @@ int iommufd_hwpt_create(struct iommufd *iommufd, struct iommufd_ioas *ioas,
 	hwpt->automatic = automatic;
 	hwpt->nest_parent = flags & IOMMU_HWPT_ALLOC_NEST_PARENT;
 	hwpt->tracks_dirty = flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
+	hwpt->pasids = flags & IOMMU_HWPT_ALLOC_PASID;
 	ret = make_domain(iommufd, hwpt);
 	if (ret) {
 		iommufd_object_remove(iommufd, &hwpt->obj);

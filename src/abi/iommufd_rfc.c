@@ -371,7 +371,7 @@ static int attach(struct uiommu_vfio_file *file, struct iommufd *iommufd, int32_
 		return vfio_refuse(UIOMMU_RULE_VIABLE, -EINVAL,
 				   "the device is not alone in its group");
 	id = ioasid->ioas.obj.id;
-	ret = iommufd_device_attach(iommufd, device, &id);
+	ret = iommufd_device_attach(iommufd, device, UIOMMU_NO_PASID, &id);
 	if (ret)
 		/* Type 1's word for a mapping in a reserved region. */
 		return ret == -EADDRINUSE ? -EINVAL : ret;
@@ -385,7 +385,7 @@ static void leave(struct uiommu_vfio_file *file, struct iommufd *iommufd)
 {
 	struct ioasid *ioasid = find_ioasid(iommufd, file->ioasid);
 
-	iommufd_device_detach(iommufd, file->device->bound_device);
+	iommufd_device_detach(iommufd, file->device->bound_device, UIOMMU_NO_PASID);
 	file->ioasid = IOMMUFD_RFC_NONE;
 	if (!--ioasid->devices)
 		unmap_all(ioasid);

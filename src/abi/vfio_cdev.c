@@ -9,10 +9,15 @@
  * the group can't be opened, nor another device of it bound to another iommufd. It stays bound
  * until the file is released.
  *
+ * Attaching what is attached is replacing it. Whether it is, a node remembers for itself, for DMA
+ * without a PASID and for each PASID; and for PASID 0, which is no other than without, once more:
+ * what was attached in the one way can't be moved in the other, as in Linux.
+ *
  * Locks: binding and unbinding under vfio.lock, then iommufd.lock; attaching under iommufd.lock,
  * with the device's lock taken by the hooks that move its interrupts. Unbinding cannot fail.
  */
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include "abi/iommufd.h"
@@ -187,6 +192,7 @@ void vfio_unbind(struct vfio_device *device)
 
 	pthread_mutex_lock(&iommufd->lock);
 	iommufd_device_unbind(iommufd, device->bound_device);
+	device->attached = device->attached_as_0 = false;
 	pthread_mutex_unlock(&iommufd->lock);
 	device->bound_device = NULL;
 	device->iommufd = NULL;
@@ -207,7 +213,7 @@ int vfio_bind_compat(struct vfio_device *device)
 	ioas = iommufd->compat;
 	if (ioas) {
 		id = ioas->obj.id;
-		ret = iommufd_device_attach(iommufd, device->bound_device, &id);
+		ret = iommufd_device_attach(iommufd, device->bound_device, UIOMMU_NO_PASID, &id);
 	} else {
 		ret = vfio_refuse(UIOMMU_RULE_ORDER, -ENODEV, "no address space is set");
 	}
@@ -294,23 +300,85 @@ void vfio_node_close(struct uiommu_vfio_file *file)
 	pthread_mutex_unlock(&file->vfio->lock);
 }
 
+/* ---- attaching ---- */
+
+/* What an attachment, or its end, is of. */
+struct target {
+	bool flagged; /* a PASID was given, be it 0 */
+	uint32_t pasid;
+};
+
+/* The PASID is behind @least bytes of the struct at @arg, if @flags say that it is there. */
+static int take_target(struct uiommu_vfio *vfio, uint64_t arg, uint32_t argsz, uint32_t flags,
+		       size_t least, struct target *target)
+{
+	*target = (struct target){.flagged = flags, .pasid = UIOMMU_NO_PASID};
+	if (flags & ~(uint32_t)VFIO_DEVICE_ATTACH_PASID)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "flags: an unknown one");
+	if (!flags)
+		return 0;
+	if (argsz < least + sizeof(target->pasid))
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "argsz: no room for a PASID");
+	return vfio_copy_in(vfio, &target->pasid, arg + least, sizeof(target->pasid));
+}
+
+static bool is_attached(const struct vfio_device *device, const struct target *target)
+{
+	if (target->pasid != UIOMMU_NO_PASID)
+		return iommufd_device_attached(device->bound_device, target->pasid);
+	return target->flagged ? device->attached_as_0 : device->attached;
+}
+
+static void set_attached(struct vfio_device *device, const struct target *target, bool attached)
+{
+	if (target->pasid != UIOMMU_NO_PASID)
+		return;
+	if (target->flagged)
+		device->attached_as_0 = attached;
+	else
+		device->attached = attached;
+}
+
+/* iommufd.lock held in both. */
+static int attach_locked(struct vfio_device *device, const struct target *target, uint32_t *pt_id)
+{
+	int ret;
+
+	if (is_attached(device, target))
+		return iommufd_device_replace(device->iommufd, device->bound_device, target->pasid,
+					      pt_id);
+	if (target->pasid > INT_MAX)
+		return vfio_refuse(UIOMMU_RULE_LIMIT, -ENOSPC, "pasid");
+	ret = iommufd_device_attach(device->iommufd, device->bound_device, target->pasid, pt_id);
+	if (!ret)
+		set_attached(device, target, true);
+	return ret;
+}
+
+static void detach_locked(struct vfio_device *device, const struct target *target)
+{
+	if (!is_attached(device, target))
+		return;
+	/* First, for detaching may let go of the lock at its end. */
+	set_attached(device, target, false);
+	iommufd_device_detach(device->iommufd, device->bound_device, target->pasid);
+}
+
 /* A bound file's iommufd and device stay as long as the file. */
 static long attach(struct uiommu_vfio_file *file, uint64_t arg)
 {
 	const size_t least = offsetof(struct vfio_device_attach_iommufd_pt, pasid);
 	struct vfio_device_attach_iommufd_pt attach = {0};
 	struct vfio_device *device = file->device;
+	struct target target;
 	int ret = vfio_copy_sized(file->vfio, &attach, arg, least);
 
+	if (!ret)
+		ret = take_target(file->vfio, arg, attach.argsz, attach.flags, least, &target);
 	if (ret)
 		return ret;
-	if (attach.flags & ~(uint32_t)VFIO_DEVICE_ATTACH_PASID)
-		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "flags: an unknown one");
-	if (attach.flags & VFIO_DEVICE_ATTACH_PASID)
-		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP,
-				   "flags: the device has no PASIDs");
 	pthread_mutex_lock(&device->iommufd->lock);
-	ret = iommufd_device_attach(device->iommufd, device->bound_device, &attach.pt_id);
+	ret = attach_locked(device, &target, &attach.pt_id);
 	pthread_mutex_unlock(&device->iommufd->lock);
 	if (ret)
 		return ret;
@@ -318,7 +386,7 @@ static long attach(struct uiommu_vfio_file *file, uint64_t arg)
 			    &attach.pt_id, sizeof(attach.pt_id));
 	if (ret) {
 		pthread_mutex_lock(&device->iommufd->lock);
-		iommufd_device_detach(device->iommufd, device->bound_device);
+		detach_locked(device, &target);
 		pthread_mutex_unlock(&device->iommufd->lock);
 	}
 	return ret;
@@ -329,17 +397,15 @@ static long detach(struct uiommu_vfio_file *file, uint64_t arg)
 	const size_t least = offsetof(struct vfio_device_detach_iommufd_pt, pasid);
 	struct vfio_device_detach_iommufd_pt detach = {0};
 	struct vfio_device *device = file->device;
+	struct target target;
 	int ret = vfio_copy_sized(file->vfio, &detach, arg, least);
 
+	if (!ret)
+		ret = take_target(file->vfio, arg, detach.argsz, detach.flags, least, &target);
 	if (ret)
 		return ret;
-	if (detach.flags & ~(uint32_t)VFIO_DEVICE_DETACH_PASID)
-		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "flags: an unknown one");
-	if (detach.flags & VFIO_DEVICE_DETACH_PASID)
-		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP,
-				   "flags: the device has no PASIDs");
 	pthread_mutex_lock(&device->iommufd->lock);
-	iommufd_device_detach(device->iommufd, device->bound_device);
+	detach_locked(device, &target);
 	pthread_mutex_unlock(&device->iommufd->lock);
 	return 0;
 }

@@ -78,6 +78,8 @@ struct vfio_device {
 	/* vfio.lock: what it is bound to, and as what. */
 	struct iommufd *iommufd;
 	struct iommufd_device *bound_device;
+	/* iommufd.lock: attached by its node, without the PASID flag, and with it as PASID 0. */
+	bool attached, attached_as_0;
 	bool needs_reset; /* vfio.lock: closed, and could not be reset by itself */
 	pthread_mutex_t lock;
 	/* From here on device.lock, and only while open_count > 0. */

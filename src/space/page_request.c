@@ -127,7 +127,10 @@ bool port_page_request(struct uiommu_port *port, uint64_t iova, int access,
 {
 	struct page_wait wait = {
 		.port = port,
-		.request = {.rid = port->slot->rid, .access = access, .iova = iova & ~(PAGE - 1)},
+		.request = {.rid = port->slot->rid,
+			    .pasid = port->slot->pasid,
+			    .access = access,
+			    .iova = iova & ~(PAGE - 1)},
 		.calling = true,
 	};
 	uiommu_page_fn handler;

@@ -219,6 +219,7 @@ static __attribute__((noinline)) void tell_stage1(struct uiommu_port *port,
 						  int access, enum uiommu_fault_reason reason)
 {
 	const struct uiommu_fault fault = {.rid = port->slot->rid,
+					   .pasid = port->slot->pasid,
 					   .access = access,
 					   .reason = reason,
 					   .iova = iova,
@@ -309,6 +310,7 @@ int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_
 
 	port->last_fault = (struct uiommu_fault){
 		.rid = port->slot->rid,
+		.pasid = port->slot->pasid,
 		.access = access,
 		.reason = reason,
 		.iova = iova,
@@ -327,13 +329,13 @@ int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_
 }
 
 /* The lowest window that overlaps r, or NULL. */
-static const struct uiommu_doorbell_window *window_at(const struct uiommu_unit *unit,
+static const struct uiommu_doorbell_window *window_at(const struct uiommu_port *port,
 						      struct uiommu_range r)
 {
 	const struct uiommu_doorbell_window *lowest = NULL;
 
-	for (size_t i = 0; i < unit->window_count; i++) {
-		const struct uiommu_doorbell_window *window = &unit->windows[i];
+	for (size_t i = 0; i < port->window_count; i++) {
+		const struct uiommu_doorbell_window *window = &port->unit->windows[i];
 
 		if (!window->translated && range_overlaps(window->range, r) &&
 		    (!lowest || window->range.first < lowest->range.first))
@@ -346,7 +348,7 @@ enum uiommu_fault_reason port_translate_piece(struct uiommu_port *port, uint64_t
 					      uint64_t *addr, uint64_t *piece)
 {
 	const struct uiommu_doorbell_window *window =
-		window_at(port->unit, (struct uiommu_range){iova, add_sat(iova, *piece - 1)});
+		window_at(port, (struct uiommu_range){iova, add_sat(iova, *piece - 1)});
 	enum uiommu_fault_reason reason;
 	struct table_leaf leaf;
 
@@ -481,7 +483,7 @@ int port_access(struct uiommu_port *port, uint64_t iova, char *buf, size_t len, 
 			return port_fault(port, at, access, UIOMMU_FAULT_BEYOND, 0);
 		if (piece - 1 > UINT64_MAX - at)
 			piece = UINT64_MAX - at + 1;
-		window = window_at(port->unit, (struct uiommu_range){at, at + (piece - 1)});
+		window = window_at(port, (struct uiommu_range){at, at + (piece - 1)});
 		if (window && window->range.first <= at)
 			return ring_doorbell(port, window, at, at, buf + done, len - done, access);
 		if (window)
@@ -568,9 +570,19 @@ UIOMMU_API int uiommu_port_writev(struct uiommu_port *port, const struct uiommu_
 UIOMMU_API int uiommu_port_create(struct uiommu_unit *unit, uiommu_rid rid,
 				  struct uiommu_port **out)
 {
-	struct uiommu_port *port = uiommu_alloc(sizeof(*port));
-	size_t bytes = unit->iotlb_entries * sizeof(struct iotlb_entry);
+	return uiommu_port_create_pasid(unit, rid, UIOMMU_NO_PASID, out);
+}
 
+UIOMMU_API int uiommu_port_create_pasid(struct uiommu_unit *unit, uiommu_rid rid, uint32_t pasid,
+					struct uiommu_port **out)
+{
+	size_t bytes = unit->iotlb_entries * sizeof(struct iotlb_entry);
+	struct uiommu_port *port;
+	int ret = check_pasid(pasid, "port");
+
+	if (ret)
+		return ret;
+	port = uiommu_alloc(sizeof(*port));
 	if (!port)
 		goto no_memory;
 	if (bytes) {
@@ -582,9 +594,11 @@ UIOMMU_API int uiommu_port_create(struct uiommu_unit *unit, uiommu_rid rid,
 		port->iotlb_mask = unit->iotlb_entries - 1;
 	}
 	port->unit = unit;
+	port->window_count = pasid == UIOMMU_NO_PASID ? unit->window_count : 0;
 	pthread_mutex_lock(&unit->lock);
-	port->slot = unit_slot(unit, rid);
+	port->slot = unit_slot(unit, rid, pasid);
 	if (port->slot) {
+		port->slot->users++;
 		port->link = &unit->ports;
 		port->next = unit->ports;
 		if (port->next)
@@ -619,6 +633,7 @@ UIOMMU_API void uiommu_port_destroy(struct uiommu_port *port)
 		port->next->link = port->link;
 	port_counters_add(port, &unit->retired);
 	pthread_mutex_unlock(&unit->lock);
+	slot_put(unit, port->slot);
 	uiommu_free(port->iotlb, unit->iotlb_entries * sizeof(struct iotlb_entry));
 	uiommu_free(port, sizeof(*port));
 }

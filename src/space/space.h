@@ -226,7 +226,9 @@ struct uiommu_stage1 {
 	struct uiommu_range pass[]; /* where doorbells behind it are reached */
 };
 
-/* What is known of one requester ID. Made once, kept for the unit's life. */
+/* What is known of one requester ID, for its requests without a PASID or for those with one.
+ * Without, it is made once and kept for the unit's life; with one it goes with its last port,
+ * attachment and stage 1 (slot_put()). */
 struct slot {
 	/* What ports go through: the attachment's domain, or NULL while that is disabled or the
 	 * requester is cut off. Written under unit->lock, but for a port's change to NULL. */
@@ -234,13 +236,16 @@ struct slot {
 	_Atomic bool cut;
 	_Atomic(struct uiommu_stage1 *) stage1; /* written under unit->lock */
 	struct attachment *attachment;		/* unit->lock */
+	unsigned users;				/* unit->lock; ports, and calls under way */
+	uint32_t pasid;				/* UIOMMU_NO_PASID: without */
 	uiommu_rid rid;
 };
 
 struct uiommu_unit {
 	pthread_mutex_t attach_lock;	  /* one attach or detach at a time */
 	pthread_mutex_t lock;		  /* slots, ports, domains' attached, retired, shared */
-	struct slot **buses[256];	  /* [bus][device and function] */
+	struct slot **buses[256];	  /* [bus][device and function]: without a PASID */
+	struct imap pasids;		  /* with one: value: the slot; by slot_key() */
 	struct uiommu_port *ports;	  /* linked */
 	struct uiommu_unit_stats retired; /* of destroyed ports, and the unit's own flushes */
 	uint64_t next_uid;
@@ -257,8 +262,15 @@ struct uiommu_unit {
 	bool cut_off;
 };
 
-/* The slot of a requester ID, made if need be; NULL: no memory. unit->lock held. */
-struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid);
+/* The slot of a requester ID and PASID, or NULL; the second makes it if need be: NULL: no memory.
+ * unit->lock held. */
+struct slot *unit_find_slot(struct uiommu_unit *unit, uiommu_rid rid, uint32_t pasid);
+struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid, uint32_t pasid);
+/* One user less; who takes an attachment or a stage 1 away is one meanwhile. unit->lock not held.
+ */
+void slot_put(struct uiommu_unit *unit, struct slot *slot);
+/* A PASID is at most UIOMMU_PASID_MAX: 0, or -EINVAL. */
+int check_pasid(uint32_t pasid, const char *name);
 
 /* Wait until no port of the slot (NULL: of the domain) is inside an access section that it entered
  * before this call. A slot's ports are also those whose stage 1 it governs, a domain's also those
@@ -345,6 +357,7 @@ struct uiommu_port {
 	_Atomic uint64_t section; /* odd: inside an access section; written by the port's thread */
 	struct slot *slot;
 	struct uiommu_unit *unit;
+	size_t window_count; /* of the unit's that it meets: none with a PASID. Constant. */
 	_Atomic bool master;
 	_Atomic bool paging;   /* accesses may wait for a page; written under unit->paging.lock */
 	_Atomic unsigned held; /* how often that is suspended; likewise */

@@ -7,8 +7,9 @@
  * with one store, and whoever replaced it waits for the slot's ports before it goes on; so an
  * object that nobody has is seen by no port. A governor's attachment is read through its slot,
  * which lives as long as the unit, and compared, never followed; whoever changes it waits for the
- * ports governed by it, too. A nested domain knows its parent by a number that is never used twice.
- * So no order of destruction leaves a pointer to what is gone.
+ * ports governed by it, too. A governor is a function by its requests without a PASID. A nested
+ * domain knows its parent by a number that is never used twice. So no order of destruction leaves a
+ * pointer to what is gone.
  *
  * Locks: unit->lock, for slots and counts. What ports call here takes none.
  * Only making an object, or a slot, can fail.
@@ -126,7 +127,7 @@ UIOMMU_API int uiommu_stage1_create(struct uiommu_unit *unit,
 		stage1->pass[i] = options->pass[i];
 	if (options->governed) {
 		pthread_mutex_lock(&unit->lock);
-		stage1->governor = unit_slot(unit, options->governor);
+		stage1->governor = unit_slot(unit, options->governor, UIOMMU_NO_PASID);
 		pthread_mutex_unlock(&unit->lock);
 		if (!stage1->governor) {
 			uiommu_stage1_destroy(stage1);
@@ -146,21 +147,30 @@ UIOMMU_API void uiommu_stage1_destroy(struct uiommu_stage1 *stage1)
 UIOMMU_API int uiommu_unit_set_stage1(struct uiommu_unit *unit, uiommu_rid rid,
 				      struct uiommu_stage1 *stage1)
 {
-	struct uiommu_stage1 *old = stage1;
-	struct slot *slot;
+	return uiommu_unit_set_stage1_pasid(unit, rid, UIOMMU_NO_PASID, stage1);
+}
 
-	if (stage1 && stage1->unit != unit)
+UIOMMU_API int uiommu_unit_set_stage1_pasid(struct uiommu_unit *unit, uiommu_rid rid,
+					    uint32_t pasid, struct uiommu_stage1 *stage1)
+{
+	struct slot *slot;
+	bool found, changed;
+
+	if ((stage1 && stage1->unit != unit) || pasid > UIOMMU_PASID_MAX)
 		return refuse_argument(-EINVAL);
 	pthread_mutex_lock(&unit->lock);
-	slot = unit_slot(unit, rid);
-	if (slot)
-		old = atomic_load_explicit(&slot->stage1, memory_order_relaxed);
-	if (slot && old != stage1) {
+	slot = stage1 ? unit_slot(unit, rid, pasid) : unit_find_slot(unit, rid, pasid);
+	found = slot;
+	changed = slot && atomic_load_explicit(&slot->stage1, memory_order_relaxed) != stage1;
+	if (changed) {
+		slot->users++;
 		atomic_store_explicit(&slot->stage1, stage1, memory_order_release);
 		unit_wait(unit, slot, NULL);
 	}
 	pthread_mutex_unlock(&unit->lock);
-	if (slot && old != stage1)
+	if (changed) {
 		page_requests_cancel(unit, slot, NULL);
-	return slot ? 0 : refuse_memory();
+		slot_put(unit, slot);
+	}
+	return found || !stage1 ? 0 : refuse_memory();
 }

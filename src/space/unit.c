@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The IOMMU unit: owns which domain each requester ID is attached to, the list of its ports, and
- * the sums of what they count.
+ * The IOMMU unit: owns which domain each requester ID is attached to, for its requests without a
+ * PASID and for each PASID, the list of its ports, and the sums of what they count.
  *
- * Invariants: slots live as long as the unit, so ports keep pointers to theirs. A slot's domain is
- * replaced with one store, and whoever replaced it waits for the slot's ports before it goes on.
+ * Invariants: slots live as long as the unit, those of PASIDs as long as a port, an attachment or a
+ * stage 1 needs them; so ports keep pointers to theirs. A slot's domain is replaced with one store,
+ * and whoever replaced it waits for the slot's ports before it goes on.
  *
  * Locks: unit->lock for slots, ports and counts; taken after an ioas->lock, never before one.
  * unit->attach_lock, before both, makes attaching and detaching one step: who has detached finds
@@ -127,6 +128,8 @@ UIOMMU_API int uiommu_unit_create(const struct uiommu_unit_options *options,
 
 UIOMMU_API void uiommu_unit_destroy(struct uiommu_unit *unit)
 {
+	struct imap_pos pos;
+
 	if (!unit)
 		return;
 	for (unsigned bus = 0; bus < 256; bus++) {
@@ -136,6 +139,9 @@ UIOMMU_API void uiommu_unit_destroy(struct uiommu_unit *unit)
 			uiommu_free(unit->buses[bus][i], sizeof(struct slot));
 		uiommu_free(unit->buses[bus], 256 * sizeof(struct slot *));
 	}
+	for (const struct imap_entry *e = imap_find(&unit->pasids, 0, &pos); e; e = imap_next(&pos))
+		uiommu_free((struct slot *)(uintptr_t)e->value, sizeof(struct slot));
+	imap_clear(&unit->pasids);
 	table_shared_destroy(&unit->shared);
 	uiommu_free(unit->windows, unit->window_count * sizeof(*unit->windows));
 	page_requests_destroy(&unit->paging);
@@ -172,7 +178,64 @@ UIOMMU_API const struct uiommu_memory *uiommu_unit_memory(struct uiommu_unit *un
 	return &unit->memory;
 }
 
-struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid)
+/* ---- slots ---- */
+
+int check_pasid(uint32_t pasid, const char *name)
+{
+	return pasid <= UIOMMU_PASID_MAX ? 0
+					 : uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, name,
+							 UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+}
+
+static uint64_t slot_key(uiommu_rid rid, uint32_t pasid)
+{
+	return (uint64_t)rid << 32 | pasid;
+}
+
+struct slot *unit_find_slot(struct uiommu_unit *unit, uiommu_rid rid, uint32_t pasid)
+{
+	uint64_t key = slot_key(rid, pasid);
+	const struct imap_entry *entry;
+	struct slot **bus = unit->buses[rid >> 8];
+
+	if (pasid == UIOMMU_NO_PASID)
+		return bus ? bus[rid & 0xff] : NULL;
+	entry = imap_find(&unit->pasids, key, NULL);
+	return entry && entry->range.first == key ? (struct slot *)(uintptr_t)entry->value : NULL;
+}
+
+static struct slot *make_pasid_slot(struct uiommu_unit *unit, uiommu_rid rid, uint32_t pasid)
+{
+	struct slot *slot = uiommu_alloc(sizeof(*slot));
+	const struct imap_entry entry = {
+		.range = {slot_key(rid, pasid), slot_key(rid, pasid)},
+		.value = (uintptr_t)slot,
+	};
+
+	if (!slot || imap_insert(&unit->pasids, &entry, NULL)) {
+		uiommu_free(slot, sizeof(*slot));
+		return NULL;
+	}
+	slot->rid = rid;
+	slot->pasid = pasid;
+	return slot;
+}
+
+void slot_put(struct uiommu_unit *unit, struct slot *slot)
+{
+	bool last;
+
+	pthread_mutex_lock(&unit->lock);
+	last = !--slot->users && slot->pasid != UIOMMU_NO_PASID && !slot->attachment &&
+	       !atomic_load_explicit(&slot->stage1, memory_order_relaxed);
+	if (last)
+		imap_erase(&unit->pasids, slot_key(slot->rid, slot->pasid));
+	pthread_mutex_unlock(&unit->lock);
+	if (last)
+		uiommu_free(slot, sizeof(*slot));
+}
+
+static struct slot *make_slot(struct uiommu_unit *unit, uiommu_rid rid)
 {
 	struct slot ***bus = &unit->buses[rid >> 8], **slot;
 
@@ -188,6 +251,15 @@ struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid)
 			(*slot)->rid = rid;
 	}
 	return *slot;
+}
+
+struct slot *unit_slot(struct uiommu_unit *unit, uiommu_rid rid, uint32_t pasid)
+{
+	struct slot *slot = unit_find_slot(unit, rid, pasid);
+
+	if (slot)
+		return slot;
+	return pasid == UIOMMU_NO_PASID ? make_slot(unit, rid) : make_pasid_slot(unit, rid, pasid);
 }
 
 /* ---- waiting for ports ---- */
@@ -309,7 +381,7 @@ static struct attachment *slot_switch(struct uiommu_unit *unit, struct slot *slo
 }
 
 /* unit->attach_lock held. */
-static int attach_locked(struct uiommu_domain *domain, uiommu_rid rid,
+static int attach_locked(struct uiommu_domain *domain, uiommu_rid rid, uint32_t pasid,
 			 const struct uiommu_resv_region *regions, size_t count, const char *name)
 {
 	struct uiommu_unit *unit = domain->unit;
@@ -328,7 +400,7 @@ static int attach_locked(struct uiommu_domain *domain, uiommu_rid rid,
 		return ret;
 	}
 	pthread_mutex_lock(&unit->lock);
-	slot = unit_slot(unit, rid);
+	slot = unit_slot(unit, rid, pasid);
 	if (slot)
 		old = slot_switch(unit, slot, attachment);
 	pthread_mutex_unlock(&unit->lock);
@@ -347,8 +419,17 @@ UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid
 				    const struct uiommu_resv_region *regions, size_t count,
 				    const char *name)
 {
-	int ret = check_regions(regions, count, name);
+	return uiommu_domain_attach_pasid(domain, rid, UIOMMU_NO_PASID, regions, count, name);
+}
 
+UIOMMU_API int uiommu_domain_attach_pasid(struct uiommu_domain *domain, uiommu_rid rid,
+					  uint32_t pasid, const struct uiommu_resv_region *regions,
+					  size_t count, const char *name)
+{
+	int ret = check_pasid(pasid, name);
+
+	if (!ret)
+		ret = check_regions(regions, count, name);
 	if (ret)
 		return ret;
 	if (domain->parent_uid)
@@ -356,43 +437,57 @@ UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid
 				     "a nested domain goes in front of an attachment to its parent",
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	pthread_mutex_lock(&domain->unit->attach_lock);
-	ret = attach_locked(domain, rid, regions, count, name);
+	ret = attach_locked(domain, rid, pasid, regions, count, name);
 	pthread_mutex_unlock(&domain->unit->attach_lock);
 	return ret;
 }
 
 UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid rid)
 {
+	uiommu_domain_detach_pasid(domain, rid, UIOMMU_NO_PASID);
+}
+
+UIOMMU_API void uiommu_domain_detach_pasid(struct uiommu_domain *domain, uiommu_rid rid,
+					   uint32_t pasid)
+{
 	struct uiommu_unit *unit = domain->unit;
 	struct attachment *old = NULL;
-	struct slot **bus, *slot;
+	struct slot *slot;
 
 	pthread_mutex_lock(&unit->attach_lock);
 	pthread_mutex_lock(&unit->lock);
-	bus = unit->buses[rid >> 8];
-	slot = bus ? bus[rid & 0xff] : NULL;
-	if (slot && slot->attachment && slot->attachment->domain == domain)
+	slot = unit_find_slot(unit, rid, pasid);
+	if (slot && slot->attachment && slot->attachment->domain == domain) {
 		old = slot_switch(unit, slot, NULL);
+		slot->users++;
+	}
 	pthread_mutex_unlock(&unit->lock);
-	if (old)
+	if (old) {
 		page_requests_cancel(unit, slot, NULL);
+		slot_put(unit, slot);
+	}
 	let_go(old);
 	pthread_mutex_unlock(&unit->attach_lock);
+}
+
+static void open_if_attached(struct slot *slot, const struct uiommu_domain *domain)
+{
+	if (slot && slot->attachment && slot->attachment->domain == domain)
+		slot_open(slot);
 }
 
 UIOMMU_API void uiommu_domain_enable(struct uiommu_domain *domain, bool enabled)
 {
 	struct uiommu_unit *unit = domain->unit;
+	struct imap_pos pos;
 
 	pthread_mutex_lock(&unit->lock);
 	domain->disabled = !enabled;
 	for (unsigned bus = 0; bus < 256; bus++)
-		for (unsigned i = 0; unit->buses[bus] && i < 256; i++) {
-			struct slot *slot = unit->buses[bus][i];
-
-			if (slot && slot->attachment && slot->attachment->domain == domain)
-				slot_open(slot);
-		}
+		for (unsigned i = 0; unit->buses[bus] && i < 256; i++)
+			open_if_attached(unit->buses[bus][i], domain);
+	for (const struct imap_entry *e = imap_find(&unit->pasids, 0, &pos); e; e = imap_next(&pos))
+		open_if_attached((struct slot *)(uintptr_t)e->value, domain);
 	if (!enabled)
 		unit_wait(unit, NULL, domain);
 	pthread_mutex_unlock(&unit->lock);
