@@ -523,6 +523,9 @@ struct uiommu_domain_options {
 	bool dirty;
 	/** Its leaves are of the smallest size only, until uiommu_domain_large_pages(). */
 	bool small_pages;
+	/** Devices' accesses are made to snoop the processors' caches. VT-d's second stage has a
+	 * bit in its leaves for that; other formats always do so, or have no word for it. */
+	bool snoop;
 };
 
 /** A window of a domain whose table covers windows: what lies outside of all of them is reserved.

@@ -58,6 +58,7 @@ static int make_domain(struct iommufd *iommufd, struct iommufd_hwpt *hwpt)
 		.name = hw->name,
 		.small_pages = hwpt->ioas->small_pages,
 		.dirty = hwpt->tracks_dirty,
+		.snoop = iommufd->vfio->facts->coherent,
 	};
 	int ret = 0;
 

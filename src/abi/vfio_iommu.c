@@ -62,6 +62,7 @@ int vfio_iommu_domain(struct uiommu_vfio *vfio, struct uiommu_ioas *ioas,
 		.name = vfio->facts->name,
 		.aperture = vfio->facts->aperture,
 		.page_sizes = vfio->facts->page_sizes,
+		.snoop = vfio->facts->coherent,
 	};
 
 	return uiommu_domain_create(uiommu_machine_unit(vfio->machine), ioas, &options, out);

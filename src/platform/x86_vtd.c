@@ -64,6 +64,13 @@ static int vtd_option(struct uiommu_platform *platform, const char *key, const c
 			platform->facts.width = widths[word];
 		return word < 0 ? -EINVAL : 0;
 	}
+	if (!strcmp(key, "snoop")) {
+		static const char *const words[] = {"off", "on", NULL};
+		int word = platform_word(platform, key, value, words, why, why_len);
+
+		platform->facts.coherent = word > 0;
+		return word < 0 ? -EINVAL : 0;
+	}
 	if (!strcmp(key, "remap")) {
 		static const char *const words[] = {"on", "off", NULL};
 		int word = platform_word(platform, key, value, words, why, why_len);
@@ -80,7 +87,8 @@ static int vtd_option(struct uiommu_platform *platform, const char *key, const c
 
 const struct platform_kind platform_x86_vtd = {
 	.name = "x86-vtd",
-	.options = "aw=39|48|57: address width (48); remap=on|off: interrupt remapping (on)",
+	.options = "aw=39|48|57: address width (48); remap=on|off: interrupt remapping (on); "
+		   "snoop=on|off: snoop control (off)",
 	.facts = {.name = "x86-vtd",
 		  .summary = "PC with Intel VT-d",
 		  .format = "vtd-ss",

@@ -242,6 +242,7 @@ static int make_table(struct uiommu_unit *unit, const struct uiommu_domain_optio
 		.windows = options->windows,
 		.page_sizes = options->page_sizes,
 		.dirty = options->dirty,
+		.snoop = options->snoop,
 		.shared = &unit->shared,
 	};
 	int ret;

@@ -12,7 +12,8 @@
  *   4      SS-PML5E   48     none
  *
  * Bits: 0 R, 1 W, 7 PS (page size, levels 1 and 2), 8 A and 9 D (accessed and dirty, in leaves,
- * where SSADE enables them: 3.7.2), 51:12 address. An entry with R = W = 0 is not present (3.7.1).
+ * where SSADE enables them: 3.7.2), 11 SNP (snoop, in leaves, where the IOMMU can: ECAP.SC; legacy
+ * mode), 51:12 address. An entry with R = W = 0 is not present (3.7.1).
  * Effective permissions are the AND over all levels, so tables carry both; there is no memory type
  * that devices would see. Adjusted guest address widths: 39 bits are 3 levels, 48 are 4, 57 are 5
  * (3.7, "AGAW").
@@ -33,6 +34,7 @@
 #define VTDSS_PS   (UINT64_C(1) << 7)
 #define VTDSS_A	   (UINT64_C(1) << 8)
 #define VTDSS_D	   (UINT64_C(1) << 9)
+#define VTDSS_SNP  (UINT64_C(1) << 11)
 #define VTDSS_ADDR (((UINT64_C(1) << 52) - 1) & ~UINT64_C(0xfff))
 
 static inline unsigned fmt_levels(unsigned width)
@@ -69,7 +71,7 @@ static inline uint64_t fmt_make_leaf(const struct table *table, uint64_t addr, i
 				     unsigned level, unsigned shift)
 {
 	return addr | (prot & UIOMMU_READ ? VTDSS_R : 0) | (prot & UIOMMU_WRITE ? VTDSS_W : 0) |
-	       (level ? VTDSS_PS : 0);
+	       (level ? VTDSS_PS : 0) | (table->snoop ? VTDSS_SNP : 0);
 }
 
 static inline uint64_t fmt_make_table(uint64_t addr, unsigned level)

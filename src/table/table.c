@@ -37,7 +37,8 @@ int table_init(struct table *table, const struct table_config *config)
 	*table = (struct table){.ops = ops,
 				.width = config->width,
 				.shared = config->shared,
-				.dirty = config->dirty};
+				.dirty = config->dirty,
+				.snoop = config->snoop};
 	/* A hint that is asked for by its size is told of as well. */
 	table->leaf_sizes = sizes & (ops->page_sizes | ops->hint_sizes);
 	table->page_sizes = config->page_sizes ? table->leaf_sizes : ops->page_sizes;

@@ -55,6 +55,7 @@ struct table_config {
 	unsigned windows;	      /* PAMU: a power of two from 1 to 256; 0: 256. Others: 0 */
 	uint64_t page_sizes;	      /* leaves are of these sizes only; 0: of all the format has */
 	bool dirty;		      /* writes by devices are to be recorded in the entries */
+	bool snoop;		      /* devices' accesses snoop, where entries can say so */
 	struct table_shared *shared;  /* of the unit; may be NULL for formats that share nothing */
 };
 
@@ -103,7 +104,7 @@ struct table {
 	unsigned levels;
 	unsigned width;
 	unsigned root_pages; /* of the pool: more than one where start tables are concatenated */
-	bool dirty;
+	bool dirty, snoop;
 	struct table_shared *shared;
 	/* The last-level table that map or unmap found last, and the IOVAs below it by number. The
 	 * owner's alone; NULL: forgotten, as whenever a table page is unlinked. */

@@ -2,7 +2,8 @@
 /*
  * A program for /dev/iommu as proposed in 2021, after the example in its documentation: it opens a
  * device by its address, binds it under a cookie, asks what its IOMMU can do, makes an address
- * space and does DMA in it; then one in which a guest's memory has to have a place.
+ * space and does DMA in it; then some in which a guest's memory has to have a place. The
+ * argument is the last address of the machine.
  */
 #include <fcntl.h>
 
@@ -114,8 +115,9 @@ static int guest(int fd, uint64_t start, uint64_t size)
 	return call(fd, IOMMU_IOASID_ALLOC, &ask);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	const uint64_t last = argc > 1 ? strtoull(argv[1], NULL, 16) : 0;
 	struct vfio_device_iommu_bind_data bind = {.argsz = sizeof(bind), .dev_cookie = 0xc00c1e};
 	struct client c;
 	char path[96];
@@ -135,7 +137,9 @@ int main(void)
 	dma(fd, c.device, client_bar(c.device));
 	CHECK_EQ(guest(fd, 0, UINT64_C(8) << 30), -EADDRINUSE);
 	CHECK_EQ(guest(fd, UINT64_C(1) << 32, UINT64_C(8) << 30), 0);
-	CHECK_EQ(guest(fd, UINT64_C(1) << 59, UINT64_C(1) << 30), 1);
+	/* Up to the last address that there is, and no further. */
+	CHECK_EQ(guest(fd, last - PAGE + 1, PAGE), 1);
+	CHECK_EQ(guest(fd, last - PAGE + 1, 2 * PAGE), last == UINT64_MAX ? -EINVAL : -EADDRINUSE);
 	CHECK_EQ(close(c.device), 0);
 	CHECK_EQ(close(fd), 0);
 	return client_done();

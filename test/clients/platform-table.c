@@ -31,6 +31,7 @@ struct machine {
 static const struct machine machines[] = {
 	{"vtd-39", MSI_X86, {{0, 0xfedfffff}, {0xfef00000, 0x7fffffffff}}, SMALL, 0},
 	{"vtd-48", MSI_X86, {{0, 0xfedfffff}, {0xfef00000, 0xffffffffffff}}, SMALL, 0},
+	{"vtd-snoop", MSI_X86, {{0, 0xfedfffff}, {0xfef00000, 0xffffffffffff}}, SMALL, 1},
 	{"amd",
 	 MSI_X86 HT,
 	 {{0, 0xfedfffff}, {0xfef00000, 0xfcffffffff}, {0x10000000000, UINT64_MAX}},

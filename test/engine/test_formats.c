@@ -96,6 +96,32 @@ static void test_vtd(void **state)
 	table_destroy(&t);
 }
 
+/* With snoop control, bit 11 of leaves: not of tables, and it is no part of an address. */
+static void test_vtd_snoop(void **state)
+{
+	const struct table_config snoop = {.format = "vtd-ss", .width = 39, .snoop = true};
+	uint64_t *pdp, *pd, *pt;
+	struct table_leaf leaf;
+	struct table t;
+
+	assert_int_equal(table_init(&t, &snoop), 0);
+	map(&t, 0, 2 * 0x1000, 0x5000, UIOMMU_READ);
+	map(&t, M2, M2, M2, RW);
+	map(&t, G1, G1, G1, RW);
+	pdp = t.root;
+	assert_int_equal(pdp[1], G1 | 1 << 11 | 1 << 7 | 3);
+	assert_int_equal(pdp[0] & BIT(11), 0);
+	pd = at(pdp[0] & BITS(51, 12));
+	assert_int_equal(pd[1], M2 | 1 << 11 | 1 << 7 | 3);
+	assert_int_equal(pd[0] & BIT(11), 0);
+	pt = at(pd[0] & BITS(51, 12));
+	assert_int_equal(pt[0], 0x5000 | 1 << 11 | 1);
+	assert_int_equal(pt[1], 0x6000 | 1 << 11 | 1);
+	assert_true(table_walk(&t, 0x1008, &leaf));
+	assert_int_equal(leaf.addr, 0x6000);
+	table_destroy(&t);
+}
+
 /* VT-d specification, 9.9: P 0, R/W 1, U/S 2, A 5, D 6, PS 7, the address 51:12. */
 static void test_vtd_first(void **state)
 {
@@ -754,21 +780,14 @@ static void test_bad_shapes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_vtd),
-		cmocka_unit_test(test_vtd_first),
-		cmocka_unit_test(test_amd),
-		cmocka_unit_test(test_mock),
-		cmocka_unit_test(test_arm_stage1),
-		cmocka_unit_test(test_arm_dirty),
-		cmocka_unit_test(test_arm_stage2),
-		cmocka_unit_test(test_page_sizes),
-		cmocka_unit_test(test_riscv),
-		cmocka_unit_test(test_pamu),
-		cmocka_unit_test(test_pamu_single),
-		cmocka_unit_test(test_pamu_rules),
-		cmocka_unit_test(test_pamu_exhausted),
-		cmocka_unit_test(test_tce),
-		cmocka_unit_test(test_tce_bytes),
+		cmocka_unit_test(test_vtd),	   cmocka_unit_test(test_vtd_snoop),
+		cmocka_unit_test(test_vtd_first),  cmocka_unit_test(test_amd),
+		cmocka_unit_test(test_mock),	   cmocka_unit_test(test_arm_stage1),
+		cmocka_unit_test(test_arm_dirty),  cmocka_unit_test(test_arm_stage2),
+		cmocka_unit_test(test_page_sizes), cmocka_unit_test(test_riscv),
+		cmocka_unit_test(test_pamu),	   cmocka_unit_test(test_pamu_single),
+		cmocka_unit_test(test_pamu_rules), cmocka_unit_test(test_pamu_exhausted),
+		cmocka_unit_test(test_tce),	   cmocka_unit_test(test_tce_bytes),
 		cmocka_unit_test(test_bad_shapes),
 	};
 	int ret = cmocka_run_group_tests(tests, NULL, NULL);
