@@ -509,6 +509,24 @@ static void do_op(struct uiommu_batch *batch, struct uiommu_op *op)
 		op->range = UIOMMU_RANGE_NONE;
 }
 
+/* Where there are many mappings, operations look at memory that is out of the caches: so the next
+ * ones' is fetched meanwhile, as far as they are on the address space whose lock is held. */
+static void prefetch(const struct uiommu_batch *batch, const struct uiommu_op *ops, size_t count)
+{
+	struct uiommu_ioas *ioas = batch->locked[0];
+	uint64_t addr[IMAP_AHEAD];
+	unsigned n = 0;
+
+	for (size_t i = 0; i < count && i < IMAP_AHEAD; i++)
+		if (ops[i].ioas == ioas && !ops[i].place)
+			addr[n++] = ops[i].range.first;
+	if (!n || !imap_prefetch(&ioas->areas, addr, n))
+		return;
+	for (const struct uiommu_domain *d = ioas->domains; d; d = d->next)
+		for (unsigned i = 0; i < n; i++)
+			table_prefetch(&d->table, addr[i]);
+}
+
 static uint64_t now(void)
 {
 	struct timespec t;
@@ -533,6 +551,9 @@ UIOMMU_API size_t uiommu_batch_run(struct uiommu_batch *batch, struct uiommu_op 
 	while (done < count) {
 		if (done && ((end && now() >= end) || (budget->stop && budget->stop(budget->ctx))))
 			break;
+		if (done % IMAP_AHEAD == 1 && batch->locked[0] && batch->locked[0]->areas.hints &&
+		    done + IMAP_AHEAD < count)
+			prefetch(batch, &ops[done + IMAP_AHEAD], count - done - IMAP_AHEAD);
 		do_op(batch, &ops[done++]);
 	}
 	unlock_all(batch);

@@ -33,6 +33,7 @@ UIOMMU_API int uiommu_ioas_create(struct uiommu_ioas **out)
 				     UIOMMU_RANGE_NONE);
 	pthread_mutex_init(&ioas->lock, NULL);
 	ioas->areas.floor = PLACE_FLOOR;
+	ioas->clear = UIOMMU_RANGE_NONE;
 	ioas->alignment = 1;
 	ioas->page_sizes = UINT64_MAX;
 	ioas->max_addr = UINT64_MAX;
@@ -105,6 +106,7 @@ static void rebuild_blocked(struct uiommu_ioas *ioas)
 		}
 	}
 	ioas->blocked_count = n;
+	ioas->clear = UIOMMU_RANGE_NONE;
 }
 
 /* The first range of a sorted disjoint list that overlaps r; NULL: none. */
@@ -471,23 +473,25 @@ int ioas_check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t
 	return 0;
 }
 
-int ioas_check_domains(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot)
+int ioas_refuse_format(int error, const struct table_why *why, struct uiommu_range range)
 {
-	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
-		struct table_why why;
-		int ret = table_check(&d->table, range, addr, prot, &why);
-
-		if (ret)
-			return uiommu_refuse(why.rule, ret, why.what, range, why.range);
-	}
-	return 0;
+	return uiommu_refuse(why->rule, error, why->what, range, why->range);
 }
 
-int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range range)
+int ioas_look_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range range)
 {
-	if (!list_hit(ioas->blocked, ioas->blocked_count, range))
-		return 0;
-	return refuse_blocked(ioas, error, range);
+	const struct uiommu_range *next;
+
+	if (list_hit(ioas->blocked, ioas->blocked_count, range))
+		return refuse_blocked(ioas, error, range);
+	/* All of the gap it is in. */
+	next = list_hit(ioas->blocked, ioas->blocked_count,
+			(struct uiommu_range){range.first, UINT64_MAX});
+	ioas->clear.last = next ? next->first - 1 : UINT64_MAX;
+	if (!next)
+		next = ioas->blocked + ioas->blocked_count;
+	ioas->clear.first = next == ioas->blocked ? 0 : next[-1].last + 1;
+	return 0;
 }
 
 UIOMMU_API int uiommu_ioas_check(struct uiommu_ioas *ioas, struct uiommu_range range)

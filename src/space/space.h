@@ -46,6 +46,7 @@ struct uiommu_ioas {
 	size_t reserved_count, reserved_room;
 	struct uiommu_range *blocked; /* the same merged: disjoint, not adjacent, ascending */
 	size_t blocked_count;	      /* room is reserved_room */
+	struct uiommu_range clear;    /* where nothing is blocked, as seen last; may be NONE */
 
 	struct uiommu_range *allowed; /* sorted, disjoint */
 	size_t allowed_count;
@@ -99,7 +100,11 @@ void area_of(const struct imap_entry *entry, struct uiommu_area *area);
 int ioas_check_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr, int prot);
 
 /* Does the range hit a reserved one? Then it is refused with error in its owner's words. */
-int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range range);
+int ioas_look_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range range);
+static inline int ioas_check_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_range range)
+{
+	return range_contains(ioas->clear, range) ? 0 : ioas_look_blocked(ioas, error, range);
+}
 
 /* Count a call that mapped, the largest of whose areas has so many bytes. */
 void ioas_count_map(struct uiommu_ioas *ioas, uint64_t largest, int prot);
@@ -119,9 +124,12 @@ int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area);
 int ioas_reserve_list(struct uiommu_ioas *ioas, const struct uiommu_range *ranges, size_t count,
 		      enum uiommu_resv_type type, const void *owner, const char *name);
 
+/* A format's refusal in words. */
+int ioas_refuse_format(int error, const struct table_why *why, struct uiommu_range range);
+
 /* What each domain's format has to say. ioas->lock held. */
-int ioas_check_domains(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
-		       int prot);
+static inline int ioas_check_domains(struct uiommu_ioas *ioas, struct uiommu_range range,
+				     uint64_t addr, int prot);
 
 /* May the system enter this, in a place that is reserved, into the domain? Refused in the name of
  * what is placed: -EINVAL: not of whole pages, or outside of what the domain translates;
@@ -164,6 +172,19 @@ struct uiommu_domain {
 	_Atomic uint64_t inval_head;  /* and those that are complete */
 	struct inval_slot inval[INVAL_RING];
 };
+
+static inline int ioas_check_domains(struct uiommu_ioas *ioas, struct uiommu_range range,
+				     uint64_t addr, int prot)
+{
+	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
+		struct table_why why;
+		int ret = table_check(&d->table, range, addr, prot, &why);
+
+		if (ret)
+			return ioas_refuse_format(ret, &why, range);
+	}
+	return 0;
+}
 
 /* Make every translation that is pending forgotten, wait for the ports, let go of the tables.
  * ioas->lock held. Cannot fail. */

@@ -14,20 +14,34 @@
 _Static_assert(sizeof(struct pool_chunk) + PAGES_IN_CHUNK * sizeof(struct pool_page) <= TABLE_PAGE,
 	       "the counts of a chunk fit its first page");
 
-/* A new chunk, whose pages from the first to the last one given are free; the first page holds the
- * counts. */
-static struct pool_chunk *add_chunk(struct pool *pool, unsigned first)
+/* Make the pages of a chunk free, from the one given to the last; the first page holds the counts.
+ */
+static void cut_chunk(struct pool *pool, struct pool_chunk *chunk, unsigned first)
 {
-	struct pool_chunk *chunk = uiommu_alloc_aligned(POOL_CHUNK, POOL_CHUNK);
-
-	if (!chunk)
-		return NULL;
-	chunk->next = pool->chunks;
-	pool->chunks = chunk;
 	for (unsigned i = PAGES_IN_CHUNK - 1; i >= first; i--) {
 		chunk->page[i].next = pool->free;
 		pool->free = &chunk->page[i];
 	}
+}
+
+/* A new chunk, of which the pages from @first on are free. */
+static struct pool_chunk *add_chunk(struct pool *pool, unsigned first)
+{
+	size_t size = pool->pages * TABLE_PAGE < POOL_HUGE ? POOL_CHUNK : POOL_HUGE;
+	struct pool_chunk *chunk = uiommu_alloc_aligned(size, size);
+
+	if (!chunk && size > POOL_CHUNK) {
+		size = POOL_CHUNK;
+		chunk = uiommu_alloc_aligned(size, size);
+	}
+	if (!chunk)
+		return NULL;
+	chunk->size = size;
+	chunk->next = pool->chunks;
+	pool->chunks = chunk;
+	for (size_t at = size - POOL_CHUNK; at; at -= POOL_CHUNK)
+		cut_chunk(pool, (struct pool_chunk *)((char *)chunk + at), 1);
+	cut_chunk(pool, chunk, first);
 	return chunk;
 }
 
@@ -75,7 +89,7 @@ void pool_destroy(struct pool *pool)
 		struct pool_chunk *chunk = pool->chunks;
 
 		pool->chunks = chunk->next;
-		uiommu_free(chunk, POOL_CHUNK);
+		uiommu_free(chunk, chunk->size);
 	}
 	pool->free = NULL;
 	pool->pages = 0;

@@ -13,6 +13,8 @@
 #define TABLE_PAGE 4096
 /* Pages are cut from aligned chunks; the first page of a chunk holds the counts of the others. */
 #define POOL_CHUNK (64 * TABLE_PAGE)
+/* A pool that has as much already takes chunks by this size: a huge page, if there are any. */
+#define POOL_HUGE (8 * POOL_CHUNK)
 
 struct pool {
 	struct pool_chunk *chunks;
@@ -29,7 +31,8 @@ struct pool_page {
 };
 
 struct pool_chunk {
-	struct pool_chunk *next;
+	struct pool_chunk *next; /* of those that were allocated, with what follows of them */
+	size_t size;		 /* so much */
 	struct pool_page page[];
 };
 

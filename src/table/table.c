@@ -84,17 +84,3 @@ bool table_choose_aperture(struct table *table, unsigned bits, const struct tabl
 	table_set_aperture(table, asked);
 	return true;
 }
-
-int table_check(const struct table *table, struct uiommu_range range, uint64_t addr, int prot,
-		struct table_why *why)
-{
-	const struct table_ops *ops = table->ops;
-
-	if (prot & ~ops->prots) {
-		*why = (struct table_why){.rule = UIOMMU_RULE_UNSUPPORTED,
-					  .what = "the table format cannot mark device registers",
-					  .range = UIOMMU_RANGE_NONE};
-		return -EOPNOTSUPP;
-	}
-	return ops->check ? ops->check(table, range, addr, why) : 0;
-}

@@ -9,6 +9,8 @@
 #ifndef TABLE_TABLE_H
 #define TABLE_TABLE_H
 
+#include <errno.h>
+
 #include <uiommu/space.h>
 
 #include "table/gather.h"
@@ -81,6 +83,8 @@ struct table_ops {
 	int (*map)(struct table *table, struct uiommu_range range, uint64_t addr, int prot,
 		   struct gather *gather);
 	void (*unmap)(struct table *table, struct uiommu_range range, struct gather *gather);
+	/* Have fetched what map() or unmap() will write for one page. */
+	void (*prefetch)(const struct table *table, uint64_t iova);
 	bool (*walk)(const struct table *table, uint64_t iova, struct table_leaf *leaf);
 	/* What the operating system's driver answers, where that is not what a device gets. */
 	bool (*lookup)(const struct table *table, uint64_t iova, struct table_leaf *leaf);
@@ -153,8 +157,19 @@ static inline enum uiommu_fault_reason check_prot(int prot, int access)
  * Would the format take this mapping, which is aligned to the smallest page and inside the
  * aperture? 0, or the error and in *why the reason. Changes nothing.
  */
-int table_check(const struct table *table, struct uiommu_range range, uint64_t addr, int prot,
-		struct table_why *why);
+static inline int table_check(const struct table *table, struct uiommu_range range, uint64_t addr,
+			      int prot, struct table_why *why)
+{
+	const struct table_ops *ops = table->ops;
+
+	if (prot & ~ops->prots) {
+		*why = (struct table_why){.rule = UIOMMU_RULE_UNSUPPORTED,
+					  .what = "the table format cannot mark device registers",
+					  .range = UIOMMU_RANGE_NONE};
+		return -EOPNOTSUPP;
+	}
+	return ops->check ? ops->check(table, range, addr, why) : 0;
+}
 
 /*
  * Enter [range] -> addr onwards. The range must have passed table_check() and not be mapped. Leaves
@@ -172,6 +187,13 @@ static inline void table_unmap(struct table *table, struct uiommu_range range,
 			       struct gather *gather)
 {
 	table->ops->unmap(table, range, gather);
+}
+
+/* Have fetched what entering or clearing a page there will touch; any IOVA will do. */
+static inline void table_prefetch(const struct table *table, uint64_t iova)
+{
+	if (table->ops->prefetch && table_covers(table, iova))
+		table->ops->prefetch(table, iova);
 }
 
 /* Translate an IOVA inside the aperture, as a device's access is: false if nothing is present.

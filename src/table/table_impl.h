@@ -369,6 +369,23 @@ static int fmt_map(struct table *t, struct uiommu_range range, uint64_t addr, in
 	return ret;
 }
 
+static void fmt_prefetch(const struct table *t, uint64_t iova)
+{
+	const uint64_t *table = t->root;
+
+	if (t->near.table && t->near.block == iova >> level_shift(1))
+		return;
+	for (unsigned level = t->levels - 1; level; level--) {
+		uint64_t entry = entry_peek(&table[level_index(t, iova, level)]);
+
+		if (!fmt_present(entry) || fmt_is_leaf(entry, level))
+			return;
+		table = entry_table(entry);
+	}
+	__builtin_prefetch(&table[level_index(t, iova, 0)], 1);
+	__builtin_prefetch(pool_page_of(table), 1);
+}
+
 /* ---- walkers ---- */
 
 /* What is found on the way to a leaf. */
@@ -566,6 +583,7 @@ const struct table_ops FMT_OPS = {
 	.destroy = fmt_destroy,
 	.map = fmt_map,
 	.unmap = fmt_unmap,
+	.prefetch = fmt_prefetch,
 	.walk = fmt_walk,
 #if FMT_DIRTY
 	.mark_dirty = fmt_mark_dirty,

@@ -11,6 +11,8 @@
 
 /* From this size on memory comes straight from the kernel, zeroed and untouched. */
 #define BIG (128 * 1024)
+/* From this alignment on it is to be huge pages: their faults and their TLB entries are fewer. */
+#define HUGE (2 * 1024 * 1024)
 
 static void *map_aligned(size_t size, size_t align)
 {
@@ -30,6 +32,8 @@ static void *map_aligned(size_t size, size_t align)
 		munmap(ptr, head);
 	if (spare - head)
 		munmap(ptr + head + size, spare - head);
+	if (align >= HUGE)
+		madvise(ptr + head, size, MADV_HUGEPAGE);
 	return ptr + head;
 }
 

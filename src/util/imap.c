@@ -28,7 +28,7 @@
 /* With so many entries a packed leaf or a run becomes a wide one. */
 #define WIDE_AGAIN (LEAF_MAX / 2)
 
-/* The last child whose key is <= addr, else child 0. */
+/* The last child whose key is <= addr, else child 0. Without a branch that nobody could predict. */
 static inline unsigned inner_search(const struct inner *in, uint64_t addr)
 {
 	unsigned lo = 0, n = in->n;
@@ -36,45 +36,143 @@ static inline unsigned inner_search(const struct inner *in, uint64_t addr)
 	while (n > 1) {
 		unsigned half = n / 2;
 
-		lo += in->key[lo + half] <= addr ? half : 0;
+		lo += half & -(unsigned)(in->key[lo + half] <= addr);
 		n -= half;
 	}
 	return lo;
 }
 
-/* The leaf where addr would start; map->path becomes the way to it. */
-static inline struct imap_leaf *descend(struct imap *map, uint64_t addr)
+/* ---- finding a leaf ---- */
+
+/* From an inner node to the child where addr would start, which the range is cut to. */
+static inline void *step(const struct inner *in, uint64_t addr, struct uiommu_range *range,
+			 unsigned *slot)
 {
-	struct uiommu_range range = UIOMMU_RANGE_ALL;
+	unsigned i = inner_search(in, addr);
+
+	if (i)
+		range->first = in->key[i];
+	if (i + 1 < in->n)
+		range->last = in->key[i + 1] - 1;
+	*slot = i;
+	return in->child[i];
+}
+
+/* Hints spare a search the way from the root, as long as no node comes or goes: most often what is
+ * unmapped was looked for a short while ago. */
+#define HINTS 1024
+
+struct imap_hint {
+	uint64_t version;
+	struct uiommu_range range;
+	struct imap_leaf *leaf;
+};
+
+static inline struct imap_hint *hint_of(const struct imap *map, uint64_t addr)
+{
+	return &map->hints[(addr >> PACK_SHIFT) * UINT64_C(0x9e3779b97f4a7c15) >> 54];
+}
+
+static inline bool hint_holds(const struct imap *map, const struct imap_hint *hint, uint64_t addr)
+{
+	return hint->version == map->version &&
+	       addr - hint->range.first <= hint->range.last - hint->range.first;
+}
+
+/* Nodes come or go, or keys change. */
+static void forget(struct imap *map)
+{
+	map->near = NULL;
+	map->version++;
+}
+
+/* From the root to the leaf where addr would start, and for which addresses that is the one. */
+static struct imap_leaf *descend(const struct imap *map, uint64_t addr, struct path *path,
+				 struct uiommu_range *range)
+{
 	void *node = map->root;
 
-	if (map->near && addr >= map->near_range.first && addr <= map->near_range.last)
-		return map->near;
+	*range = UIOMMU_RANGE_ALL;
 	for (unsigned h = 0; h < map->height; h++) {
-		struct inner *in = node;
-		unsigned slot = inner_search(in, addr);
-
-		if (slot)
-			range.first = in->key[slot];
-		if (slot + 1 < in->n)
-			range.last = in->key[slot + 1] - 1;
-		map->path.node[h] = in;
-		map->path.slot[h] = slot;
-		node = in->child[slot];
+		path->node[h] = node;
+		node = step(node, addr, range, &path->slot[h]);
 	}
-	map->path.depth = map->height;
-	map->near_range = range;
-	map->near = node;
+	path->depth = map->height;
 	return node;
 }
 
-/* The parent of the leaf that descend() came to; NULL: there is none. */
-static inline struct inner *parent_of(const struct imap *map, unsigned *slot)
+/* Does it start where the last search came to? */
+static inline bool is_near(const struct imap *map, uint64_t addr)
 {
-	unsigned depth = map->path.depth;
+	return map->near &&
+	       addr - map->near_range.first <= map->near_range.last - map->near_range.first;
+}
 
-	*slot = depth ? map->path.slot[depth - 1] : 0;
-	return depth ? map->path.node[depth - 1] : NULL;
+/* The leaf where addr would start. */
+static inline struct imap_leaf *leaf_of(struct imap *map, uint64_t addr)
+{
+	struct imap_hint *hint;
+
+	if (is_near(map, addr))
+		return map->near;
+	hint = map->hints ? hint_of(map, addr) : NULL;
+	if (hint && hint_holds(map, hint, addr)) {
+		map->near = hint->leaf;
+		map->near_range = hint->range;
+		map->near_path = false;
+		return hint->leaf;
+	}
+	map->near = descend(map, addr, &map->path, &map->near_range);
+	map->near_path = true;
+	if (hint)
+		*hint = (struct imap_hint){map->version, map->near_range, map->near};
+	return map->near;
+}
+
+/* The way to the leaf that leaf_of() found last. */
+static inline struct path *path_of(struct imap *map)
+{
+	if (!map->near_path)
+		descend(map, map->near_range.first, &map->path, &map->near_range);
+	map->near_path = true;
+	return &map->path;
+}
+
+/* Its parent; NULL: there is none. */
+static inline struct inner *parent_of(struct imap *map, unsigned *slot)
+{
+	const struct path *path = path_of(map);
+
+	*slot = path->depth ? path->slot[path->depth - 1] : 0;
+	return path->depth ? path->node[path->depth - 1] : NULL;
+}
+
+bool imap_prefetch(struct imap *map, const uint64_t *addr, unsigned count)
+{
+	struct imap_hint found[IMAP_AHEAD];
+	void *node[IMAP_AHEAD];
+	unsigned n = 0, slot;
+
+	for (unsigned i = 0; map->hints && i < count; i++)
+		if (!is_near(map, addr[i]) && !hint_holds(map, hint_of(map, addr[i]), addr[i])) {
+			node[n] = map->root;
+			found[n].range = UIOMMU_RANGE_ALL;
+			found[n++].version = addr[i];
+		}
+	/* Level by level, so that the processor works at all of them at once. */
+	for (unsigned h = 0; h < map->height; h++)
+		for (unsigned i = 0; i < n; i++)
+			node[i] = step(node[i], found[i].version, &found[i].range, &slot);
+	for (unsigned i = 0; i < n; i++) {
+		struct imap_hint *hint = hint_of(map, found[i].version);
+
+		found[i].version = map->version;
+		found[i].leaf = node[i];
+		*hint = found[i];
+		for (unsigned at = 0; at < NODE_SIZE; at += 64)
+			__builtin_prefetch((char *)node[i] + at, 1);
+	}
+	return n;
 }
 
 const struct imap_entry *imap_find(struct imap *map, uint64_t addr, struct imap_pos *pos)
@@ -84,7 +182,7 @@ const struct imap_entry *imap_find(struct imap *map, uint64_t addr, struct imap_
 
 	if (!map->root)
 		return NULL;
-	leaf = descend(map, addr);
+	leaf = leaf_of(map, addr);
 	i = leaf_search(leaf, addr);
 	if (i == leaf->begin && leaf->prev && leaf_end_last(leaf->prev) >= addr) {
 		leaf = leaf->prev;
@@ -209,12 +307,12 @@ static void link_right(struct imap *map, struct imap_leaf *right, void **nodes, 
 	map->height++;
 }
 
-/* Move what is at index at and above of the leaf that descend() came to into a new leaf; where that
+/* Move what is at index at and above of the leaf that leaf_of() found into a new leaf; where that
  * is nothing, the new leaf gets this entry. */
 static int split(struct imap *map, struct imap_leaf *leaf, unsigned at,
 		 const struct imap_entry *entry)
 {
-	unsigned needed = nodes_needed(&map->path);
+	unsigned needed = nodes_needed(path_of(map));
 	void *nodes[IMAP_MAX_HEIGHT + 1];
 	struct imap_leaf *right;
 
@@ -231,7 +329,11 @@ static int split(struct imap *map, struct imap_leaf *leaf, unsigned at,
 		right->next->prev = right;
 	leaf->next = right;
 	link_right(map, right, nodes, needed);
-	map->near = NULL;
+	forget(map);
+	/* From a height on where a search goes through memory that may be out of the caches; done
+	 * without if there is none. */
+	if (map->height > 1 && !map->hints)
+		map->hints = uiommu_alloc(HINTS * sizeof(*map->hints));
 	return 0;
 }
 
@@ -249,7 +351,7 @@ struct imap_entry *imap_edit(struct imap *map, uint64_t addr)
 
 	while (imap_find(map, addr, &pos) && pos.leaf->kind != LEAF_WIDE) {
 		/* Not the one that addr leads to, if the entry reaches beyond a key. */
-		struct imap_leaf *leaf = descend(map, pos.entry.range.first);
+		struct imap_leaf *leaf = leaf_of(map, pos.entry.range.first);
 
 		if (leaf->n <= LEAF_MAX)
 			leaf_unpack(leaf);
@@ -288,7 +390,7 @@ static bool put_next(struct imap *map, const struct imap_entry *entry)
 		leaf_put(next, 0, entry);
 	}
 	in->key[slot + 1] = entry->range.first;
-	map->near = NULL;
+	forget(map);
 	return true;
 }
 
@@ -316,11 +418,11 @@ static bool spill(struct imap *map, struct imap_leaf *leaf)
 		leaf_remove(leaf, leaf->n - 1);
 	}
 	in->key[slot + 1] = leaf_first(next, 0);
-	map->near = NULL;
+	forget(map);
 	return leaf->n < PACKED_MAX;
 }
 
-/* The leaf that descend() came to can't take the entry, which belongs at index at, as it is: have
+/* The leaf that leaf_of() found can't take the entry, which belongs at index at, as it is: have
  * it taken in (*done), or make room for another attempt. */
 static int make_room(struct imap *map, struct imap_leaf *leaf, unsigned at,
 		     const struct imap_entry *entry, bool *done)
@@ -385,7 +487,7 @@ int imap_insert(struct imap *map, const struct imap_entry *entry, struct imap_en
 		unsigned at;
 		int ret;
 
-		leaf = descend(map, entry->range.first);
+		leaf = leaf_of(map, entry->range.first);
 		at = leaf_search(leaf, entry->range.first);
 		if (overlaps(map, leaf, at, entry, &hit)) {
 			if (blocking)
@@ -393,7 +495,8 @@ int imap_insert(struct imap *map, const struct imap_entry *entry, struct imap_en
 			return -EEXIST;
 		}
 		if (map->gaps && at > leaf->begin && at == leaf->end)
-			gaps_raise(map, &map->path, gap_between(leaf, at - 1, entry->range.first));
+			gaps_raise(map, path_of(map),
+				   gap_between(leaf, at - 1, entry->range.first));
 		if ((leaf->kind == LEAF_WIDE || !map->steady) && leaf_put(leaf, at, entry))
 			break;
 		ret = make_room(map, leaf, at, entry, &done);
@@ -448,7 +551,7 @@ static void leaf_even(struct imap_leaf *a, struct imap_leaf *b)
 }
 
 /* See to it that leaf children i and i + 1 of in, of which one has few entries, hold enough each as
- * far as they go together, or merge them: true if merged. */
+ * far as they go together, or merge them: true if something was done. */
 static bool leaf_balance(const struct imap *map, struct inner *in, unsigned i)
 {
 	struct imap_leaf *a = in->child[i], *b = in->child[i + 1];
@@ -456,16 +559,17 @@ static bool leaf_balance(const struct imap *map, struct inner *in, unsigned i)
 
 	if (map->steady && !wide)
 		return false;
-	gaps_level(in, i);
 	if (leaf_join(a, b)) {
+		gaps_level(in, i);
 		leaf_drop(in, i + 1);
 		return true;
 	}
 	if (wide) {
+		gaps_level(in, i);
 		leaf_even(a, b);
 		in->key[i + 1] = b->entry[0].range.first;
 	}
-	return false;
+	return wide;
 }
 
 static bool inner_balance(struct inner *in, unsigned i)
@@ -515,28 +619,39 @@ static bool leaf_small(struct imap_leaf *leaf)
 					 : false;
 }
 
-/* After the leaf that descend() came to lost entries: keep nodes filled, upwards. */
+/* The map is empty. */
+static void drop_root(struct imap *map)
+{
+	uiommu_free(map->root, NODE_SIZE);
+	uiommu_free(map->hints, HINTS * sizeof(*map->hints));
+	map->root = NULL;
+	map->hints = NULL;
+	forget(map);
+}
+
+/* After the leaf that leaf_of() found lost entries: keep nodes filled, upwards. */
 static void rebalance(struct imap *map, struct imap_leaf *leaf)
 {
-	struct path *path = &map->path;
-	unsigned h = path->depth, slot;
-	struct inner *in = parent_of(map, &slot);
+	struct path *path;
+	struct inner *in;
+	unsigned h, slot;
 	bool small;
 
 	if (leaf->n && !leaf_small(leaf))
 		return;
-	map->near = NULL;
+	path = path_of(map);
+	h = path->depth;
+	in = parent_of(map, &slot);
 	if (!in) {
-		if (!leaf->n) {
-			uiommu_free(leaf, NODE_SIZE);
-			map->root = NULL;
-		}
+		if (!leaf->n)
+			drop_root(map);
 		return;
 	}
 	if (!leaf->n)
 		leaf_drop(in, slot);
-	else
-		leaf_balance(map, in, slot + 1 == in->n ? slot - 1 : slot);
+	else if (!leaf_balance(map, in, slot + 1 == in->n ? slot - 1 : slot))
+		return;
+	forget(map);
 	small = in->n < INNER_MIN;
 	while (--h && small) {
 		in = path->node[h - 1];
@@ -556,7 +671,7 @@ static void rebalance(struct imap *map, struct imap_leaf *leaf)
 }
 
 /* The entries from index i to j are about to go: the gap that they leave is the next entry's. */
-static void open_gap(const struct imap *map, const struct imap_leaf *leaf, unsigned i, unsigned j)
+static void open_gap(struct imap *map, const struct imap_leaf *leaf, unsigned i, unsigned j)
 {
 	const struct imap_leaf *before = i == leaf->begin ? leaf->prev : leaf;
 	unsigned at = 0;
@@ -566,14 +681,14 @@ static void open_gap(const struct imap *map, const struct imap_leaf *leaf, unsig
 	if (before)
 		at = before == leaf ? leaf_below(leaf, i) : before->end - 1u;
 	if (j + 1 < leaf->end)
-		gaps_raise(map, &map->path,
+		gaps_raise(map, path_of(map),
 			   gap_between(before, at, leaf_first(leaf, leaf_above(leaf, j))));
 	else if (leaf->next)
-		gaps_raise_next(map, &map->path,
+		gaps_raise_next(map, path_of(map),
 				gap_between(before, at, leaf_first(leaf->next, leaf->next->begin)));
 }
 
-/* Remove an entry of the leaf that descend() came to. */
+/* Remove an entry of the leaf that leaf_of() found. */
 static void erase_at(struct imap *map, struct imap_leaf *leaf, unsigned i)
 {
 	open_gap(map, leaf, i, i);
@@ -589,7 +704,7 @@ bool imap_erase(struct imap *map, uint64_t first)
 
 	if (!map->root)
 		return false;
-	leaf = descend(map, first);
+	leaf = leaf_of(map, first);
 	i = leaf_search(leaf, first);
 	if (i == leaf->end || leaf_first(leaf, i) != first)
 		return false;
@@ -597,7 +712,7 @@ bool imap_erase(struct imap *map, uint64_t first)
 	return true;
 }
 
-/* Remove a whole leaf, the one that descend() came to. */
+/* Remove a whole leaf, the one that leaf_of() found. */
 static uint64_t erase_leaf(struct imap *map, struct imap_leaf *leaf, imap_fn each, void *ctx)
 {
 	uint64_t bytes = leaf_bytes(leaf);
@@ -623,7 +738,7 @@ uint64_t imap_drop(struct imap *map, struct uiommu_range range, uint64_t mask, u
 	struct imap_pos pos;
 
 	while (imap_find(map, at, &pos) && pos.entry.range.first <= range.last) {
-		struct imap_leaf *leaf = descend(map, pos.entry.range.first);
+		struct imap_leaf *leaf = leaf_of(map, pos.entry.range.first);
 
 		last = pos.entry.range.last;
 		if (pos.index == leaf->begin && leaf->n > 1 && leaf_end_last(leaf) <= range.last &&
@@ -658,5 +773,6 @@ void imap_clear(struct imap *map)
 {
 	if (map->root)
 		free_node(map->root, map->height);
+	uiommu_free(map->hints, HINTS * sizeof(*map->hints));
 	*map = (struct imap){.floor = map->floor};
 }

@@ -38,10 +38,13 @@ struct imap {
 	uint64_t floor; /* no gap below is looked for; constant */
 	bool gaps;	/* it has been searched for gaps, so there is an index of them */
 	bool steady;	/* nothing is packed: what imap_edit() gave stays where it can be changed */
-	/* Where the last descent came to, and for which addresses that is the place. */
+	/* Where the last search came to, and for which addresses that is the place. */
 	struct imap_leaf *near; /* NULL: forgotten, as whenever nodes come or go */
 	struct uiommu_range near_range;
+	bool near_path;	  /* path is the way there */
 	struct path path;
+	uint64_t version; /* counts how often nodes came or went, or keys changed */
+	struct imap_hint *hints; /* in large maps, where others came to; may be NULL */
 };
 
 /* A position, with a copy of the entry there: valid until the map changes. */
@@ -107,6 +110,11 @@ struct imap_want {
  */
 bool imap_gap(struct imap *map, struct uiommu_range within, const struct imap_want *want,
 	      uint64_t *first);
+
+/* Have fetched what the next calls for these addresses, IMAP_AHEAD at most, will look at. False: it
+ * was looked at a short while ago. */
+#define IMAP_AHEAD 8
+bool imap_prefetch(struct imap *map, const uint64_t *addr, unsigned count);
 
 /* Remove everything. */
 void imap_clear(struct imap *map);

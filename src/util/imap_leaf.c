@@ -147,14 +147,14 @@ static unsigned packed_search(const struct imap_leaf *leaf, uint64_t addr)
 {
 	const struct shared *s = &leaf->shared;
 	/* Those that start below the first multiple at or above this. */
-	uint64_t from = (addr - s->span - s->first + (PACK_UNIT - 1)) >> PACK_SHIFT;
+	uint32_t from = (uint32_t)((addr - s->span - s->first + (PACK_UNIT - 1)) >> PACK_SHIFT);
 	const uint32_t *at = s->packed.at;
 	unsigned n = leaf->n;
 
 	while (n > 1) {
 		unsigned half = n / 2;
 
-		at += at[half - 1] < from ? half : 0;
+		at += half & -(unsigned)(at[half - 1] < from); /* no branch: it would be missed */
 		n -= half;
 	}
 	return (unsigned)(at - s->packed.at) + (*at < from);
@@ -176,13 +176,11 @@ unsigned leaf_search(const struct imap_leaf *leaf, uint64_t addr)
 		return run_from(&leaf->shared.run,
 				(addr - leaf->shared.first) >> run_shift(&leaf->shared));
 	}
-	while (lo < hi) {
-		unsigned mid = (lo + hi) / 2;
+	for (unsigned n = hi; n;) {
+		unsigned half = (n + 1) / 2;
 
-		if (leaf->entry[mid].range.last < addr)
-			lo = mid + 1;
-		else
-			hi = mid;
+		lo += half & -(unsigned)(leaf->entry[lo + half - 1].range.last < addr);
+		n -= half;
 	}
 	return lo;
 }
@@ -242,15 +240,19 @@ bool leaf_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entr
 		leaf->end = ++leaf->n;
 		return true;
 	}
-	if (!leaf_alike(leaf, entry))
+	if (!info_fits(&leaf->shared, entry->info))
 		return false;
-	if (leaf->kind == LEAF_RUN)
-		run_put(leaf, run_slot(&leaf->shared, entry),
-			info_take(&leaf->shared, entry->info));
-	else if (leaf->n < PACKED_MAX)
-		packed_put(leaf, at, entry);
-	else
+	if (leaf->kind == LEAF_RUN) {
+		unsigned slot = run_slot(&leaf->shared, entry);
+
+		if (slot == RUN_MAX)
+			return false;
+		run_put(leaf, slot, info_take(&leaf->shared, entry->info));
+		return true;
+	}
+	if (leaf->n == PACKED_MAX || !packed_fits(&leaf->shared, entry))
 		return false;
+	packed_put(leaf, at, entry);
 	return true;
 }
 
@@ -461,7 +463,8 @@ bool imap_can_set(const struct imap_pos *pos, uint64_t bits)
 	const struct shared *s = &pos->leaf->shared;
 	unsigned wanted = 0;
 
-	if (pos->leaf->kind == LEAF_WIDE)
+	/* No more than are in use, which is mostly one. */
+	if (pos->leaf->kind == LEAF_WIDE || infos_free(s) >= INFOS / 2)
 		return true;
 	for (unsigned k = 0; k < INFOS; k++)
 		wanted += s->users[k] && info_find(s, s->info[k] | bits) == INFOS;
