@@ -162,7 +162,7 @@ struct iommufd_ioas {
 	struct iommufd_object obj;
 	struct uiommu_ioas *ioas;
 	struct iommufd_hwpt *hwpts; /* paging; lock */
-	bool small_pages;	    /* lock */
+	_Atomic bool small_pages;   /* written under lock */
 	_Atomic unsigned
 		domains; /* there is somebody to translate for, so memory has to be there */
 	pthread_mutex_t pins_lock;

@@ -729,6 +729,8 @@ static bool reopen(struct mover *m)
 	rig_config_set(&m->s->rig, m->node, PCI_COMMAND, 2,
 		       PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	m->pause = false;
+	while (m->paused)
+		sched_yield();
 	return true;
 }
 
@@ -786,9 +788,9 @@ static void run_reach(const char *platform)
 
 		pthread_join(m->thread, NULL);
 		assert_false(m->disturbed);
-		assert_true(m->hits > 0);
-		for (unsigned op = 0; op < 6; op++)
+		for (unsigned op = 0; op < 6 && steps() >= STEPS; op++)
 			assert_true(m->rounds[op] > 0);
+		assert_true(m->hits > 0 || steps() < STEPS);
 		rig_close(&s.rig, m->node);
 	}
 	rig_close(&s.rig, fd);
