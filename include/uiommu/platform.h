@@ -121,6 +121,8 @@ struct uiommu_platform_facts {
 	bool coherent;	   /**< enforces cache coherency (VFIO_DMA_CC_IOMMU) */
 	bool isolated_msi; /**< a device cannot forge another's interrupt */
 	bool unsafe_check; /**< where it is not isolated, VFIO asks for unsafe interrupts */
+	bool fixed_msix;   /**< MSI-X has the vectors it was enabled with and no others */
+	bool any_page;	   /**< programs are told of every page size: mapped are ranges */
 	bool cut_off;	   /**< a violation cuts the device off */
 	bool program_msi;  /**< type1 programs give the IOVAs of doorbells themselves, as in 2016 */
 	bool rawio;	   /**< programs have CAP_SYS_RAWIO, which VFIO's no-IOMMU mode asks for */

@@ -311,6 +311,11 @@ struct uiommu_place {
 UIOMMU_API int uiommu_ioas_map_anywhere(struct uiommu_ioas *ioas, const struct uiommu_place *place,
 					uint64_t addr, int prot, void *tag, uint64_t *iova);
 
+/** Where uiommu_ioas_map_anywhere() would put it now, or why it can't, and no more: *@range is
+ *  nobody's yet. What the domains' formats say of the place is not asked. */
+UIOMMU_API int uiommu_ioas_find_place(struct uiommu_ioas *ioas, const struct uiommu_place *place,
+				      uint64_t addr, int prot, struct uiommu_range *range);
+
 /** As uiommu_ioas_copy(), to the IOVA that uiommu_ioas_map_anywhere() would choose for the memory
  *  where the source begins. -ENOENT RULE_NOT_MAPPED: nothing is mapped at @from. */
 UIOMMU_API int uiommu_ioas_copy_anywhere(struct uiommu_ioas *ioas, const struct uiommu_place *place,

@@ -414,27 +414,6 @@ int iommufd_respond(const struct iommufd_call *call)
 			     call->user_size < call->size ? call->user_size : call->size);
 }
 
-/* What is behind our struct must be zero: it is of a newer version that we don't know. */
-static int check_tail(const struct iommufd_call *call)
-{
-	uint8_t piece[256];
-
-	for (uint64_t at = call->size; at < call->user_size;) {
-		size_t len =
-			call->user_size - at < sizeof(piece) ? call->user_size - at : sizeof(piece);
-		int ret = vfio_copy_in(call->vfio, piece, call->arg + at, len);
-
-		if (ret)
-			return ret;
-		for (size_t i = 0; i < len; i++)
-			if (piece[i])
-				return vfio_refuse(UIOMMU_RULE_ARGUMENT, -E2BIG,
-						   "size: something behind the known fields");
-		at += len;
-	}
-	return 0;
-}
-
 static int take_struct(struct iommufd_call *call, const struct iommufd_op *op, uint32_t request)
 {
 	int ret = vfio_copy_in(call->vfio, &call->user_size, call->arg, sizeof(call->user_size));
@@ -447,11 +426,7 @@ static int take_struct(struct iommufd_call *call, const struct iommufd_op *op, u
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
 				   "size: smaller than the first version of the struct");
 	call->size = op->size;
-	ret = check_tail(call);
-	if (ret)
-		return ret;
-	return vfio_copy_in(call->vfio, call->bytes, call->arg,
-			    call->user_size < op->size ? call->user_size : op->size);
+	return vfio_copy_struct(call->vfio, call->bytes, op->size, call->arg, call->user_size);
 }
 
 static long run(struct iommufd *iommufd, const struct iommufd_op *op, uint32_t request,

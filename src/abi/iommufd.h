@@ -223,8 +223,13 @@ struct iommufd_hw {
 	const void *info;
 	uint32_t info_len;
 	unsigned pasid_bits;
-	bool dirty;			       /* tables note what was written */
-	bool page_requests;		       /* devices can wait for a page */
+	bool pasid_tables;     /* HWPTs may be made for requests with PASIDs, if there were any */
+	bool no_ats;	       /* devices have no translation cache of their own */
+	bool viommu_by_parent; /* a vIOMMU is refused for its parent, whatever its type */
+	bool no_faults;	       /* HWPTs can't have fault queues */
+	bool nests_on_parent;  /* if it can't nest: is a parent all that is missing? */
+	bool dirty;	       /* tables note what was written */
+	bool page_requests;    /* devices can wait for a page */
 	const struct iommufd_nesting *nesting; /* NULL: it can't */
 };
 

@@ -88,12 +88,18 @@ int iommufd_vfio_ioas(struct iommufd_call *call)
 
 static long coherent(struct iommufd *iommufd)
 {
-	struct iommufd_ioas *ioas = get_compat(iommufd);
+	struct iommufd_ioas *ioas;
+	long ret = -ENODEV;
 
+	pthread_mutex_lock(&iommufd->lock);
+	ioas = iommufd->compat;
+	/* Of its tables; so it is said of a space without any, too. */
+	if (ioas)
+		ret = !ioas->hwpts || iommufd->vfio->facts->coherent;
+	pthread_mutex_unlock(&iommufd->lock);
 	if (!ioas)
-		return -ENODEV;
-	iommufd_put(iommufd, &ioas->obj);
-	return iommufd->vfio->facts->coherent;
+		vfio_refuse(UIOMMU_RULE_ORDER, -ENODEV, "no address space yet");
+	return ret;
 }
 
 static long extension(struct iommufd *iommufd, uint64_t number)
@@ -162,11 +168,13 @@ static long get_info(struct iommufd *iommufd, uint64_t arg)
 	if (!ioas)
 		return -ENODEV;
 	info.flags = VFIO_IOMMU_INFO_PGSIZES | VFIO_IOMMU_INFO_CAPS;
-	info.iova_pgsizes = vfio_iommu_page_sizes(ioas->ioas);
+	info.iova_pgsizes = vfio_iommu_page_sizes(iommufd->vfio, ioas->ioas);
 	vfio_caps_init(&caps, sizeof(info));
 	ret = add_ranges(ioas, &caps);
 	if (!ret)
 		ret = vfio_caps_out(iommufd->vfio, &caps, arg, &info.argsz, &info.cap_offset);
+	/* What is needed, whether there was less or more. */
+	info.argsz = caps.base + caps.size;
 	vfio_caps_free(&caps);
 	iommufd_put(iommufd, &ioas->obj);
 	return ret ? ret : vfio_copy_out(iommufd->vfio, arg, &info, size);
@@ -200,28 +208,38 @@ static long map_dma(struct iommufd *iommufd, uint64_t arg)
 	return ret;
 }
 
+/* What is refused before anything is looked for: the program's size stays as it is. */
+static int prepare_unmap(struct iommufd *iommufd, struct iommufd_ioas *ioas,
+			 const struct vfio_iommu_type1_dma_unmap *request)
+{
+	struct uiommu_range range;
+	int ret;
+
+	if (request->flags & VFIO_DMA_UNMAP_FLAG_ALL)
+		return request->iova || request->size
+			       ? vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+					     "flags: ALL goes with iova 0 and size 0")
+			       : 0;
+	if (!ioas->small_pages || !range_from(request->iova, request->size, &range))
+		return 0;
+	ret = iommufd_cut(iommufd, ioas, range.first);
+	if (!ret && range.last != UINT64_MAX)
+		ret = iommufd_cut(iommufd, ioas, range.last + 1);
+	return ret;
+}
+
 static int unmap(struct iommufd *iommufd, struct iommufd_ioas *ioas,
 		 const struct vfio_iommu_type1_dma_unmap *request, uint64_t *bytes)
 {
 	struct uiommu_range range;
-	int ret = 0;
 
-	if (request->flags & VFIO_DMA_UNMAP_FLAG_ALL) {
-		if (request->iova || request->size)
-			return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
-					   "flags: ALL goes with iova 0 and size 0");
+	if (request->flags & VFIO_DMA_UNMAP_FLAG_ALL)
 		return iommufd_unmap_all(iommufd, ioas, bytes);
-	}
 	if (!request->size)
 		return vfio_refuse(UIOMMU_RULE_EMPTY, -EINVAL, "size: 0");
 	if (!range_from(request->iova, request->size, &range))
 		return vfio_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "iova + size");
-	if (ioas->small_pages) {
-		ret = iommufd_cut(iommufd, ioas, range.first);
-		if (!ret && range.last != UINT64_MAX)
-			ret = iommufd_cut(iommufd, ioas, range.last + 1);
-	}
-	return ret ? ret : iommufd_unmap_range(iommufd, ioas, range, bytes);
+	return iommufd_unmap_range(iommufd, ioas, range, bytes);
 }
 
 static long unmap_dma(struct iommufd *iommufd, uint64_t arg)
@@ -239,9 +257,14 @@ static long unmap_dma(struct iommufd *iommufd, uint64_t arg)
 	ioas = get_compat(iommufd);
 	if (!ioas)
 		return -ENODEV;
+	ret = prepare_unmap(iommufd, ioas, &request);
+	if (ret) {
+		iommufd_put(iommufd, &ioas->obj);
+		return ret;
+	}
 	ret = unmap(iommufd, ioas, &request, &bytes);
 	iommufd_put(iommufd, &ioas->obj);
-	/* The size is told of failures too. */
+	/* The size is told of these failures too. */
 	request.size = bytes;
 	copied = vfio_copy_out(iommufd->vfio, arg, &request, sizeof(request));
 	return copied ? copied : ret;

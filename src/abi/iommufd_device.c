@@ -595,7 +595,9 @@ static int hw_info(struct iommufd_call *call, const struct iommufd_device *devic
 	uint32_t len = hw->info_len, fits;
 	int ret = 0;
 
-	if (input && asked != IOMMU_HW_INFO_TYPE_DEFAULT && asked != hw->info_type)
+	/* An IOMMU that has nothing to tell says so whatever it is asked. */
+	if (input && asked != IOMMU_HW_INFO_TYPE_DEFAULT && asked != hw->info_type &&
+	    hw->info_type != IOMMU_HW_INFO_TYPE_NONE)
 		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP,
 				   "out_data_type: this IOMMU has no information of that type");
 	fits = call->hw_info.data_len < len ? call->hw_info.data_len : len;
@@ -608,7 +610,8 @@ static int hw_info(struct iommufd_call *call, const struct iommufd_device *devic
 	call->hw_info.data_len = len;
 	call->hw_info.out_data_type = hw->info_type;
 	call->hw_info.out_max_pasid_log2 = (uint8_t)device->pasid_bits;
-	call->hw_info.out_capabilities = hw->dirty ? IOMMU_HW_CAP_DIRTY_TRACKING : 0;
+	call->hw_info.out_capabilities = (hw->dirty ? IOMMU_HW_CAP_DIRTY_TRACKING : 0) |
+					 (hw->no_ats ? IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED : 0);
 	return iommufd_respond(call);
 }
 

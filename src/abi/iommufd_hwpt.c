@@ -140,8 +140,13 @@ static int check_paging(const struct iommufd_call *call, const struct iommufd_hw
 		return unsupported("flags: this IOMMU can't nest");
 	if ((flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING) && !hw->dirty)
 		return unsupported("flags: this IOMMU doesn't track what is written");
-	if ((flags & IOMMU_HWPT_ALLOC_PASID) && !hw->pasid_bits)
+	if ((flags & IOMMU_HWPT_ALLOC_PASID) && !hw->pasid_bits && !hw->pasid_tables)
 		return unsupported("flags: this IOMMU has no PASIDs");
+	if ((flags & IOMMU_HWPT_ALLOC_PASID) && (flags & IOMMU_HWPT_ALLOC_NEST_PARENT) &&
+	    hw->nesting && hw->nesting->viommu_type)
+		return unsupported("flags: a parent of a vIOMMU is not for PASIDs");
+	if ((flags & IOMMU_HWPT_FAULT_ID_VALID) && hw->no_faults)
+		return unsupported("flags: this IOMMU's driver takes no fault queue");
 	return 0;
 }
 
@@ -162,10 +167,11 @@ static int alloc_nested(struct iommufd_call *call, const struct iommufd_device *
 {
 	const uint32_t known = IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID;
 	const struct iommufd_nesting *nesting = device->hw->nesting;
+	bool on_parent = nesting ? !nesting->viommu_type : device->hw->nests_on_parent;
 
 	if ((call->hwpt_alloc.flags & ~known) || !call->hwpt_alloc.data_len)
 		return unsupported("flags or data_len: a nested HWPT is made of a guest's data");
-	if (!viommu && (!nesting || nesting->viommu_type))
+	if (!viommu && !on_parent)
 		return unsupported(nesting ? "pt_id: this IOMMU nests on a vIOMMU"
 					   : "pt_id: this IOMMU can't nest");
 	if (parent->automatic || !parent->nest_parent || parent->hw != device->hw)

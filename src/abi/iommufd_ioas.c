@@ -133,6 +133,14 @@ static struct iommufd_ioas *get_ioas(struct iommufd *iommufd, uint32_t id)
 	return iommufd_get(iommufd, id, IOMMUFD_IOAS, "no such IOAS");
 }
 
+/* Whole pages once there is a table, or once the program wants small ones. */
+static uint64_t alignment_of(const struct iommufd_ioas *ioas)
+{
+	uint64_t alignment = uiommu_ioas_alignment(ioas->ioas);
+
+	return ioas->small_pages && alignment < VFIO_PAGE ? VFIO_PAGE : alignment;
+}
+
 /* ---- ranges ---- */
 
 static int write_ranges(struct iommufd_call *call, struct iommufd_ioas *ioas)
@@ -150,7 +158,7 @@ static int write_ranges(struct iommufd_call *call, struct iommufd_ioas *ioas)
 		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
 	count = fits;
 	uiommu_ioas_ranges(ioas->ioas, list, &count);
-	call->ranges.out_iova_alignment = uiommu_ioas_alignment(ioas->ioas);
+	call->ranges.out_iova_alignment = alignment_of(ioas);
 	if (room && count)
 		ret = vfio_copy_out(call->vfio, call->ranges.allowed_iovas, list,
 				    (room < count ? room : count) * sizeof(*list));
@@ -266,7 +274,7 @@ static int check_map(uint32_t flags, uint64_t iova, uint64_t length)
 static int check_fixed(struct iommufd_ioas *ioas, uint64_t iova, uint64_t length,
 		       struct uiommu_range *range)
 {
-	uint64_t alignment = uiommu_ioas_alignment(ioas->ioas);
+	uint64_t alignment = alignment_of(ioas);
 	struct uiommu_area area;
 	int ret;
 
@@ -321,7 +329,7 @@ static int map_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas,
 		.size = sizeof(place),
 		.length = memory->length,
 	};
-	uint64_t alignment = uiommu_ioas_alignment(ioas->ioas);
+	uint64_t alignment = alignment_of(ioas);
 	struct uiommu_range range;
 	int ret;
 
@@ -334,16 +342,22 @@ static int map_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas,
 	if (!ret && ((memory->addr | memory->length) & (alignment - 1)))
 		ret = uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EINVAL, "memory or length",
 				    UIOMMU_RANGE_NONE, (struct uiommu_range){0, alignment - 1});
+	place.alignment =
+		memory->length >> 63 ? HUGE_PAGE : place_alignment(memory->start, memory->length);
 	if (!ret)
 		ret = check_memory(iommufd, ioas, memory, fixed ? *iova : 0);
+	/* A place is looked for first: where there is none, that is the error. */
+	if (ret == -EFAULT && !fixed) {
+		int none = uiommu_ioas_find_place(ioas->ioas, &place, memory->addr, memory->prot,
+						  &range);
+
+		ret = none ? none : ret;
+	}
 	if (ret)
 		return ret;
 	if (fixed) {
 		ret = uiommu_ioas_map(ioas->ioas, range, memory->addr, memory->prot, NULL);
 	} else {
-		place.alignment = memory->length >> 63
-					  ? HUGE_PAGE
-					  : place_alignment(memory->start, memory->length);
 		ret = uiommu_ioas_map_anywhere(ioas->ioas, &place, memory->addr, memory->prot, NULL,
 					       iova);
 	}
@@ -640,6 +654,8 @@ int iommufd_cut(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t iov
 
 	if (uiommu_ioas_find(ioas->ioas, iova, &area) || area.range.first >= iova)
 		return 0;
+	if (iova & (alignment_of(ioas) - 1))
+		return refuse_range(UIOMMU_RULE_ALIGNMENT, -EINVAL, "iova or size", area.range);
 	ret = uiommu_ioas_split(ioas->ioas, iova);
 	if (ret == -ENOENT)
 		return 0;

@@ -225,7 +225,7 @@ static int ask_machine(struct uiommu_vfio *vfio, struct iommu_device_info *info,
 		return ret;
 	ret = vfio_iommu_domain(vfio, ioas, &domain);
 	if (!ret) {
-		info->pgsize_bitmap = vfio_iommu_page_sizes(ioas);
+		info->pgsize_bitmap = vfio_iommu_page_sizes(vfio, ioas);
 		ret = vfio_iommu_add_ranges(ioas, caps);
 		uiommu_domain_destroy(domain);
 	}

@@ -41,12 +41,13 @@ static int viommu_locked(struct iommufd_call *call)
 	if (!device)
 		return iommufd_refuse_id("dev_id: no such device");
 	nesting = device->hw->nesting;
-	if (!nesting || !nesting->viommu_type || nesting->viommu_type != alloc->type)
+	if (!device->hw->viommu_by_parent &&
+	    (!nesting || !nesting->viommu_type || nesting->viommu_type != alloc->type))
 		return unsupported("type: this IOMMU has no such vIOMMU");
 	parent = iommufd_find(iommufd, alloc->hwpt_id, IOMMUFD_HWPT_PAGING);
 	if (!parent)
 		return iommufd_refuse_id("hwpt_id: no paging HWPT");
-	if (!parent->nest_parent || parent->hw != device->hw)
+	if (!nesting || !parent->nest_parent || parent->hw != device->hw)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "hwpt_id: no nesting parent");
 	viommu = iommufd_object_create_locked(iommufd, sizeof(*viommu), IOMMUFD_VIOMMU,
 					      destroy_viommu);
@@ -66,9 +67,9 @@ int iommufd_viommu_alloc(struct iommufd_call *call)
 {
 	int ret;
 
-	if (call->viommu_alloc.flags || call->viommu_alloc.__reserved ||
-	    call->viommu_alloc.type == IOMMU_VIOMMU_TYPE_DEFAULT)
-		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "flags, type or __reserved");
+	/* __reserved is not looked at, nor is it in Linux. */
+	if (call->viommu_alloc.flags || call->viommu_alloc.type == IOMMU_VIOMMU_TYPE_DEFAULT)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "flags or type");
 	pthread_mutex_lock(&call->iommufd->lock);
 	ret = viommu_locked(call);
 	pthread_mutex_unlock(&call->iommufd->lock);

@@ -565,6 +565,9 @@ static int check_mmap(struct uiommu_vfio_file *file, uint64_t length, int flags,
 	int type = flags & MAP_TYPE;
 	bool bank = file->kind == UIOMMU_VFIO_MSI_BANK;
 
+	/* iommufd maps only what it has handed out offsets for: nothing here. */
+	if (file->kind == UIOMMU_VFIO_IOMMUFD)
+		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -ENXIO, "no such offset");
 	if (file->kind != UIOMMU_VFIO_DEVICE && !bank)
 		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -ENODEV, "only devices are mapped");
 	if (file->node && !atomic_load(&file->granted))

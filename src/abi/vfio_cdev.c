@@ -37,6 +37,27 @@ static void set_nesting(struct iommufd_hw *hw)
 	hw->nesting = arm ? &iommufd_smmuv3 : &iommufd_vtd;
 }
 
+/* Where Linux' drivers (7.2) differ in what they ask first: AMD's makes tables for PASIDs only
+ * where there are some, and takes any type of vIOMMU until it sees the parent; Intel's nests
+ * without a vIOMMU. */
+static void set_driver(struct iommufd_hw *hw)
+{
+	switch (hw->info_type) {
+	case IOMMU_HW_INFO_TYPE_INTEL_VTD:
+		hw->nests_on_parent = hw->pasid_tables = true;
+		break;
+	case IOMMU_HW_INFO_TYPE_ARM_SMMUV3:
+		hw->pasid_tables = hw->format && !strcmp(hw->format, "arm-s1");
+		break;
+	case IOMMU_HW_INFO_TYPE_NONE:
+		hw->no_faults = !hw->page_requests;
+		break;
+	case IOMMU_HW_INFO_TYPE_AMD:
+		hw->viommu_by_parent = true;
+		break;
+	}
+}
+
 struct iommufd_hw *vfio_hw_create(const struct uiommu_vfio *vfio)
 {
 	const struct uiommu_platform_facts *facts = vfio->facts;
@@ -58,7 +79,9 @@ struct iommufd_hw *vfio_hw_create(const struct uiommu_vfio *vfio)
 		.info = facts->iommufd.info,
 		.info_len = facts->iommufd.info_len,
 		.dirty = facts->iommufd.dirty,
+		.no_ats = true,
 	};
+	set_driver(hw);
 	if (facts->iommufd.nesting)
 		set_nesting(hw);
 	return hw;
@@ -256,22 +279,30 @@ static int bind_locked(struct uiommu_vfio_file *file, struct uiommu_vfio_file *t
 static long bind(struct uiommu_vfio_file *file, uint64_t arg)
 {
 	const size_t least = offsetof(struct vfio_device_bind_iommufd, token_uuid_ptr);
-	struct vfio_device_bind_iommufd bind;
+	struct vfio_device_bind_iommufd bind = {0};
 	struct uiommu_vfio_file *to;
+	uint8_t token[16];
 	int ret = vfio_copy_sized(file->vfio, &bind, arg, least);
 
+	if (!ret)
+		ret = vfio_copy_struct(file->vfio, &bind, sizeof(bind), arg, bind.argsz);
 	if (ret)
 		return ret;
 	if (bind.flags & ~(uint32_t)VFIO_DEVICE_BIND_FLAG_TOKEN)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "flags: an unknown one");
 	if (bind.iommufd < 0)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "iommufd: negative");
-	/* Only virtual functions, and those that have some, take a token: none of ours. */
-	if (bind.flags & VFIO_DEVICE_BIND_FLAG_TOKEN)
-		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "flags: the device has no token");
+	if (bind.flags & VFIO_DEVICE_BIND_FLAG_TOKEN) {
+		ret = vfio_copy_in(file->vfio, token, bind.token_uuid_ptr, sizeof(token));
+		if (ret)
+			return ret;
+	}
 	to = vfio_file_from_fd(file->vfio, bind.iommufd, UIOMMU_VFIO_IOMMUFD, -EBADFD, &ret);
 	if (!to)
 		return ret;
+	/* Only virtual functions, and those that have some, take a token: none of ours. */
+	if (bind.flags & VFIO_DEVICE_BIND_FLAG_TOKEN)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "flags: the device has no token");
 	pthread_mutex_lock(&file->vfio->lock);
 	ret = bind_locked(file, to, &bind.out_devid);
 	pthread_mutex_unlock(&file->vfio->lock);

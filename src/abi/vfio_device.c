@@ -233,7 +233,8 @@ static long get_irq_info(struct vfio_device *device, uint64_t arg)
 	info.count = vfio_device_irq_count(device, info.index);
 	if (info.index == VFIO_PCI_INTX_IRQ_INDEX)
 		info.flags |= VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED;
-	else if (info.index != VFIO_PCI_MSIX_IRQ_INDEX || !device->info->msix_cap)
+	else if (info.index != VFIO_PCI_MSIX_IRQ_INDEX || !device->info->msix_cap ||
+		 device->vfio->facts->fixed_msix)
 		info.flags |= VFIO_IRQ_INFO_NORESIZE;
 	return vfio_copy_out(device->vfio, arg, &info, sizeof(info));
 }

@@ -98,7 +98,7 @@ static int get_status(struct uiommu_vfio *vfio, struct vfio_group *group, uint64
 	pthread_mutex_lock(&vfio->lock);
 	if (group->container || group->iommufd)
 		status.flags = VFIO_GROUP_FLAGS_CONTAINER_SET | VFIO_GROUP_FLAGS_VIABLE;
-	else if (!held_by_other(vfio, group))
+	else if (!held_by_other(vfio, group) && !group->owner)
 		status.flags = VFIO_GROUP_FLAGS_VIABLE;
 	pthread_mutex_unlock(&vfio->lock);
 	return vfio_copy_out(vfio, arg, &status, sizeof(status));

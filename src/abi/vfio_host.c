@@ -92,6 +92,35 @@ int vfio_copy_sized(const struct uiommu_vfio *vfio, void *to, uint64_t arg, size
 	return 0;
 }
 
+/* What is behind our struct must be zero: it is of a newer version that we don't know. */
+static int check_tail(const struct uiommu_vfio *vfio, uint64_t size, uint64_t arg,
+		      uint64_t user_size)
+{
+	uint8_t piece[256];
+
+	for (uint64_t at = size; at < user_size;) {
+		size_t len = user_size - at < sizeof(piece) ? user_size - at : sizeof(piece);
+		int ret = vfio_copy_in(vfio, piece, arg + at, len);
+
+		if (ret)
+			return ret;
+		for (size_t i = 0; i < len; i++)
+			if (piece[i])
+				return vfio_refuse(UIOMMU_RULE_ARGUMENT, -E2BIG,
+						   "size: something behind the known fields");
+		at += len;
+	}
+	return 0;
+}
+
+int vfio_copy_struct(const struct uiommu_vfio *vfio, void *to, size_t size, uint64_t arg,
+		     uint64_t user_size)
+{
+	int ret = check_tail(vfio, size, arg, user_size);
+
+	return ret ? ret : vfio_copy_in(vfio, to, arg, user_size < size ? user_size : size);
+}
+
 int vfio_copy_string(const struct uiommu_vfio *vfio, char *to, uint64_t from, size_t room)
 {
 	/* By bytes, for nothing behind its end is the string's, and the next page may not be there.

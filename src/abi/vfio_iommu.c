@@ -97,10 +97,12 @@ void vfio_iommu_detach(struct vfio_iommu *iommu, const struct vfio_group *group)
 			uiommu_domain_detach(iommu->domain, vfio->devices[i].info->rid);
 }
 
-uint64_t vfio_iommu_page_sizes(struct uiommu_ioas *ioas)
+uint64_t vfio_iommu_page_sizes(const struct uiommu_vfio *vfio, struct uiommu_ioas *ioas)
 {
 	uint64_t sizes = uiommu_ioas_page_sizes(ioas);
 
+	if (vfio->facts->any_page)
+		sizes |= ~(VFIO_PAGE - 1);
 	if (sizes & (VFIO_PAGE - 1))
 		sizes = (sizes & ~(VFIO_PAGE - 1)) | VFIO_PAGE;
 	return sizes;

@@ -347,7 +347,7 @@ static int wire(struct vfio_device *device, unsigned entry, int fd)
 	unwire(device, entry);
 	if (fd < 0)
 		return 0;
-	if (!device->vectors[entry].allocated && !msix)
+	if (!device->vectors[entry].allocated && (!msix || device->vfio->facts->fixed_msix))
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
 				   "MSI was enabled with fewer vectors");
 	if (!device->vectors[entry].allocated) {

@@ -198,6 +198,10 @@ int vfio_copy_in(const struct uiommu_vfio *vfio, void *to, uint64_t from, size_t
 int vfio_copy_out(const struct uiommu_vfio *vfio, uint64_t to, const void *from, size_t len);
 /* Copy the first @min bytes of a struct that starts with argsz. Once: nothing is read again. */
 int vfio_copy_sized(const struct uiommu_vfio *vfio, void *to, uint64_t arg, size_t min);
+/* Take in a struct of @size bytes of which the program knows @user_size: what it lacks stays as it
+ * is in *to, what is behind ours must be zero (-E2BIG). */
+int vfio_copy_struct(const struct uiommu_vfio *vfio, void *to, size_t size, uint64_t arg,
+		     uint64_t user_size);
 /* A NUL-terminated string of less than @room bytes. */
 int vfio_copy_string(const struct uiommu_vfio *vfio, char *to, uint64_t from, size_t room);
 /* Tell what Linux would write into its log. */
@@ -321,7 +325,7 @@ void vfio_iommu_detach(struct vfio_iommu *iommu, const struct vfio_group *group)
 /* What GET_INFO says of an address space: its page sizes, where those below a page of ours are
  * hidden as the kernel hides those below its own, and the capability with its ranges, if it has
  * any. */
-uint64_t vfio_iommu_page_sizes(struct uiommu_ioas *ioas);
+uint64_t vfio_iommu_page_sizes(const struct uiommu_vfio *vfio, struct uiommu_ioas *ioas);
 int vfio_iommu_add_ranges(struct uiommu_ioas *ioas, struct vfio_caps *caps);
 
 /* Count a mapping that was made, or is gone, in the statistics; the first also as a request. */

@@ -142,7 +142,7 @@ static void area_removed(void *ctx, const struct uiommu_area *area)
 
 uint64_t vfio_type1_page(const struct vfio_type1 *type1)
 {
-	uint64_t sizes = vfio_iommu_page_sizes(type1->iommu.ioas);
+	uint64_t sizes = vfio_iommu_page_sizes(type1->iommu.vfio, type1->iommu.ioas);
 
 	return sizes & -sizes;
 }
@@ -181,7 +181,7 @@ static long get_info(struct vfio_type1 *type1, uint64_t arg)
 		return ret;
 	size = info.argsz < sizeof(info) ? info.argsz : sizeof(info);
 	info.flags = VFIO_IOMMU_INFO_PGSIZES | VFIO_IOMMU_INFO_CAPS;
-	info.iova_pgsizes = vfio_iommu_page_sizes(type1->iommu.ioas);
+	info.iova_pgsizes = vfio_iommu_page_sizes(type1->iommu.vfio, type1->iommu.ioas);
 	vfio_caps_init(&caps, sizeof(info));
 	ret = add_caps(type1, &caps);
 	if (!ret)

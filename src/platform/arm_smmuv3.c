@@ -25,14 +25,12 @@
 #define V2M_FRAME_SIZE	UINT64_C(0x1000)
 #define DOORBELL_OFFSET 0x40
 #define FIRST_SPI	80
-#define SPIS		64
-#define EVENTS		65536
 
 static const struct uiommu_doorbell its[] = {
 	{.name = "GICv3 ITS",
 	 .range = {ITS_FRAME, ITS_FRAME + ITS_FRAME_SIZE - 1},
 	 .translated = true,
-	 .vectors = EVENTS,
+	 .vectors = ARM_ITS_EVENTS,
 	 .per_device = true},
 };
 
@@ -40,7 +38,7 @@ static const struct uiommu_doorbell v2m[] = {
 	{.name = "GICv2m frame",
 	 .range = {V2M_FRAME, V2M_FRAME + V2M_FRAME_SIZE - 1},
 	 .translated = true,
-	 .vectors = SPIS},
+	 .vectors = ARM_V2M_SPIS},
 };
 
 static const struct uiommu_resv_region regions[] = {
@@ -69,9 +67,9 @@ static int64_t v2m_decode(uint64_t offset, uint32_t data)
 	return offset == DOORBELL_OFFSET ? (int64_t)data - FIRST_SPI : -1;
 }
 
-static const struct irq_controller gicv3_its = {
+const struct irq_controller arm_its = {
 	.compose = its_compose, .decode = its_decode, .checks_requester = true};
-static const struct irq_controller gicv2m = {
+const struct irq_controller arm_v2m = {
 	.compose = v2m_compose, .decode = v2m_decode, .base = FIRST_SPI};
 
 static int smmu_option(struct uiommu_platform *platform, const char *key, const char *value,
@@ -90,7 +88,7 @@ static int smmu_option(struct uiommu_platform *platform, const char *key, const 
 	}
 	if (!strcmp(key, "msi")) {
 		word = platform_word(platform, key, value, controllers, why, why_len);
-		platform->controller = word == 1 ? &gicv2m : &gicv3_its;
+		platform->controller = word == 1 ? &arm_v2m : &arm_its;
 		platform->facts.isolated_msi = word != 1;
 		platform_set_doorbells(platform, word == 1 ? v2m : its, 1);
 		return word < 0 ? -EINVAL : 0;
@@ -104,6 +102,30 @@ static int smmu_option(struct uiommu_platform *platform, const char *key, const 
 	return word < 0 ? -EINVAL : 0;
 }
 
+/* Identification registers (6.3 of the specification) as QEMU's model of the hardware has them;
+ * some of their bits say which stages there are. */
+#define IDR0_S2P (1u << 0)
+#define IDR0_S1P (1u << 1)
+#define IDR3_XNX (1u << 4)
+
+static void smmu_finish(struct uiommu_platform *platform)
+{
+	bool stage2 = !strcmp(platform->facts.format, "arm-s2");
+	bool nesting = platform->facts.iommufd.nesting;
+
+	platform->info.smmuv3 = (struct iommu_hw_info_arm_smmuv3){
+		.idr = {0x0d441018, 0x02730010, 0, 0x1404, 0, 0x74},
+		.aidr = 1,
+	};
+	if (!stage2 || nesting)
+		platform->info.smmuv3.idr[0] |= IDR0_S1P;
+	if (stage2 || nesting) {
+		platform->info.smmuv3.idr[0] |= IDR0_S2P;
+		platform->info.smmuv3.idr[3] |= IDR3_XNX;
+	}
+	platform_set_info(platform, IOMMU_HW_INFO_TYPE_ARM_SMMUV3, sizeof(platform->info.smmuv3));
+}
+
 const struct platform_kind platform_arm_smmuv3 = {
 	.name = "arm-smmuv3",
 	.options = "stage=1|2: of translation (1); msi=its|v2m: GICv3 ITS or GICv2m (its); "
@@ -115,11 +137,13 @@ const struct platform_kind platform_arm_smmuv3 = {
 		  .page_sizes = 0x40201000,
 		  .isolated_msi = true,
 		  .unsafe_check = true,
+		  .fixed_msix = true,
 		  .vfio_types = UIOMMU_VFIO_TYPE1,
 		  .regions = regions,
 		  .region_count = 1,
 		  .doorbells = its,
 		  .doorbell_count = 1},
-	.controller = &gicv3_its,
+	.controller = &arm_its,
 	.option = smmu_option,
+	.finish = smmu_finish,
 };

@@ -16,8 +16,9 @@
 #include "util/refuse.h"
 
 static const struct platform_kind *const kinds[] = {
-	&platform_x86_vtd,   &platform_x86_amd, &platform_arm_smmuv3, &platform_fsl_pamu,
-	&platform_ppc_spapr, &platform_riscv,	&platform_none,	      &platform_xen,
+	&platform_x86_vtd,  &platform_x86_amd,	 &platform_arm_smmuv3,
+	&platform_fsl_pamu, &platform_ppc_spapr, &platform_riscv,
+	&platform_none,	    &platform_xen,	 &platform_virtio,
 };
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
@@ -228,6 +229,13 @@ static int option_pri(struct uiommu_platform *platform, const char *value, char 
 					  why_len);
 	platform->facts.iommufd.page_requests = word > 0;
 	return word < 0 ? -EINVAL : 0;
+}
+
+void platform_set_info(struct uiommu_platform *platform, uint32_t type, uint32_t size)
+{
+	platform->facts.iommufd.info_type = type;
+	platform->facts.iommufd.info = &platform->info;
+	platform->facts.iommufd.info_len = size;
 }
 
 static int option_nesting(struct uiommu_platform *platform, const char *value, char *why,
@@ -441,6 +449,8 @@ UIOMMU_API int uiommu_platform_create(const char *spec, struct uiommu_platform *
 		return uiommu_refuse(ret == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_ARGUMENT,
 				     ret, "platform option", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	}
+	if (kind->finish)
+		kind->finish(platform);
 	irq_table_init(&platform->irqs);
 	merge_regions(platform);
 	set_windows(platform);

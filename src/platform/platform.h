@@ -7,6 +7,7 @@
 #ifndef PLATFORM_PLATFORM_H
 #define PLATFORM_PLATFORM_H
 
+#include <uiommu/linux/iommufd.h>
 #include <uiommu/platform.h>
 
 #include "platform/irq.h"
@@ -37,6 +38,8 @@ struct platform_kind {
 	 * NULL. */
 	int (*option)(struct uiommu_platform *platform, const char *key, const char *value,
 		      char *why, size_t why_len);
+	/* All options are known and go together: what follows from them. May be NULL. */
+	void (*finish)(struct uiommu_platform *platform);
 };
 
 struct uiommu_platform {
@@ -51,12 +54,22 @@ struct uiommu_platform {
 	} window_ctx[PLATFORM_DOORBELLS];
 	struct uiommu_doorbell_window windows[PLATFORM_DOORBELLS];
 	char name[32];
+	bool scalable; /* x86-vtd: in scalable mode */
 	/* Doorbells of the user's own. */
 	char doorbell_names[PLATFORM_DOORBELLS][UIOMMU_OWNER_MAX / 2];
 	size_t own_doorbells;
 	struct uiommu_doorbell doorbell_model; /* what they are like */
+	/* What iommufd's GET_HW_INFO tells of the IOMMU's registers. */
+	union {
+		struct iommu_hw_info_vtd vtd;
+		struct iommu_hw_info_arm_smmuv3 smmuv3;
+		struct iommu_hw_info_amd amd;
+	} info;
 	struct irq_table irqs;
 };
+
+/* Tell iommufd of the platform's info, which is of this type and size. */
+void platform_set_info(struct uiommu_platform *platform, uint32_t type, uint32_t size);
 
 /* An option's value among words: its index, or -1 with a reason. */
 int platform_word(const struct uiommu_platform *platform, const char *key, const char *value,
@@ -89,6 +102,11 @@ int platform_unknown_option(const struct uiommu_platform *platform, const char *
 extern const struct irq_controller x86_apic;
 #define X86_APIC_VECTORS (224 * 256)
 
+/* Arm's, as QEMU's "virt" machine has them (arm_smmuv3.c). */
+extern const struct irq_controller arm_its, arm_v2m;
+#define ARM_ITS_EVENTS 65536
+#define ARM_V2M_SPIS   64
+
 extern const struct platform_kind platform_x86_vtd;
 extern const struct platform_kind platform_x86_amd;
 extern const struct platform_kind platform_arm_smmuv3;
@@ -96,6 +114,7 @@ extern const struct platform_kind platform_fsl_pamu;
 extern const struct platform_kind platform_ppc_spapr;
 extern const struct platform_kind platform_riscv;
 extern const struct platform_kind platform_none;
+extern const struct platform_kind platform_virtio;
 extern const struct platform_kind platform_xen;
 
 #endif

@@ -61,6 +61,14 @@ static int amd_option(struct uiommu_platform *platform, const char *key, const c
 	return 0;
 }
 
+/* The extended feature registers (3.4.1, MMIO offsets 0x30 and 0x1a0), as QEMU's model of the
+ * hardware has them. */
+static void amd_finish(struct uiommu_platform *platform)
+{
+	platform->info.amd = (struct iommu_hw_info_amd){.efr = 0x29d7};
+	platform_set_info(platform, IOMMU_HW_INFO_TYPE_AMD, sizeof(platform->info.amd));
+}
+
 const struct platform_kind platform_x86_amd = {
 	.name = "x86-amd",
 	.options = "remap=on|off: interrupt remapping (on)",
@@ -78,4 +86,5 @@ const struct platform_kind platform_x86_amd = {
 		  .doorbell_count = 1},
 	.controller = &remapping,
 	.option = amd_option,
+	.finish = amd_finish,
 };

@@ -136,6 +136,17 @@ static uint64_t alignment_of(const struct uiommu_ioas *ioas, const struct uiommu
 	return alignment > ioas->alignment ? alignment : ioas->alignment;
 }
 
+UIOMMU_API int uiommu_ioas_find_place(struct uiommu_ioas *ioas, const struct uiommu_place *place,
+				      uint64_t addr, int prot, struct uiommu_range *range)
+{
+	int ret;
+
+	pthread_mutex_lock(&ioas->lock);
+	ret = ioas_place(ioas, place, addr, prot, range);
+	pthread_mutex_unlock(&ioas->lock);
+	return ret;
+}
+
 int ioas_place(struct uiommu_ioas *ioas, const struct uiommu_place *place, uint64_t addr, int prot,
 	       struct uiommu_range *range)
 {

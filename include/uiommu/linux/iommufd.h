@@ -182,12 +182,19 @@ enum iommufd_hw_capabilities {
 	IOMMU_HW_CAP_PCI_PASID_PRIV = 1 << 2,
 	IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED = 1 << 3,
 };
+enum iommu_hw_info_vtd_flags {
+	IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17 = 1 << 0,
+};
 struct iommu_hw_info_vtd {
 	uint32_t flags, __reserved;
 	uint64_t cap_reg, ecap_reg;
 };
 struct iommu_hw_info_arm_smmuv3 {
 	uint32_t flags, __reserved, idr[6], iidr, aidr;
+};
+/** The extended feature registers. */
+struct iommu_hw_info_amd {
+	uint64_t efr, efr2;
 };
 struct iommu_hw_info {
 	uint32_t size, flags, dev_id, data_len;

@@ -98,6 +98,10 @@ static void ask_allow_form(int fd, uint32_t ioas)
 	answer(allow(fd, ioas, 1, one), "allow.one.then");
 	answer(ioas_map(fd, ioas, ALL, M, PAGE, &iova), "allow.one.fixed-outside");
 	clear(fd, ioas);
+	iova = 0;
+	answer(ioas_map(fd, ioas, READ, M, 32 * PAGE, &iova), "allow.one.no-place");
+	answer(ioas_map(fd, ioas, READ, source_at(NOT_THERE), 32 * PAGE, &iova),
+	       "allow.one.no-place.no-memory");
 	answer(allow(fd, ioas, 0, NULL), "allow.none.then");
 }
 
@@ -200,7 +204,7 @@ static int map_file(int fd, uint32_t ioas, uint32_t flags, int file, uint64_t st
 
 static void ask_map_file(int fd, uint32_t ioas)
 {
-	int memfd = source_memfd(), read_only, file;
+	int memfd = source_memfd(), read_only;
 	char path[64];
 
 	answer(map_file(fd, ioas, ALL, memfd, 0, PAGE), "file.page");
@@ -221,9 +225,6 @@ static void ask_map_file(int fd, uint32_t ioas)
 	answer(map_file(fd, 0, ALL, memfd, 0, PAGE), "file.id-0");
 	answer(map_file(fd, ioas, ALL, -1, 0, PAGE), "file.none");
 	answer(map_file(fd, ioas, ALL, fd, 0, PAGE), "file.iommufd");
-	file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	answer(map_file(fd, ioas, FIXED | READ, file, 0, PAGE), "file.program");
-	close(file);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", memfd);
 	read_only = open(path, O_RDONLY | O_CLOEXEC);
 	answer(map_file(fd, ioas, FIXED | READ, read_only, 0, PAGE), "file.opened-read-only.read");
@@ -248,6 +249,20 @@ static void say_option(int fd, const char *question, uint32_t option, uint16_t o
 	say(text, "%s value 0x%llx", result_name(result), (unsigned long long)request.val64);
 }
 
+static void say_alignment(int fd, const char *question, uint32_t ioas)
+{
+	struct iommu_iova_range ranges[16];
+	struct iommu_ioas_iova_ranges request = {.size = sizeof(request),
+						 .ioas_id = ioas,
+						 .num_iovas = 16,
+						 .allowed_iovas = (uintptr_t)ranges};
+	int result = ask(fd, IOMMU_IOAS_IOVA_RANGES, &request);
+	char text[96];
+
+	snprintf(text, sizeof(text), "option.%s.alignment", question);
+	say(text, "%s 0x%llx", result_name(result), (unsigned long long)request.out_iova_alignment);
+}
+
 static void ask_options(int fd, uint32_t ioas)
 {
 	struct iommu_option request = {.size = sizeof(request), .op = 1, .__reserved = 1};
@@ -267,7 +282,9 @@ static void ask_options(int fd, uint32_t ioas)
 	say_option(fd, "huge.get", 1, 1, ioas, 7);
 	say_option(fd, "huge.set-0", 1, 0, ioas, 0);
 	say_option(fd, "huge.get-0", 1, 1, ioas, 7);
+	say_alignment(fd, "huge.0", ioas);
 	say_option(fd, "huge.set-1", 1, 0, ioas, 1);
+	say_alignment(fd, "huge.1", ioas);
 	say_option(fd, "huge.set-2", 1, 0, ioas, 2);
 	say_option(fd, "huge.op-2", 1, 2, ioas, 0);
 	say_option(fd, "huge.id-0", 1, 1, 0, 0);
@@ -389,6 +406,7 @@ void ask_ioas_more(const struct machine *machine)
 	if (!binding_attach(&binding, &pt)) {
 		ioas_alloc(binding.iommufd, &other);
 		ask_allowed(binding.iommufd, binding.ioas);
+		ask_allow_form(binding.iommufd, binding.ioas);
 		ask_copy(binding.iommufd, binding.ioas, other);
 		ask_copy(binding.iommufd, other, binding.ioas);
 		ask_map_file(binding.iommufd, binding.ioas);

@@ -53,8 +53,11 @@ static void ask_numbers(int device, const char *when)
 
 static void ask_bind_form(int device, int iommufd)
 {
-	struct vfio_device_bind_iommufd request;
-	struct sweep sweep = {.question = "bind.argsz"};
+	struct {
+		struct vfio_device_bind_iommufd head;
+		uint8_t tail[40];
+	} request;
+	struct sweep sweep = {.question = "bind.argsz"}, tail = {.question = "bind.tail"};
 	uint32_t size;
 	unsigned bit;
 	char byte;
@@ -65,11 +68,20 @@ static void ask_bind_form(int device, int iommufd)
 	answer(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, device, 0) == MAP_FAILED ? -errno : 0,
 	       "not-bound.mmap");
 	for (size = 0; size <= 40; size++) {
-		request = (struct vfio_device_bind_iommufd){.argsz = size, .iommufd = -1};
+		memset(&request, 0, sizeof(request));
+		request.head.argsz = size;
+		request.head.iommufd = -1;
 		sweep_add(&sweep, size, "%s",
 			  result_name(ask(device, VFIO_DEVICE_BIND_IOMMUFD, &request)));
 	}
 	sweep_end(&sweep);
+	for (size = 0; size <= 40; size++) {
+		memset(&request, 0xff, sizeof(request));
+		request.head = (struct vfio_device_bind_iommufd){.argsz = size, .iommufd = -1};
+		sweep_add(&tail, size, "%s",
+			  result_name(ask(device, VFIO_DEVICE_BIND_IOMMUFD, &request)));
+	}
+	sweep_end(&tail);
 	for (bit = 1; bit < 32; bit++)
 		answer(bind_to(device, iommufd, 1u << bit, NULL), "bind.flag.%u", bit);
 	answer(bind_to(device, -1, 0, NULL), "bind.none");
@@ -77,24 +89,44 @@ static void ask_bind_form(int device, int iommufd)
 	answer(bind_to(device, source_memfd(), 0, NULL), "bind.a-file");
 	answer(bind_to(device, device, 0, NULL), "bind.itself");
 	answer(bind_to(device, iommufd, VFIO_DEVICE_BIND_FLAG_TOKEN, NULL), "bind.token-null");
+	answer(bind_to(device, -1, VFIO_DEVICE_BIND_FLAG_TOKEN, NULL), "bind.token-null.none");
+	answer(bind_to(device, device, VFIO_DEVICE_BIND_FLAG_TOKEN, NULL),
+	       "bind.token-null.itself");
+	memset(&request, 0, sizeof(request));
+	request.head.argsz = sizeof(request.head);
+	request.head.flags = VFIO_DEVICE_BIND_FLAG_TOKEN;
+	request.head.iommufd = iommufd;
+	request.head.token_uuid_ptr = (uintptr_t)request.tail;
+	answer(ask(device, VFIO_DEVICE_BIND_IOMMUFD, &request), "bind.token");
+	request.head.argsz = 16;
+	answer(ask(device, VFIO_DEVICE_BIND_IOMMUFD, &request), "bind.token.short");
 }
 
 static void ask_attach_form(int device, uint32_t ioas, uint32_t id)
 {
-	struct vfio_device_attach_iommufd_pt request;
-	struct vfio_device_detach_iommufd_pt leave;
+	struct {
+		struct vfio_device_attach_iommufd_pt head;
+		uint8_t tail[32];
+	} request;
+	struct {
+		struct vfio_device_detach_iommufd_pt head;
+		uint8_t tail[32];
+	} leave;
 	struct sweep in = {.question = "attach.argsz"}, out = {.question = "detach.argsz"};
 	uint32_t size;
 	unsigned bit;
 
 	for (size = 0; size <= 32; size++) {
-		request = (struct vfio_device_attach_iommufd_pt){.argsz = size, .pt_id = UNKNOWN};
+		memset(&request, 0, sizeof(request));
+		request.head.argsz = size;
+		request.head.pt_id = UNKNOWN;
 		sweep_add(&in, size, "%s",
 			  result_name(ask(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &request)));
 	}
 	sweep_end(&in);
 	for (size = 0; size <= 32; size++) {
-		leave = (struct vfio_device_detach_iommufd_pt){.argsz = size};
+		memset(&leave, 0, sizeof(leave));
+		leave.head.argsz = size;
 		sweep_add(&out, size, "%s",
 			  result_name(ask(device, VFIO_DEVICE_DETACH_IOMMUFD_PT, &leave)));
 	}

@@ -7,7 +7,7 @@
 
 #define FIRST 0x80
 #define LAST  0x96
-#define LARGE 256
+#define ROOM  (2 * PAGE)
 
 static const char *const names[] = {
 	"destroy",	  "ioas-alloc", "allow-iovas",	  "copy",
@@ -18,24 +18,36 @@ static const char *const names[] = {
 	"hw-queue-alloc", "0x95",	"0x96",
 };
 
-/* A request of any size, all zero but for that. */
+/* Room for the largest request, and behind it nothing. */
+static uint8_t *room(void)
+{
+	static uint8_t *at;
+
+	if (!at) {
+		at = mmap(NULL, ROOM + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+		if (at == MAP_FAILED || munmap(at + ROOM, PAGE))
+			exit(1);
+	}
+	return at;
+}
+
+/* A request of any size, all zero but for that and its last byte. */
 static int ask_zero(int fd, unsigned nr, uint32_t size, uint8_t last)
 {
-	static uint64_t buffer[LARGE / sizeof(uint64_t) + 1];
-	uint8_t *bytes = (uint8_t *)buffer;
+	uint8_t *bytes = room();
 
-	memset(buffer, 0, sizeof(buffer));
+	memset(bytes, 0, ROOM);
 	memcpy(bytes, &size, sizeof(size));
 	if (last && size)
-		bytes[(size < sizeof(buffer) ? size : sizeof(buffer)) - 1] = last;
-	return ask(fd, _IO(';', nr), buffer);
+		bytes[size - 1] = last;
+	return ask(fd, _IO(';', nr), bytes);
 }
 
 static void ask_number(int fd, unsigned nr)
 {
 	struct sweep zero = {.question = "size"}, tail = {.question = "tail"};
 	uint32_t *at_end;
-	uint8_t *two;
 	uint32_t size;
 
 	section("iommufd.%s", names[nr - FIRST]);
@@ -45,19 +57,18 @@ static void ask_number(int fd, unsigned nr)
 	for (size = 96; size <= 128; size++)
 		sweep_add(&tail, size, "%s", result_name(ask_zero(fd, nr, size, 0xff)));
 	sweep_end(&tail);
-	answer(ask_zero(fd, nr, 4096, 0), "size.page");
+	answer(ask_zero(fd, nr, PAGE, 0), "size.page");
+	answer(ask_zero(fd, nr, PAGE, 1), "tail.page");
+	answer(ask_zero(fd, nr, PAGE + 1, 0), "size.page-and-more");
+	answer(ask_zero(fd, nr, ROOM, 0), "size.two-pages");
+	answer(ask_zero(fd, nr, ROOM + 1, 0), "size.beyond-memory");
 	answer(ask_zero(fd, nr, UINT32_MAX, 0), "size.largest");
 	answer(ask(fd, _IO(';', nr), NULL), "null");
 	answer(ask(fd, _IOWR(';', nr, uint64_t), NULL), "with-size");
 	/* The size can be read, and nothing behind it. */
-	two = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (two == MAP_FAILED)
-		return;
-	munmap(two + PAGE, PAGE);
-	at_end = (uint32_t *)(two + PAGE - 4);
+	at_end = (uint32_t *)(void *)(room() + ROOM - 4);
 	*at_end = 96;
 	answer(ask(fd, _IO(';', nr), at_end), "cut");
-	munmap(two, PAGE);
 }
 
 void ask_iommufd_sizes(const struct machine *machine)
