@@ -647,7 +647,8 @@ int iommufd_unmap_all(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64
 	return iommufd_unmap_range(iommufd, ioas, UIOMMU_RANGE_ALL, bytes);
 }
 
-int iommufd_cut(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t iova)
+/* Under pins_lock, as unmapping: a file's areas are counted before another can take them away. */
+static int cut_locked(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t iova)
 {
 	struct uiommu_area area;
 	int ret;
@@ -657,12 +658,20 @@ int iommufd_cut(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t iov
 	if (iova & (alignment_of(ioas) - 1))
 		return refuse_range(UIOMMU_RULE_ALIGNMENT, -EINVAL, "iova or size", area.range);
 	ret = uiommu_ioas_split(ioas->ioas, iova);
-	if (ret == -ENOENT)
-		return 0;
-	if (!ret) {
-		file_count(iommufd, area.addr, 1);
-		vfio_count_areas(iommufd->vfio, 1, 0);
-	}
+	if (ret)
+		return ret == -ENOENT ? 0 : ret;
+	file_count(iommufd, area.addr, 1);
+	vfio_count_areas(iommufd->vfio, 1, 0);
+	return 0;
+}
+
+int iommufd_cut(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t iova)
+{
+	int ret;
+
+	pthread_mutex_lock(&ioas->pins_lock);
+	ret = cut_locked(iommufd, ioas, iova);
+	pthread_mutex_unlock(&ioas->pins_lock);
 	return ret;
 }
 
