@@ -164,6 +164,12 @@ UIOMMU_API int uiommu_function_dma_read(struct uiommu_function *fn, uint64_t iov
 					size_t len);
 UIOMMU_API int uiommu_function_dma_write(struct uiommu_function *fn, uint64_t iova, const void *buf,
 					 size_t len);
+/** The same with a PASID (UIOMMU_NO_PASID: as above). -EINVAL too: it is beyond the function's
+ *  pasid_bits; -ENOMEM: nothing was moved. */
+UIOMMU_API int uiommu_function_dma_read_pasid(struct uiommu_function *fn, uint32_t pasid,
+					      uint64_t iova, void *buf, size_t len);
+UIOMMU_API int uiommu_function_dma_write_pasid(struct uiommu_function *fn, uint32_t pasid,
+					       uint64_t iova, const void *buf, size_t len);
 /** The function's port, for models that want scatter/gather or translated segments. */
 UIOMMU_API struct uiommu_port *uiommu_function_port(struct uiommu_function *fn);
 /** Raise an interrupt: MSI-X vector @vector if MSI-X is enabled, MSI if that is enabled (@vector
@@ -187,6 +193,9 @@ UIOMMU_API void uiommu_function_yield(struct uiommu_function *fn);
  * takes an earlier one's place, 0 takes it away, as a reset does. uiommu_function_drain() doesn't
  * wait for it. */
 UIOMMU_API void uiommu_function_alarm(struct uiommu_function *fn, uint64_t ns);
+/** From init(): give the function a PASID capability of 1 to 20 @bits, and make it PCI Express. It
+ * can use as many as the machine's IOMMU has, too. -EINVAL: other @bits; -ENOMEM. */
+UIOMMU_API int uiommu_function_add_pasids(struct uiommu_function *fn, unsigned bits);
 /** From init(): say in words why it fails. */
 UIOMMU_API void uiommu_function_explain(struct uiommu_function *fn, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -259,6 +268,8 @@ struct uiommu_function_info {
 	unsigned config_size;			     /**< 256 or 4096 */
 	bool flr;				     /**< can be reset by itself */
 	uint8_t msi_cap, msix_cap, pcie_cap, pm_cap; /**< offsets, 0: not there */
+	unsigned pasid_bits; /**< of the PASIDs that its DMA may carry; 0: none, or the IOMMU has
+				none */
 };
 UIOMMU_API const struct uiommu_function_info *
 uiommu_function_info(const struct uiommu_function *fn);

@@ -27,7 +27,8 @@ struct uiommu_irq;
  * can track what devices write to; off, as on the emulated hardware that the platforms follow),
  * nesting=on|off (whether guests' own tables can go in front of domains; likewise off; x86-vtd and
  * arm-smmuv3),
- * pri=on|off (whether devices can wait for pages; likewise off). Ranges are closed. On failure
+ * pri=on|off (whether devices can wait for pages; likewise off), pasid=BITS (how many bits of
+ * PASIDs the IOMMU tells apart, up to 20; likewise 0, none). Ranges are closed. On failure
  * @why (of @why_len bytes, may be NULL) says what is wrong and what would be right. -ENOENT: no
  * such platform (NULL); -EINVAL: bad option; -ENOMEM.
  */
@@ -104,9 +105,10 @@ struct uiommu_iommufd_facts {
 	uint32_t info_type; /**< enum iommu_hw_info_type */
 	const void *info;   /**< the struct of that type; NULL: none */
 	uint32_t info_len;
-	bool dirty;	    /**< tables can note what devices write to */
-	bool page_requests; /**< devices that can may wait for a page */
-	bool nesting;	    /**< guests' own tables can be put in front of a domain */
+	bool dirty;	     /**< tables can note what devices write to */
+	bool page_requests;  /**< devices that can may wait for a page */
+	bool nesting;	     /**< guests' own tables can be put in front of a domain */
+	unsigned pasid_bits; /**< of the PASIDs that it tells apart; 0: it knows none */
 };
 
 /** What a platform imposes on domains. Pointers live as long as the platform. */

@@ -843,6 +843,9 @@ UIOMMU_API int uiommu_port_create(struct uiommu_unit *unit, uiommu_rid rid,
  *  UIOMMU_PASID_MAX; -ENOMEM. */
 UIOMMU_API int uiommu_port_create_pasid(struct uiommu_unit *unit, uiommu_rid rid, uint32_t pasid,
 					struct uiommu_port **out);
+/** Its accesses carry that PASID from now on, as if it had been created so. The port's thread,
+ *  outside of sections. Nothing is changed on -EINVAL: a PASID above UIOMMU_PASID_MAX; -ENOMEM. */
+UIOMMU_API int uiommu_port_set_pasid(struct uiommu_port *port, uint32_t pasid);
 UIOMMU_API void uiommu_port_destroy(struct uiommu_port *port);
 
 /** Bus-master enable; a new port's is off. Any thread. Returns when, after clearing it, no access

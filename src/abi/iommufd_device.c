@@ -43,11 +43,12 @@ int iommufd_device_bind(struct iommufd *iommufd, const struct iommufd_device *de
 void iommufd_device_unbind(struct iommufd *iommufd, struct iommufd_device *device)
 {
 	const struct imap_entry *entry;
+	struct imap_pos pos;
 
 	/* What follows may wait, and nobody shall put anything on it meanwhile. */
 	device->obj.ready = false;
 	iommufd_device_detach(iommufd, device, UIOMMU_NO_PASID);
-	while ((entry = imap_find(&device->pasids, 0, NULL)))
+	while ((entry = imap_find(&device->pasids, 0, &pos)))
 		iommufd_device_detach(iommufd, device, (uint32_t)entry->range.first);
 	iommufd_vdevice_forget(iommufd, device);
 	device->obj.users--;
@@ -59,10 +60,11 @@ void iommufd_device_unbind(struct iommufd *iommufd, struct iommufd_device *devic
 static struct iommufd_attach *find_attach(struct iommufd_group *group, uint32_t pasid)
 {
 	const struct imap_entry *entry;
+	struct imap_pos pos;
 
 	if (pasid == UIOMMU_NO_PASID)
 		return &group->plain;
-	entry = imap_find(&group->pasids, pasid, NULL);
+	entry = imap_find(&group->pasids, pasid, &pos);
 	return entry && entry->range.first == pasid
 		       ? (struct iommufd_attach *)(uintptr_t)entry->value
 		       : NULL;
@@ -106,10 +108,11 @@ static void drop_attach(struct iommufd_group *group, struct iommufd_attach *atta
 bool iommufd_device_attached(struct iommufd_device *device, uint32_t pasid)
 {
 	const struct imap_entry *entry;
+	struct imap_pos pos;
 
 	if (pasid == UIOMMU_NO_PASID)
 		return device->attached;
-	entry = imap_find(&device->pasids, pasid, NULL);
+	entry = imap_find(&device->pasids, pasid, &pos);
 	return entry && entry->range.first == pasid;
 }
 

@@ -176,7 +176,7 @@ static int alloc_nested(struct iommufd_call *call, const struct iommufd_device *
 					   : "pt_id: this IOMMU can't nest");
 	if (parent->automatic || !parent->nest_parent || parent->hw != device->hw)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "pt_id: no nesting parent");
-	if (call->hwpt_alloc.flags & IOMMU_HWPT_ALLOC_PASID)
+	if ((call->hwpt_alloc.flags & IOMMU_HWPT_ALLOC_PASID) && nesting->viommu_type)
 		return unsupported("flags: nested tables are for requests without a PASID");
 	if (call->hwpt_alloc.data_type != nesting->data_type)
 		return viommu ? vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "data_type")

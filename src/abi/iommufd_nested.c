@@ -84,6 +84,7 @@ int iommufd_nested_create(struct iommufd_call *call, const struct iommufd_hw *hw
 		return -ENOMEM;
 	hwpt->hw = hw;
 	hwpt->parent = parent;
+	hwpt->pasids = call->hwpt_alloc.flags & IOMMU_HWPT_ALLOC_PASID;
 	parent->obj.users++;
 	if (viommu) {
 		hwpt->viommu = viommu;

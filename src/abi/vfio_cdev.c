@@ -79,6 +79,7 @@ struct iommufd_hw *vfio_hw_create(const struct uiommu_vfio *vfio)
 		.info = facts->iommufd.info,
 		.info_len = facts->iommufd.info_len,
 		.dirty = facts->iommufd.dirty,
+		.pasid_bits = facts->iommufd.pasid_bits,
 		.no_ats = true,
 	};
 	set_driver(hw);
@@ -121,9 +122,16 @@ static int claim_group(struct vfio_group *group, struct iommufd *iommufd)
 	}
 	*together = (struct iommufd_group){.hw = vfio->hw, .rids = rids, .rid_count = count};
 	count = 0;
-	for (size_t i = 0; i < vfio->device_count; i++)
-		if (vfio->devices[i].group == group)
-			rids[count++] = vfio->devices[i].info->rid;
+	for (size_t i = 0; i < vfio->device_count; i++) {
+		const struct uiommu_function_info *info = vfio->devices[i].info;
+
+		if (vfio->devices[i].group != group)
+			continue;
+		rids[count++] = info->rid;
+		if (info->pasid_bits &&
+		    (!together->pasid_bits || info->pasid_bits < together->pasid_bits))
+			together->pasid_bits = info->pasid_bits;
+	}
 	group->owner = iommufd;
 	group->together = together;
 	return 0;
@@ -175,6 +183,7 @@ int vfio_bind(struct vfio_device *device, struct iommufd *iommufd, uint32_t *id)
 		.hw = device->vfio->hw,
 		.rid = device->info->rid,
 		.name = device->info->name,
+		.pasid_bits = device->info->pasid_bits,
 		.page_requests = device->vfio->facts->iommufd.page_requests,
 		.moving = moving,
 		.moved = moved,

@@ -3,15 +3,15 @@
  * Configuration space: its layout, its write masks and what writes do.
  *
  * A type 0 header and capabilities at fixed places: power management, MSI, MSI-X and PCI Express,
- * each as the model asks for it; a device serial number in the extended space; then capabilities of
- * the model's own, where it wants them. A conventional
- * function has 256 bytes and neither power management nor PCI Express: there MSI comes first, where
- * QEMU's conventional devices have it.
+ * each as the model asks for it; a device serial number in the extended space, and PASIDs behind it
+ * where the model has added them; then capabilities of the model's own, where it wants them. A
+ * conventional function has 256 bytes and neither power management nor PCI Express: there MSI comes
+ * first, where QEMU's conventional devices have it.
  *
  * Invariants: a write changes the bits in writable[] and clears those ones it has in clears[],
  * nothing else; power_on[] is what a reset brings back. Everything is under the function's lock but
- * config_build(), which runs before anyone knows the function. Nothing here can fail: accesses
- * outside read all ones and write nothing.
+ * config_build(), which runs before anyone knows the function (twice, if it gets PASIDs). Nothing
+ * here can fail: accesses outside read all ones and write nothing.
  */
 #include <string.h>
 
@@ -24,6 +24,7 @@
 #define CAP_MSI		     0x50
 #define CAP_MSIX	     0x70
 #define CAP_EXPRESS	     0x80
+#define EXT_PASID	     0x110
 
 /* Version 3, no PME, neither D1 nor D2. */
 #define PM_VERSION 3
@@ -92,7 +93,7 @@ static void build_bar(struct uiommu_function *fn, unsigned i)
 static void build_header(struct uiommu_function *fn)
 {
 	const struct uiommu_model *model = fn->model;
-	bool express = !(model->flags & UIOMMU_MODEL_CONVENTIONAL);
+	bool express = fn->express;
 	unsigned i;
 
 	field(fn, PCI_VENDOR_ID, 2, model->vendor, 0);
@@ -200,9 +201,21 @@ static void build_express(struct uiommu_function *fn, unsigned *link)
 		build_link(fn);
 
 	/* The serial number: a locally administered EUI-64 around the requester ID. */
-	field(fn, PCI_CFG_SPACE_SIZE, 4, PCI_EXT_CAP_ID_DSN | 1 << 16, 0);
+	field(fn, PCI_CFG_SPACE_SIZE, 4,
+	      PCI_EXT_CAP_ID_DSN | 1 << 16 | (fn->pasid_cap_bits ? (uint32_t)EXT_PASID << 20 : 0),
+	      0);
 	field(fn, PCI_CFG_SPACE_SIZE + 4, 4, 0xfe000000u | fn->info.rid, 0);
 	field(fn, PCI_CFG_SPACE_SIZE + 8, 4, 0x027569ffu, 0);
+}
+
+/* Neither execute permission nor privileged mode. The system, which comes before any driver,
+ * enables PASIDs at once where its IOMMU has them, and does so again after a reset. */
+static void build_pasid(struct uiommu_function *fn)
+{
+	field(fn, EXT_PASID, 4, PCI_EXT_CAP_ID_PASID | 1 << 16, 0);
+	field(fn, EXT_PASID + PCI_PASID_CAP, 2, fn->pasid_cap_bits << 8, 0);
+	field(fn, EXT_PASID + PCI_PASID_CTRL, 2, fn->info.pasid_bits ? PCI_PASID_CTRL_ENABLE : 0,
+	      0);
 }
 
 /* ---- the model's capabilities ---- */
@@ -264,7 +277,7 @@ const char *config_caps_fault(const struct uiommu_model *model)
 
 void config_build(struct uiommu_function *fn)
 {
-	bool express = !(fn->model->flags & UIOMMU_MODEL_CONVENTIONAL);
+	bool express = fn->express;
 	unsigned link = PCI_CAPABILITY_LIST;
 
 	fn->info.config_size = express ? CONFIG_EXPRESS : CONFIG_CONVENTIONAL;
@@ -282,6 +295,8 @@ void config_build(struct uiommu_function *fn)
 		build_msix(fn, &link);
 	if (express)
 		build_express(fn, &link);
+	if (fn->pasid_cap_bits)
+		build_pasid(fn);
 	build_model_caps(fn, &link);
 	memcpy(fn->power_on, fn->config, sizeof(fn->power_on));
 }
@@ -315,6 +330,8 @@ void config_apply_command(struct uiommu_function *fn)
 		return;
 	fn->master = master;
 	uiommu_port_set_master(fn->port, master);
+	if (fn->pasid_port)
+		uiommu_port_set_master(fn->pasid_port, master);
 }
 
 UIOMMU_API bool uiommu_function_decodes(const struct uiommu_function *fn)

@@ -41,6 +41,7 @@ struct uiommu_function *function_create(struct uiommu_machine *machine,
 	fn->info.driver = fn->driver;
 	fn->info.model = model;
 	fn->pba_offset = msix_pba_offset(model);
+	fn->express = !(model->flags & UIOMMU_MODEL_CONVENTIONAL);
 	config_build(fn);
 
 	if (model->state_size) {
@@ -84,8 +85,8 @@ void function_destroy(struct uiommu_function *fn)
 	worker_stop(fn);
 	if (fn->initialised && fn->model->fini)
 		fn->model->fini(fn);
-	if (fn->port)
-		uiommu_port_destroy(fn->port);
+	uiommu_port_destroy(fn->pasid_port);
+	uiommu_port_destroy(fn->port);
 	bar_destroy(fn);
 	if (fn->state)
 		uiommu_free(fn->state, fn->model->state_size);
@@ -151,6 +152,75 @@ int uiommu_function_dma_write(struct uiommu_function *fn, uint64_t iova, const v
 	return uiommu_port_write(fn->port, iova, buf, len);
 }
 
+int uiommu_function_add_pasids(struct uiommu_function *fn, unsigned bits)
+{
+	const struct uiommu_platform_facts *facts =
+		uiommu_platform_facts(uiommu_machine_platform(fn->machine));
+	unsigned usable = facts->iommufd.pasid_bits < bits ? facts->iommufd.pasid_bits : bits;
+
+	if (!bits || bits > 20)
+		return -EINVAL;
+	if (usable && !fn->pasid_port) {
+		int error = uiommu_port_create(uiommu_machine_unit(fn->machine), fn->info.rid,
+					       &fn->pasid_port);
+
+		if (error)
+			return error;
+	}
+	fn->express = true;
+	fn->pasid_cap_bits = bits;
+	fn->info.pasid_bits = usable;
+	memset(fn->config, 0, sizeof(fn->config));
+	memset(fn->writable, 0, sizeof(fn->writable));
+	memset(fn->clears, 0, sizeof(fn->clears));
+	config_build(fn);
+	return 0;
+}
+
+/* The port for an access with the PASID, or why there is none. */
+static int pasid_port(struct uiommu_function *fn, uint32_t pasid, struct uiommu_port **port)
+{
+	*port = fn->port;
+	if (pasid == UIOMMU_NO_PASID)
+		return 0;
+	if (pasid >> fn->info.pasid_bits)
+		return -EINVAL;
+	*port = fn->pasid_port;
+	return uiommu_port_set_pasid(fn->pasid_port, pasid);
+}
+
+int uiommu_function_dma_read_pasid(struct uiommu_function *fn, uint32_t pasid, uint64_t iova,
+				   void *buf, size_t len)
+{
+	struct uiommu_port *port;
+	int error = pasid_port(fn, pasid, &port);
+
+	return error ? error : uiommu_port_read(port, iova, buf, len);
+}
+
+int uiommu_function_dma_write_pasid(struct uiommu_function *fn, uint32_t pasid, uint64_t iova,
+				    const void *buf, size_t len)
+{
+	struct uiommu_port *port;
+	int error = pasid_port(fn, pasid, &port);
+
+	return error ? error : uiommu_port_write(port, iova, buf, len);
+}
+
+static void add_stats(struct uiommu_unit_stats *sum, const struct uiommu_unit_stats *more)
+{
+	sum->reads += more->reads;
+	sum->writes += more->writes;
+	sum->bytes_read += more->bytes_read;
+	sum->bytes_written += more->bytes_written;
+	sum->doorbells += more->doorbells;
+	sum->iotlb_hits += more->iotlb_hits;
+	sum->iotlb_misses += more->iotlb_misses;
+	sum->walks += more->walks;
+	sum->entries_flushed += more->entries_flushed;
+	sum->faults += more->faults;
+}
+
 /* Takes no lock, so that statistics can be had from anywhere, e.g. at the end of a program that a
  * signal interrupted inside a register write. */
 void uiommu_function_stats(struct uiommu_function *fn, struct uiommu_function_stats *stats)
@@ -158,4 +228,10 @@ void uiommu_function_stats(struct uiommu_function *fn, struct uiommu_function_st
 	memset(stats, 0, sizeof(*stats));
 	stats->interrupts = __atomic_load_n(&fn->interrupts, __ATOMIC_RELAXED);
 	uiommu_port_stats(fn->port, &stats->dma);
+	if (fn->pasid_port) {
+		struct uiommu_unit_stats with;
+
+		uiommu_port_stats(fn->pasid_port, &with);
+		add_stats(&stats->dma, &with);
+	}
 }

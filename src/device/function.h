@@ -41,9 +41,12 @@ struct uiommu_function {
 	char name[FUNCTION_NAME_MAX];
 	char driver[FUNCTION_DRIVER_MAX];
 	struct uiommu_port *port;
+	struct uiommu_port *pasid_port; /* for its DMA with PASIDs; NULL: it has none */
 	void *state;
-	bool initialised; /* init() succeeded: fini() is due */
-	int fd;		  /* the memory file */
+	bool initialised;	 /* init() succeeded: fini() is due */
+	bool express;		 /* PCI Express, not conventional */
+	unsigned pasid_cap_bits; /* of its PASID capability; 0: it has none */
+	int fd;			 /* the memory file */
 	uint8_t *bar[UIOMMU_BARS];
 	uint32_t pba_offset;
 

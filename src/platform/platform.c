@@ -238,6 +238,21 @@ void platform_set_info(struct uiommu_platform *platform, uint32_t type, uint32_t
 	platform->facts.iommufd.info_len = size;
 }
 
+static int option_pasid(struct uiommu_platform *platform, const char *value, char *why,
+			size_t why_len)
+{
+	char *end;
+	unsigned long bits = strtoul(value, &end, 10);
+
+	if (*value < '0' || *value > '9' || *end || bits > 20)
+		return platform_bad_value(platform, "pasid", value, "0 to 20", why, why_len);
+	if (bits && !(platform->facts.vfio_types & UIOMMU_VFIO_TYPE1))
+		return platform_bad_value(platform, "pasid", value, "0: nothing attaches them here",
+					  why, why_len);
+	platform->facts.iommufd.pasid_bits = (unsigned)bits;
+	return 0;
+}
+
 static int option_nesting(struct uiommu_platform *platform, const char *value, char *why,
 			  size_t why_len)
 {
@@ -275,6 +290,8 @@ static int common_option(struct uiommu_platform *platform, const char *key, cons
 		return option_dirty(platform, value, why, why_len);
 	if (!strcmp(key, "pri"))
 		return option_pri(platform, value, why, why_len);
+	if (!strcmp(key, "pasid"))
+		return option_pasid(platform, value, why, why_len);
 	if (!strcmp(key, "nesting"))
 		return option_nesting(platform, value, why, why_len);
 	if (strcmp(key, "p2p"))

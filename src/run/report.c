@@ -155,14 +155,16 @@ void report_fault(void *ctx, const struct uiommu_fault *fault)
 	struct uiommu_function *fn = function_of(fault->rid);
 	const struct uiommu_function_info *info = fn ? uiommu_function_info(fn) : NULL;
 	uint64_t hidden;
-	char who[96];
+	char who[128], pasid[24] = "";
 
 	if (!fault_due(&hidden))
 		return;
 	if (hidden)
 		report_line("%llu more DMA faults were not shown", (unsigned long long)hidden);
-	snprintf(who, sizeof(who), "%s %s (rid %#x)", info ? info->model->name : "?",
-		 info ? info->name : "?", fault->rid);
+	if (fault->pasid)
+		snprintf(pasid, sizeof(pasid), ", PASID %u", fault->pasid);
+	snprintf(who, sizeof(who), "%s %s (rid %#x%s)", info ? info->model->name : "?",
+		 info ? info->name : "?", fault->rid, pasid);
 	if (fault->interrupt)
 		report_interrupt(fault, who);
 	else

@@ -620,6 +620,29 @@ no_memory:
 			     UIOMMU_RANGE_NONE);
 }
 
+UIOMMU_API int uiommu_port_set_pasid(struct uiommu_port *port, uint32_t pasid)
+{
+	struct uiommu_unit *unit = port->unit;
+	struct slot *old = port->slot, *slot;
+	int ret = check_pasid(pasid, "port");
+
+	if (ret || pasid == old->pasid)
+		return ret;
+	pthread_mutex_lock(&unit->lock);
+	slot = unit_slot(unit, old->rid, pasid);
+	if (slot) {
+		slot->users++;
+		port->slot = slot;
+		port->window_count = pasid == UIOMMU_NO_PASID ? unit->window_count : 0;
+	}
+	pthread_mutex_unlock(&unit->lock);
+	if (!slot)
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "port", UIOMMU_RANGE_NONE,
+				     UIOMMU_RANGE_NONE);
+	slot_put(unit, old);
+	return 0;
+}
+
 UIOMMU_API void uiommu_port_destroy(struct uiommu_port *port)
 {
 	struct uiommu_unit *unit;

@@ -376,9 +376,9 @@ struct port_counters {
 
 struct uiommu_port {
 	_Atomic uint64_t section; /* odd: inside an access section; written by the port's thread */
-	struct slot *slot;
+	struct slot *slot; /* written by the port's thread under unit->lock, outside of sections */
 	struct uiommu_unit *unit;
-	size_t window_count; /* of the unit's that it meets: none with a PASID. Constant. */
+	size_t window_count; /* of the unit's that it meets: none with a PASID; likewise */
 	_Atomic bool master;
 	_Atomic bool paging;   /* accesses may wait for a page; written under unit->paging.lock */
 	_Atomic unsigned held; /* how often that is suspended; likewise */

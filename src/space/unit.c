@@ -196,11 +196,12 @@ struct slot *unit_find_slot(struct uiommu_unit *unit, uiommu_rid rid, uint32_t p
 {
 	uint64_t key = slot_key(rid, pasid);
 	const struct imap_entry *entry;
+	struct imap_pos pos;
 	struct slot **bus = unit->buses[rid >> 8];
 
 	if (pasid == UIOMMU_NO_PASID)
 		return bus ? bus[rid & 0xff] : NULL;
-	entry = imap_find(&unit->pasids, key, NULL);
+	entry = imap_find(&unit->pasids, key, &pos);
 	return entry && entry->range.first == key ? (struct slot *)(uintptr_t)entry->value : NULL;
 }
 

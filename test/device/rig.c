@@ -101,9 +101,16 @@ void rig_map(struct rig *rig, uint64_t iova, uint64_t len, uint64_t offset, int 
 
 void rig_up(struct rig *rig, const struct uiommu_model *model, const char *spec)
 {
+	rig_up_platform(rig, NULL, model, spec);
+}
+
+void rig_up_platform(struct rig *rig, const char *platform, const struct uiommu_model *model,
+		     const char *spec)
+{
 	struct uiommu_memory memory = {&memory_ops, rig};
 	struct uiommu_machine_options options = {
 		.size = sizeof(options),
+		.platform = platform,
 		.memory = &memory,
 		.fault = on_fault,
 		.fault_ctx = rig,

@@ -37,6 +37,9 @@ struct rig {
 
 /* With a model of the library's, by @spec, or with @model. Bus master and memory are enabled. */
 void rig_up(struct rig *rig, const struct uiommu_model *model, const char *spec);
+/* The same on another platform than x86-vtd's, if it isn't NULL. */
+void rig_up_platform(struct rig *rig, const char *platform, const struct uiommu_model *model,
+		     const char *spec);
 void rig_down(struct rig *rig);
 
 void rig_map(struct rig *rig, uint64_t iova, uint64_t len, uint64_t offset, int prot);

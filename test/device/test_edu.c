@@ -291,6 +291,42 @@ static void test_dma_faults(void **state)
 	rig_down(&rig);
 }
 
+/* With PASIDs it is PCI Express; the capability says how many bits, and whether the system has
+ * enabled them. */
+static void test_pasids(void **state)
+{
+	static const struct {
+		const char *platform;
+		uint32_t control, largest;
+	} rows[] = {{"x86-vtd", 0, 0},
+		    {"x86-vtd,pasid=20", PCI_PASID_CTRL_ENABLE, 0xff},
+		    {"x86-vtd,pasid=6", PCI_PASID_CTRL_ENABLE, 0x3f}};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct rig rig;
+		uint32_t head;
+
+		rig_up_platform(&rig, rows[i].platform, NULL, "edu,pasid=8");
+		assert_int_equal(uiommu_function_info(rig.fn)->config_size, 4096);
+		assert_int_not_equal(uiommu_function_info(rig.fn)->pcie_cap, 0);
+		head = cfg(&rig, 0x100, 4);
+		assert_int_equal(PCI_EXT_CAP_ID(head), PCI_EXT_CAP_ID_DSN);
+		head = cfg(&rig, PCI_EXT_CAP_NEXT(head), 4);
+		assert_int_equal(PCI_EXT_CAP_ID(head), PCI_EXT_CAP_ID_PASID);
+		assert_int_equal(PCI_EXT_CAP_NEXT(head), 0);
+		assert_int_equal(cfg(&rig, 0x110 + PCI_PASID_CAP, 2), 8 << 8);
+		assert_int_equal(cfg(&rig, 0x110 + PCI_PASID_CTRL, 2), rows[i].control);
+		assert_int_equal(reg_get(&rig, 0xa0, 4), 0);
+		reg_set(&rig, 0xa0, 4, 0xfffff);
+		assert_int_equal(reg_get(&rig, 0xa0, 4), rows[i].largest);
+		uiommu_function_reset(rig.fn);
+		cfg_set(&rig, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+		assert_int_equal(reg_get(&rig, 0xa0, 4), 0);
+		assert_int_equal(cfg(&rig, 0x110 + PCI_PASID_CTRL, 2), rows[i].control);
+		rig_down(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +341,7 @@ int main(void)
 		cmocka_unit_test(test_dma_mask),
 		cmocka_unit_test(test_dma_outside),
 		cmocka_unit_test(test_dma_faults),
+		cmocka_unit_test(test_pasids),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

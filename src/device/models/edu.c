@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * QEMU's educational device (docs/specs/edu.rst there): conventional PCI, one MSI or INTx, a
- * liveness register, a factorial, and DMA between memory and a buffer of 4096 bytes.
+ * liveness register, a factorial, and DMA between memory and a buffer of 4096 bytes. By option, and
+ * unlike QEMU's, it is PCI Express and has PASIDs: transfers carry what is in a register.
  *
  * Registers below 0x80 take accesses of 4 bytes, those above 4 or 8; others are ignored. BAR memory
  * reads as all ones where there is no readable register, as there, the DMA buffer included: it has
@@ -32,6 +33,7 @@ enum {
 	REG_DMA_DST = 0x88,
 	REG_DMA_COUNT = 0x90,
 	REG_DMA_CMD = 0x98,
+	REG_PASID = 0xa0, /* not QEMU's */
 };
 
 #define ID 0x010000edu
@@ -51,6 +53,7 @@ enum {
 
 struct edu {
 	uint64_t dma_mask;
+	unsigned pasid_bits; /* 0: no such register */
 	uint8_t buffer[BUFFER_SIZE];
 };
 
@@ -119,13 +122,14 @@ static void finish_dma(struct uiommu_function *fn)
 	struct edu *edu = uiommu_function_state(fn);
 	uint64_t src = reg_get(fn, REG_DMA_SRC), dst = reg_get(fn, REG_DMA_DST);
 	uint64_t count = reg_get(fn, REG_DMA_COUNT), cmd = reg_get(fn, REG_DMA_CMD);
+	uint32_t pasid = edu->pasid_bits ? (uint32_t)reg_get(fn, REG_PASID) : UIOMMU_NO_PASID;
 	uint8_t *at = buffer_at(edu, cmd & DMA_TO_RAM ? src : dst, count);
 
 	/* A fault is the IOMMU's to report; the device has no register for it. */
 	if (at && cmd & DMA_TO_RAM)
-		uiommu_function_dma_write(fn, dst & edu->dma_mask, at, count);
+		uiommu_function_dma_write_pasid(fn, pasid, dst & edu->dma_mask, at, count);
 	else if (at)
-		uiommu_function_dma_read(fn, src & edu->dma_mask, at, count);
+		uiommu_function_dma_read_pasid(fn, pasid, src & edu->dma_mask, at, count);
 	reg_set(fn, REG_DMA_CMD, cmd & ~(uint64_t)DMA_RUN);
 	if (cmd & DMA_IRQ)
 		irq_raise(fn, IRQ_DMA);
@@ -142,8 +146,17 @@ static bool edu_work(struct uiommu_function *fn)
 
 static void dma_register_write(struct uiommu_function *fn, unsigned offset, uint64_t value)
 {
+	const struct edu *edu = uiommu_function_state(fn);
+
 	if (reg_get(fn, REG_DMA_CMD) & DMA_RUN)
 		return;
+	/* As many bits as may go with a transfer: none where the IOMMU has no PASIDs. */
+	if (offset == REG_PASID) {
+		if (edu->pasid_bits)
+			reg_set(fn, offset,
+				value & ((1u << uiommu_function_info(fn)->pasid_bits) - 1));
+		return;
+	}
 	if (offset != REG_DMA_CMD) {
 		reg_set(fn, offset, value);
 	} else if (value & DMA_RUN) {
@@ -183,6 +196,7 @@ static void edu_bar_write(struct uiommu_function *fn, unsigned bar, uint64_t off
 	case REG_DMA_DST:
 	case REG_DMA_COUNT:
 	case REG_DMA_CMD:
+	case REG_PASID:
 		dma_register_write(fn, (unsigned)offset, value);
 		break;
 	}
@@ -202,22 +216,29 @@ static void edu_reset(struct uiommu_function *fn)
 	reg_set(fn, REG_DMA_DST, 0);
 	reg_set(fn, REG_DMA_COUNT, 0);
 	reg_set(fn, REG_DMA_CMD, 0);
+	if (edu->pasid_bits)
+		reg_set(fn, REG_PASID, 0);
 }
 
 static int edu_option(struct uiommu_function *fn, const char *key, const char *value, char *why,
 		      size_t why_len)
 {
 	struct edu *edu = uiommu_function_state(fn);
-	uint64_t mask;
+	bool pasid = !strcmp(key, "pasid");
+	uint64_t number;
 	char *end;
 
 	errno = 0;
-	mask = strtoull(value, &end, 0);
-	if (*value < '0' || *value > '9' || *end || errno || !mask) {
-		snprintf(why, why_len, "a mask like 0xfffffff is wanted");
+	number = strtoull(value, &end, 0);
+	if (*value < '0' || *value > '9' || *end || errno || !number || (pasid && number > 20)) {
+		snprintf(why, why_len,
+			 pasid ? "1 to 20 bits are wanted" : "a mask like 0xfffffff is wanted");
 		return -EINVAL;
 	}
-	edu->dma_mask = mask;
+	if (pasid)
+		edu->pasid_bits = (unsigned)number;
+	else
+		edu->dma_mask = number;
 	return 0;
 }
 
@@ -228,11 +249,13 @@ static int edu_init(struct uiommu_function *fn)
 	if (!edu->dma_mask)
 		edu->dma_mask = (1u << 28) - 1;
 	memset(uiommu_function_bar(fn, 0), 0xff, BAR_SIZE);
-	return 0;
+	return edu->pasid_bits ? uiommu_function_add_pasids(fn, edu->pasid_bits) : 0;
 }
 
 static const struct uiommu_model_option edu_options[] = {
 	{"dma_mask", "bits of an address that reach the bus (default 0xfffffff)"},
+	{"pasid", "PCI Express, with PASIDs of so many bits (1 to 20): those of transfers are in a "
+		  "register at 0xa0, which QEMU's has not"},
 	{NULL, NULL},
 };
 
