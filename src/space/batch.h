@@ -67,6 +67,18 @@ int batch_check_free(const struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 int batch_replace(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 		  const struct imap_entry *entry);
 
+/* Parts of batch.c for copies: see to it that one more record can be made; enter an area
+ * everywhere; make every area in the range leave, of which pos is the last and for which there is
+ * room. */
+int batch_record_room(struct uiommu_batch *batch);
+int batch_enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas, const struct uiommu_op *op,
+		const struct imap_entry *entry);
+void batch_take_away(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+		     struct uiommu_range range, struct imap_pos *pos);
+
+/* Carry out a copy whose range is known. */
+int batch_copy(struct uiommu_batch *batch, struct uiommu_op *op);
+
 void batch_free_ghosts(struct batch_ghost *ghost);
 
 #endif

@@ -9,7 +9,7 @@
 
 #include "util/alloc.h"
 
-#define PAGES_IN_CHUNK (POOL_CHUNK / TABLE_PAGE)
+#define PAGES_IN_CHUNK (POOL_CHUNK / TABLE_PAGE - 1) /* that are counted */
 
 _Static_assert(sizeof(struct pool_chunk) + PAGES_IN_CHUNK * sizeof(struct pool_page) <= TABLE_PAGE,
 	       "the counts of a chunk fit its first page");
@@ -18,7 +18,7 @@ _Static_assert(sizeof(struct pool_chunk) + PAGES_IN_CHUNK * sizeof(struct pool_p
  */
 static void cut_chunk(struct pool *pool, struct pool_chunk *chunk, unsigned first)
 {
-	for (unsigned i = PAGES_IN_CHUNK - 1; i >= first; i--) {
+	for (unsigned i = PAGES_IN_CHUNK; i-- > first;) {
 		chunk->page[i].next = pool->free;
 		pool->free = &chunk->page[i];
 	}
@@ -40,7 +40,7 @@ static struct pool_chunk *add_chunk(struct pool *pool, unsigned first)
 	chunk->next = pool->chunks;
 	pool->chunks = chunk;
 	for (size_t at = size - POOL_CHUNK; at; at -= POOL_CHUNK)
-		cut_chunk(pool, (struct pool_chunk *)((char *)chunk + at), 1);
+		cut_chunk(pool, (struct pool_chunk *)((char *)chunk + at), 0);
 	cut_chunk(pool, chunk, first);
 	return chunk;
 }
@@ -49,7 +49,7 @@ void *pool_take(struct pool *pool)
 {
 	struct pool_page *page;
 
-	if (!pool->free && !add_chunk(pool, 1))
+	if (!pool->free && !add_chunk(pool, 0))
 		return NULL;
 	page = pool->free;
 	pool->free = page->next;
@@ -69,11 +69,11 @@ void *pool_take_run(struct pool *pool, unsigned count)
 	if (count == 1)
 		return pool_take(pool);
 	/* Pages count to 2 * count - 1 of a new chunk; those below stay unused. */
-	chunk = add_chunk(pool, 2 * count);
+	chunk = add_chunk(pool, 2 * count - 1);
 	if (!chunk)
 		return NULL;
 	pool->pages += count;
-	return pool_page_memory(&chunk->page[count]);
+	return pool_page_memory(&chunk->page[count - 1]);
 }
 
 void pool_give(struct pool *pool, struct pool_page *page)

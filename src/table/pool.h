@@ -12,9 +12,9 @@
 
 #define TABLE_PAGE 4096
 /* Pages are cut from aligned chunks; the first page of a chunk holds the counts of the others. */
-#define POOL_CHUNK (64 * TABLE_PAGE)
+#define POOL_CHUNK (256 * TABLE_PAGE)
 /* A pool that has as much already takes chunks by this size: a huge page, if there are any. */
-#define POOL_HUGE (8 * POOL_CHUNK)
+#define POOL_HUGE (2 * POOL_CHUNK)
 
 struct pool {
 	struct pool_chunk *chunks;
@@ -33,7 +33,7 @@ struct pool_page {
 struct pool_chunk {
 	struct pool_chunk *next; /* of those that were allocated, with what follows of them */
 	size_t size;		 /* so much */
-	struct pool_page page[];
+	struct pool_page page[]; /* of the second page on */
 };
 
 /* A zeroed page, or NULL. */
@@ -54,7 +54,7 @@ static inline struct pool_page *pool_page_of(const void *ptr)
 	uintptr_t addr = (uintptr_t)ptr;
 	struct pool_chunk *chunk = (struct pool_chunk *)(addr & ~(uintptr_t)(POOL_CHUNK - 1));
 
-	return &chunk->page[(addr & (POOL_CHUNK - 1)) / TABLE_PAGE];
+	return &chunk->page[(addr & (POOL_CHUNK - 1)) / TABLE_PAGE - 1];
 }
 
 static inline void *pool_page_memory(const struct pool_page *page)
@@ -62,7 +62,7 @@ static inline void *pool_page_memory(const struct pool_page *page)
 	uintptr_t addr = (uintptr_t)page;
 	struct pool_chunk *chunk = (struct pool_chunk *)(addr & ~(uintptr_t)(POOL_CHUNK - 1));
 
-	return (char *)chunk + (size_t)(page - chunk->page) * TABLE_PAGE;
+	return (char *)chunk + (size_t)(page - chunk->page + 1) * TABLE_PAGE;
 }
 
 #endif

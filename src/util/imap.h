@@ -41,9 +41,9 @@ struct imap {
 	/* Where the last search came to, and for which addresses that is the place. */
 	struct imap_leaf *near; /* NULL: forgotten, as whenever nodes come or go */
 	struct uiommu_range near_range;
-	bool near_path;	  /* path is the way there */
+	bool near_path; /* path is the way there */
 	struct path path;
-	uint64_t version; /* counts how often nodes came or went, or keys changed */
+	uint64_t version;	 /* counts how often nodes came or went, or keys changed */
 	struct imap_hint *hints; /* in large maps, where others came to; may be NULL */
 };
 

@@ -147,8 +147,11 @@ static enum outcome search_leaf(const struct imap_leaf *leaf, struct search *sea
 	if (gap.first < search->floor)
 		gap.first = search->floor;
 	*most = 0;
-	for (unsigned i = leaf->begin;; i = leaf_above(leaf, i)) {
-		uint64_t first = leaf_first(leaf, i), last = leaf_last(leaf, i);
+	for (unsigned i = leaf->begin, j;; i = leaf_above(leaf, j)) {
+		uint64_t first = leaf_first(leaf, i), last;
+
+		j = leaf_stretch(leaf, i);
+		last = leaf_last(leaf, j);
 
 		if (gap.first > search->within.last)
 			return OUTCOME_PAST;
@@ -165,7 +168,7 @@ static enum outcome search_leaf(const struct imap_leaf *leaf, struct search *sea
 		}
 		if (last >= gap.first)
 			gap.first = last + 1;
-		if (i + 1u == leaf->end)
+		if (j + 1u == leaf->end)
 			return OUTCOME_NONE;
 	}
 }

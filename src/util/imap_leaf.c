@@ -222,6 +222,19 @@ unsigned leaf_below(const struct imap_leaf *leaf, unsigned i)
 	return i;
 }
 
+unsigned leaf_stretch(const struct imap_leaf *leaf, unsigned i)
+{
+	unsigned w = i / 64;
+	uint64_t empty;
+
+	if (leaf->kind != LEAF_RUN)
+		return i;
+	empty = ~leaf->shared.run.present[w] >> i % 64 << i % 64;
+	while (!empty && (w + 1) * 64 < leaf->end)
+		empty = ~leaf->shared.run.present[++w];
+	return (empty ? w * 64 + __builtin_ctzll(empty) : leaf->end) - 1;
+}
+
 bool leaf_alike(const struct imap_leaf *leaf, const struct imap_entry *entry)
 {
 	const struct shared *s = &leaf->shared;

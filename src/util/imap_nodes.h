@@ -93,6 +93,8 @@ void leaf_get(const struct imap_leaf *leaf, unsigned i, struct imap_entry *entry
 /* The next index with an entry above i, and below i; there is one. */
 unsigned leaf_above(const struct imap_leaf *leaf, unsigned i);
 unsigned leaf_below(const struct imap_leaf *leaf, unsigned i);
+/* The last index up to which entries are known to adjoin, from the one at i on. */
+unsigned leaf_stretch(const struct imap_leaf *leaf, unsigned i);
 /* Put an entry in, before the one at index at, as far as the leaf can have it as it is now. */
 bool leaf_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entry);
 /* Would it fit if the leaf, which is not wide, had room? */

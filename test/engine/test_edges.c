@@ -275,10 +275,12 @@ static void test_move_area(void **state)
 				 -EOVERFLOW);
 		fail_countdown = nth;
 		ret = uiommu_ioas_move(ioas, R(g1, 2 * g1 - 1), PAGE);
+		/* A table does without a huge page. */
+		done = fail_countdown >= 0;
 		fail_countdown = -1;
 		assert_true(!ret || ret == -ENOMEM);
+		assert_true(!ret || !done);
 		failures += ret != 0;
-		done = !ret;
 		for (unsigned i = 0; i < 2; i++) {
 			assert_int_equal(uiommu_domain_lookup(domain[i], g1 + 7, &addr, &prot), 0);
 			assert_int_equal(addr, (ret ? 4 * g1 : PAGE) + 7);
@@ -293,7 +295,7 @@ static void test_move_area(void **state)
 		uiommu_unit_destroy(unit);
 		assert_int_equal(fail_live, 0);
 	}
-	assert_true(failures > 10);
+	assert_true(failures > 2);
 	uiommu_set_allocator(NULL, NULL);
 }
 
