@@ -141,12 +141,23 @@ int ioas_map(int iommufd, uint32_t ioas, uint32_t flags, uint64_t va, uint64_t l
 int ioas_unmap(int iommufd, uint32_t ioas, uint64_t iova, uint64_t *length);
 int object_destroy(int iommufd, uint32_t id);
 
+/* The device, through its group; in no-IOMMU mode if there is no IOMMU. */
+struct open_device {
+	struct container container;
+	unsigned type; /* of IOMMU */
+	int fd;
+};
+int device_open(struct open_device *device, const struct machine *machine);
+void device_close(struct open_device *device);
+
 void ask_sysfs(const struct machine *);
 void ask_group(const struct machine *);
 void ask_container(const struct machine *, const char *name, const char *path);
 void ask_type1(const struct machine *, const char *name, const char *path, unsigned type);
 void ask_dirty_pages(int container);
 void ask_device(const struct machine *);
+void ask_interrupts(const struct machine *);
+void ask_dma(const struct machine *);
 void ask_iommufd_sizes(const struct machine *);
 void ask_ioas(const struct machine *);
 void ask_ioas_more(const struct machine *);

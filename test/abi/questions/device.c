@@ -8,44 +8,49 @@
 #define REGIONS 12
 #define IRQS	8
 
-struct open_device {
-	struct container container;
-	struct binding binding;
-	int fd;
-};
-
-static int device_open(struct open_device *device, const struct machine *machine)
+int device_open(struct open_device *device, const struct machine *machine)
 {
-	int result;
+	static const unsigned types[] = {VFIO_TYPE1v2_IOMMU, VFIO_NOIOMMU_IOMMU};
+	int result = -ENODEV;
+	unsigned i;
 
-	device->binding.iommufd = device->binding.device = -1;
-	result = container_open(&device->container, machine, "/dev/vfio/vfio", VFIO_TYPE1v2_IOMMU);
-	if (!result) {
-		device->fd = ask(device->container.group, VFIO_GROUP_GET_DEVICE_FD,
-				 (void *)machine->device.address);
-		return device->fd < 0 ? device->fd : 0;
+	for (i = 0; i < 2 && result; i++) {
+		device->type = types[i];
+		result = container_open(&device->container, machine, "/dev/vfio/vfio", types[i]);
 	}
-	result = container_open(&device->container, machine, "/dev/vfio/vfio", VFIO_NOIOMMU_IOMMU);
 	if (result)
 		return result;
 	device->fd = ask(device->container.group, VFIO_GROUP_GET_DEVICE_FD,
 			 (void *)machine->device.address);
-	return device->fd < 0 ? device->fd : 0;
+	if (device->fd >= 0)
+		return 0;
+	container_close(&device->container);
+	return device->fd;
+}
+
+void device_close(struct open_device *device)
+{
+	close(device->fd);
+	container_close(&device->container);
 }
 
 static void ask_info(int fd)
 {
-	struct vfio_device_info info;
+	struct {
+		struct vfio_device_info head;
+		uint8_t capabilities[64];
+	} request;
+	struct vfio_device_info *info = &request.head;
 	struct sweep sweep = {.question = "info.argsz"};
 	uint32_t size;
 	int result;
 
 	for (size = 0; size <= 40; size++) {
-		memset(&info, 0, sizeof(info));
-		info.argsz = size;
-		result = ask(fd, VFIO_DEVICE_GET_INFO, &info);
+		memset(&request, 0, sizeof(request));
+		info->argsz = size;
+		result = ask(fd, VFIO_DEVICE_GET_INFO, info);
 		sweep_add(&sweep, size, "%s flags 0x%x regions %u irqs %u", result_name(result),
-			  info.flags, info.num_regions, info.num_irqs);
+			  info->flags, info->num_regions, info->num_irqs);
 	}
 	sweep_end(&sweep);
 	answer(ask(fd, VFIO_DEVICE_GET_INFO, NULL), "info.null");
@@ -88,19 +93,23 @@ static void ask_region(int fd, unsigned index)
 
 static void ask_region_form(int fd)
 {
-	struct vfio_region_info info;
+	struct {
+		struct vfio_region_info head;
+		uint8_t capabilities[64];
+	} request;
+	struct vfio_region_info *info = &request.head;
 	struct sweep sweep = {.question = "region.argsz"};
 	uint32_t size;
 
 	for (size = 0; size <= 40; size++) {
-		memset(&info, 0, sizeof(info));
-		info.argsz = size;
+		memset(&request, 0, sizeof(request));
+		info->argsz = size;
 		sweep_add(&sweep, size, "%s",
-			  result_name(ask(fd, VFIO_DEVICE_GET_REGION_INFO, &info)));
+			  result_name(ask(fd, VFIO_DEVICE_GET_REGION_INFO, info)));
 	}
 	sweep_end(&sweep);
-	info = (struct vfio_region_info){.argsz = sizeof(info), .index = UINT32_MAX};
-	answer(ask(fd, VFIO_DEVICE_GET_REGION_INFO, &info), "region.largest");
+	*info = (struct vfio_region_info){.argsz = sizeof(*info), .index = UINT32_MAX};
+	answer(ask(fd, VFIO_DEVICE_GET_REGION_INFO, info), "region.largest");
 	answer(ask(fd, VFIO_DEVICE_GET_REGION_INFO, NULL), "region.null");
 }
 
@@ -279,8 +288,7 @@ static void ask_one(const struct machine *machine)
 	ask_features(device.fd);
 	ask_numbers(device.fd);
 	ask_access(device.fd);
-	close(device.fd);
-	container_close(&device.container);
+	device_close(&device);
 }
 
 void ask_device(const struct machine *machine)

@@ -58,9 +58,17 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*ask)(const struct machine *);
 	} sections[] = {
-		{"sysfs", ask_sysfs},	{"container", ask_containers}, {"type1", ask_all_type1},
-		{"device", ask_device}, {"sizes", ask_iommufd_sizes},  {"nodes", ask_nodes},
-		{"ioas", ask_ioas},	{"ioas-more", ask_ioas_more},  {"hwpt", ask_hwpt},
+		{"sysfs", ask_sysfs},
+		{"container", ask_containers},
+		{"type1", ask_all_type1},
+		{"device", ask_device},
+		{"interrupts", ask_interrupts},
+		{"dma", ask_dma},
+		{"sizes", ask_iommufd_sizes},
+		{"nodes", ask_nodes},
+		{"ioas", ask_ioas},
+		{"ioas-more", ask_ioas_more},
+		{"hwpt", ask_hwpt},
 		{"viommu", ask_viommu},
 	};
 	struct machine machine = {0};

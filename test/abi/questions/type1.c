@@ -159,6 +159,20 @@ static void ask_map_overlaps(int fd)
 	}
 }
 
+/* How many mappings there may be. */
+static void ask_map_entries(int fd)
+{
+	uint64_t count = 0, size = 0;
+	int result = 0;
+
+	while (!result && count < 70000)
+		if (!(result = dma_map(fd, BASE + count * 2 * PAGE, M, PAGE, RW)))
+			count++;
+	say("map.entries", "%llu, then %s", (unsigned long long)count, result_name(result));
+	result = dma_unmap(fd, 0, &size, VFIO_DMA_UNMAP_FLAG_ALL);
+	say("map.entries.unmap", "%s size 0x%llx", result_name(result), (unsigned long long)size);
+}
+
 /* Around each reserved region of the device. */
 static void ask_map_reserved(int fd, const struct target *target)
 {
@@ -379,6 +393,8 @@ void ask_type1(const struct machine *machine, const char *name, const char *path
 	ask_map_overlaps(container.fd);
 	ask_map_reserved(container.fd, &machine->device);
 	ask_map_width(container.fd);
+	if (type == VFIO_TYPE1v2_IOMMU && !strcmp(path, "/dev/vfio/vfio"))
+		ask_map_entries(container.fd);
 	ask_unmap_ranges(container.fd);
 	ask_unmap_arguments(container.fd);
 	ask_unmap_form(container.fd);
