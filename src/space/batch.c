@@ -427,7 +427,9 @@ static void prefetch(const struct uiommu_batch *batch, const struct uiommu_op *o
 	for (size_t i = 0; i < count && i < IMAP_AHEAD; i++)
 		if (ops[i].ioas == ioas && !ops[i].place)
 			addr[n++] = ops[i].range.first;
-	if (!n || !imap_prefetch(&ioas->areas, addr, n))
+	if (!n ||
+	    (imap_is_near(&ioas->areas, addr[0]) && imap_is_near(&ioas->areas, addr[n - 1])) ||
+	    !imap_prefetch(&ioas->areas, addr, n))
 		return;
 	for (const struct uiommu_domain *d = ioas->domains; d; d = d->next)
 		for (unsigned i = 0; i < n; i++)

@@ -203,10 +203,16 @@ static inline void fill_last(struct table *t, uint64_t *table, struct uiommu_ran
 	unsigned i = level_index(t, r.first, 0), shift = level_shift(0);
 	unsigned count = ((r.last - r.first) >> shift) + 1;
 	uint64_t leaf = fmt_make_leaf(t, addr, prot, 0, shift);
-	uint64_t step = fmt_make_leaf(t, addr + (UINT64_C(1) << shift), prot, 0, shift) - leaf;
 
 	pool_page_of(table)->live += count;
-	if (!FMT_RUNS || count == 1) {
+	if (count == 1) {
+		entry_write(&table[i], leaf);
+		return;
+	}
+	if (!FMT_RUNS) {
+		uint64_t next = fmt_make_leaf(t, addr + (UINT64_C(1) << shift), prot, 0, shift);
+		uint64_t step = next - leaf;
+
 		for (unsigned n = i + count; i < n; i++, leaf += step)
 			entry_write(&table[i], leaf);
 		return;

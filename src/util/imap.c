@@ -29,7 +29,8 @@ bool imap_prefetch(struct imap *map, const uint64_t *addr, unsigned count)
 	unsigned n = 0, slot;
 
 	for (unsigned i = 0; map->hints && i < count; i++)
-		if (!is_near(map, addr[i]) && !hint_holds(map, hint_of(map, addr[i]), addr[i])) {
+		if (!imap_is_near(map, addr[i]) &&
+		    !hint_holds(map, hint_of(map, addr[i]), addr[i])) {
 			want[n] = addr[i];
 			range[n] = UIOMMU_RANGE_ALL;
 			node[n++] = map->root;
@@ -40,6 +41,7 @@ bool imap_prefetch(struct imap *map, const uint64_t *addr, unsigned count)
 			node[i] = step(node[i], want[i], &range[i], &slot);
 	for (unsigned i = 0; i < n; i++) {
 		*hint_of(map, want[i]) = (struct imap_hint){map->version, range[i], node[i], 0};
+#pragma GCC unroll 16
 		for (unsigned at = 0; at < NODE_SIZE; at += 64)
 			__builtin_prefetch((char *)node[i] + at, 1);
 	}

@@ -111,6 +111,13 @@ struct imap_want {
 bool imap_gap(struct imap *map, struct uiommu_range within, const struct imap_want *want,
 	      uint64_t *first);
 
+/* Would it start where the last search came to? */
+static inline bool imap_is_near(const struct imap *map, uint64_t addr)
+{
+	return map->near &&
+	       addr - map->near_range.first <= map->near_range.last - map->near_range.first;
+}
+
 /* Have fetched what the next calls for these addresses, IMAP_AHEAD at most, will look at. False: it
  * was looked at a short while ago. */
 #define IMAP_AHEAD 8

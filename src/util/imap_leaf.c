@@ -17,35 +17,48 @@
 
 /* ---- infos ---- */
 
-/* Which info of a leaf this is; INFOS: none. */
-static inline unsigned info_find(const struct shared *s, uint64_t info)
-{
-	for (unsigned k = 0; k < INFOS; k++)
-		if (s->info[k] == info && s->users[k])
-			return k;
-	return INFOS;
-}
-
 static inline unsigned infos_free(const struct shared *s)
 {
 	return !s->users[0] + !s->users[1] + !s->users[2] + !s->users[3];
 }
 
-static inline unsigned info_take(struct shared *s, uint64_t info)
+/* Which info of a leaf this is; INFOS: none. */
+static inline unsigned info_find(const struct shared *s, uint64_t info)
+{
+	unsigned k = 0;
+
+	while (k < INFOS && (s->info[k] != info || !s->users[k]))
+		k++;
+	return k;
+}
+
+/* Which one it is, or becomes that is free; there is one if it is none yet. */
+static inline unsigned info_place(struct shared *s, uint64_t info)
 {
 	unsigned k = info_find(s, info);
 
-	for (k = k < INFOS ? k : 0; s->users[k] && s->info[k] != info;)
-		k++;
-	s->info[k] = info;
+	if (k == INFOS) {
+		for (k = 0; s->users[k];)
+			k++;
+		s->info[k] = info;
+	}
+	return k;
+}
+
+static inline unsigned info_take(struct shared *s, uint64_t info)
+{
+	unsigned k = info_place(s, info);
+
 	s->users[k]++;
 	return k;
 }
 
-/* Can another entry have it, so that one is free then? */
+/* Can another entry have it, so that one is free then? Mostly two are in use. */
 static inline bool info_fits(const struct shared *s, uint64_t info)
 {
-	return infos_free(s) > (info_find(s, info) == INFOS);
+	unsigned unused = infos_free(s);
+
+	return unused > 1 || (unused && info_find(s, info) < INFOS);
 }
 
 /* ---- runs ---- */

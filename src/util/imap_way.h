@@ -80,19 +80,12 @@ static inline struct imap_leaf *descend(const struct imap *map, uint64_t addr, s
 	return node;
 }
 
-/* Does it start where the last search came to? */
-static inline bool is_near(const struct imap *map, uint64_t addr)
-{
-	return map->near &&
-	       addr - map->near_range.first <= map->near_range.last - map->near_range.first;
-}
-
 /* The leaf where addr would start. */
 static inline struct imap_leaf *leaf_of(struct imap *map, uint64_t addr)
 {
 	struct imap_hint *hint;
 
-	if (is_near(map, addr))
+	if (imap_is_near(map, addr))
 		return map->near;
 	hint = map->hints ? hint_of(map, addr) : NULL;
 	if (hint && hint_holds(map, hint, addr)) {
