@@ -104,10 +104,10 @@ static int claim_group(struct vfio_group *group, struct iommufd *iommufd)
 	size_t count = 0;
 
 	if (group->owner && group->owner != iommufd)
-		return vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY,
+		return vfio_refuse(UIOMMU_RULE_BUSY, -EPERM,
 				   "another iommufd has a device of the group");
 	if (!vfio_group_viable(vfio, group, why, sizeof(why)))
-		return vfio_refuse(UIOMMU_RULE_VIABLE, -EBUSY, why);
+		return vfio_refuse(UIOMMU_RULE_VIABLE, -EPERM, why);
 	if (group->bound++)
 		return 0;
 	for (size_t i = 0; i < vfio->device_count; i++)

@@ -476,9 +476,9 @@ enum { NODE_OPS = sizeof(node_ops) / sizeof(node_ops[0]) };
 /* What a request may answer when others are at work; no argument here is a bad pointer. */
 static bool expected(long ret)
 {
-	static const long answers[] = {0,	    -EINVAL, -ENOENT,	  -EBUSY,
-				       -EADDRINUSE, -EEXIST, -EOPNOTSUPP, -EMSGSIZE,
-				       -ENODEV,	    -EBADF,  -ENOTTY};
+	static const long answers[] = {0,	  -EINVAL,     -ENOENT, -EBUSY,
+				       -EPERM,	  -EADDRINUSE, -EEXIST, -EOPNOTSUPP,
+				       -EMSGSIZE, -ENODEV,     -EBADF,	-ENOTTY};
 
 	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++)
 		if (ret == answers[i])

@@ -156,6 +156,7 @@ void ask_container(const struct machine *, const char *name, const char *path);
 void ask_type1(const struct machine *, const char *name, const char *path, unsigned type);
 void ask_dirty_pages(int container);
 void ask_device(const struct machine *);
+void ask_config(const struct machine *);
 void ask_interrupts(const struct machine *);
 void ask_dma(const struct machine *);
 void ask_iommufd_sizes(const struct machine *);

@@ -200,29 +200,32 @@ static void ask_types(const struct machine *machine, const char *path)
 
 static void ask_device_fd(const struct container *container, const struct machine *machine)
 {
-	int device, size = 0x1000, none = -1;
-	uint64_t length = UINT64_MAX;
+	int device, second, none = -1;
 
 	answer(ask(container->group, VFIO_GROUP_GET_DEVICE_FD, "0000:ff:1f.7"), "device.unknown");
 	answer(ask(container->group, VFIO_GROUP_GET_DEVICE_FD, ""), "device.no-name");
 	answer(ask(container->group, VFIO_GROUP_GET_DEVICE_FD, NULL), "device.null");
-	if (machine->other.address[0])
-		answer(ask(container->group, VFIO_GROUP_GET_DEVICE_FD,
-			   (void *)machine->other.address),
-		       "device.of-another-group");
+	if (machine->other.address[0]) {
+		second = ask(container->group, VFIO_GROUP_GET_DEVICE_FD,
+			     (void *)machine->other.address);
+		answer(second < 0 ? second : 0, "device.other");
+		if (second >= 0)
+			close(second);
+	}
 	device = ask(container->group, VFIO_GROUP_GET_DEVICE_FD, (void *)machine->device.address);
 	answer(device < 0 ? device : 0, "device");
 	if (device < 0)
 		return;
-	size = ask(container->group, VFIO_GROUP_GET_DEVICE_FD, (void *)machine->device.address);
-	answer(size < 0 ? size : 0, "device.twice");
-	if (size >= 0)
-		close(size);
+	second = ask(container->group, VFIO_GROUP_GET_DEVICE_FD, (void *)machine->device.address);
+	answer(second < 0 ? second : 0, "device.twice");
+	if (second >= 0)
+		close(second);
 	answer(group_status(container->group), "device.status");
+	answer(number(container->fd, VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU),
+	       "device.extension.4");
 	answer(ask(container->group, VFIO_GROUP_UNSET_CONTAINER, NULL), "device.unset-container");
 	answer(group_status(container->group), "device.unset-container.status");
 	answer(ask(container->group, VFIO_GROUP_SET_CONTAINER, &none), "device.set-container.none");
-	(void)length;
 	close(device);
 }
 

@@ -62,6 +62,7 @@ int main(int argc, char **argv)
 		{"container", ask_containers},
 		{"type1", ask_all_type1},
 		{"device", ask_device},
+		{"config", ask_config},
 		{"interrupts", ask_interrupts},
 		{"dma", ask_dma},
 		{"sizes", ask_iommufd_sizes},

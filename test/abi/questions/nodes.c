@@ -294,10 +294,16 @@ static void ask_compat_group(const struct machine *machine)
 static void ask_two(const struct machine *machine, const struct binding *binding)
 {
 	int other = machine->other.node[0] ? open_path(machine->other.node) : -ENOENT;
+	int elsewhere;
 	uint32_t id;
 
 	if (other < 0)
 		return;
+	elsewhere = open_path("/dev/iommu");
+	answer(bind_to(other, elsewhere, 0, NULL), "two.bind-elsewhere");
+	close(other);
+	close(elsewhere);
+	other = open_path(machine->other.node);
 	answer(bind_to(other, binding->iommufd, 0, &id), "two.bind");
 	answer(attach(binding->device, binding->ioas, 0, 0), "two.attach");
 	answer(attach(other, binding->ioas, 0, 0), "two.attach-second");
