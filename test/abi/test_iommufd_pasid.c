@@ -4,6 +4,7 @@
  * order; what HWPTs must be made for; and an edu whose transfers carry them.
  */
 #include <limits.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include "iommufd_rig.h"
@@ -428,14 +429,417 @@ static void test_group(void **state)
 	rig_down(&rig);
 }
 
+/* ---- guests' tables and page requests under a PASID ---- */
+
+/* Tables of VT-d's first stage in pages 16 to 19 of memory, which lead from IOVA to page 3. */
+static void put_tables(struct rig *rig)
+{
+	for (unsigned level = 0; level < 4; level++) {
+		uint64_t entry = (level < 3 ? (17 + level) * PAGE : 3 * PAGE) | 0x67;
+
+		memcpy(rig->memory + (16 + level) * PAGE + (IOVA >> (39 - 9 * level) & 511) * 8,
+		       &entry, sizeof(entry));
+	}
+}
+
+static long nested_alloc(struct rig *rig, const struct bound *b, uint32_t parent, uint32_t flags,
+			 uint32_t *id)
+{
+	const struct iommu_hwpt_vtd_s1 s1 = {.pgtbl_addr = 16 * PAGE, .addr_width = 48};
+	struct iommu_hwpt_alloc alloc = {
+		.size = sizeof(alloc),
+		.flags = flags,
+		.dev_id = b->device,
+		.pt_id = parent,
+		.data_type = IOMMU_HWPT_DATA_VTD_S1,
+		.data_len = sizeof(s1),
+		.data_uptr = (uintptr_t)&s1,
+	};
+	long ret = rig_ioctl(rig, b->fd, IOMMU_HWPT_ALLOC, &alloc);
+
+	*id = alloc.out_hwpt_id;
+	return ret;
+}
+
+/* A guest's tables in front of one PASID, plain ones in front of another and of none. */
+static void test_nested(void **state)
+{
+	struct rig_options options = machine("x86-vtd,pasid=20,nesting=on");
+	uint32_t plain, one, parent, nested, not_made;
+	struct rig rig;
+	struct bound b;
+
+	assert_true(rig_up(&rig, &options));
+	b = bind_edu(&rig);
+	plain = pasid_hwpt(&rig, &b, 0);
+	assert_int_equal(ioas_map_at(&rig, b.fd, plain - 1, rig.memory + 7 * PAGE, PAGE, 7 * PAGE),
+			 0);
+	one = pasid_hwpt(&rig, &b, 1);
+	put_tables(&rig);
+	for (unsigned i = 0; i < 4; i++)
+		rig.memory[i * PAGE] = (uint8_t)('a' + i);
+	assert_int_equal(ioas_map_at(&rig, b.fd, b.ioas, rig.memory, 32 * PAGE, 0), 0);
+	assert_int_equal(
+		hwpt_alloc(&rig, b.fd, b.device, b.ioas, IOMMU_HWPT_ALLOC_NEST_PARENT, &parent), 0);
+	assert_int_equal(nested_alloc(&rig, &b, parent, 0, &not_made), 0);
+	assert_int_equal(nested_alloc(&rig, &b, parent, IOMMU_HWPT_ALLOC_PASID, &nested), 0);
+	assert_int_equal(attach_to(&rig, b.node, plain), 0);
+	assert_int_equal(attach_pasid_to(&rig, b.node, 3, not_made), -EINVAL);
+	assert_int_equal(attach_pasid_to(&rig, b.node, 3, nested), 0);
+	assert_int_equal(attach_pasid_to(&rig, b.node, 4, one), 0);
+	assert_int_equal(finds(&rig, &b, 3), 'd');
+	assert_int_equal(finds(&rig, &b, 4), 'b');
+	assert_int_equal(finds(&rig, &b, 0), 'a');
+	assert_int_equal(attach_pasid_to(&rig, b.node, 4, nested), 0);
+	assert_int_equal(attach_pasid_to(&rig, b.node, 3, one), 0);
+	assert_int_equal(finds(&rig, &b, 3), 'b');
+	assert_int_equal(finds(&rig, &b, 4), 'd');
+	assert_int_equal(detach_pasid(&rig, b.node, 4), 0);
+	assert_int_equal(finds(&rig, &b, 4), -1);
+	assert_int_equal(destroy_id(&rig, b.fd, nested), 0);
+	assert_int_equal(finds(&rig, &b, 3), 'b');
+	assert_int_equal(finds(&rig, &b, 0), 'a');
+	unbind_edu(&rig, &b);
+	rig_down(&rig);
+}
+
+static long fault_alloc(struct rig *rig, int fd, int *queue, uint32_t *id)
+{
+	struct iommu_fault_alloc alloc = {.size = sizeof(alloc)};
+	long ret = rig_ioctl(rig, fd, IOMMU_FAULT_QUEUE_ALLOC, &alloc);
+
+	*queue = (int)alloc.out_fault_fd;
+	*id = alloc.out_fault_id;
+	return ret;
+}
+
+static long hwpt_with_faults(struct rig *rig, const struct bound *b, uint32_t faults, uint32_t *id)
+{
+	struct iommu_hwpt_alloc alloc = {.size = sizeof(alloc),
+					 .flags =
+						 IOMMU_HWPT_ALLOC_PASID | IOMMU_HWPT_FAULT_ID_VALID,
+					 .dev_id = b->device,
+					 .pt_id = b->ioas,
+					 .fault_id = faults};
+	long ret = rig_ioctl(rig, b->fd, IOMMU_HWPT_ALLOC, &alloc);
+
+	*id = alloc.out_hwpt_id;
+	return ret;
+}
+
+static void *access_thread(void *port)
+{
+	uint64_t word = 7;
+
+	return (void *)(intptr_t)uiommu_port_write(port, IOVA, &word, sizeof(word));
+}
+
+static struct iommu_hwpt_pgfault next_fault(struct rig *rig, int queue)
+{
+	struct iommu_hwpt_pgfault fault;
+	ssize_t len = 0;
+
+	for (unsigned i = 0; i < 10000 && !len; i++) {
+		len = uiommu_vfio_pread(rig_file(rig, queue), &fault, sizeof(fault), 0);
+		if (!len)
+			usleep(1000);
+	}
+	assert_int_equal(len, sizeof(fault));
+	return fault;
+}
+
+/* The queue says which PASID waits; detaching another leaves it waiting, its own ends it. */
+static void test_page_requests(void **state)
+{
+	struct rig_options options = machine("x86-vtd,pasid=20,pri=on");
+	struct iommu_hwpt_page_response response = {.code = IOMMUFD_PAGE_RESP_SUCCESS};
+	struct iommu_hwpt_pgfault fault;
+	uint32_t queue_id, hwpt;
+	struct uiommu_port *port;
+	pthread_t thread;
+	struct rig rig;
+	struct bound b;
+	void *result;
+	int queue;
+
+	assert_true(rig_up(&rig, &options));
+	b = bind_edu(&rig);
+	assert_int_equal(fault_alloc(&rig, b.fd, &queue, &queue_id), 0);
+	assert_int_equal(hwpt_with_faults(&rig, &b, queue_id, &hwpt), 0);
+	assert_int_equal(attach_pasid_to(&rig, b.node, 9, hwpt), 0);
+	assert_int_equal(attach_pasid_to(&rig, b.node, 10, hwpt), 0);
+	assert_int_equal(uiommu_port_create_pasid(uiommu_machine_unit(rig.machine), 0x8, 9, &port),
+			 0);
+	uiommu_port_set_master(port, true);
+	uiommu_port_set_paging(port, true);
+	assert_int_equal(pthread_create(&thread, NULL, access_thread, port), 0);
+	fault = next_fault(&rig, queue);
+	assert_int_equal(fault.flags,
+			 IOMMU_PGFAULT_FLAGS_LAST_PAGE | IOMMU_PGFAULT_FLAGS_PASID_VALID);
+	assert_int_equal(fault.pasid, 9);
+	assert_int_equal(fault.dev_id, b.device);
+	assert_int_equal(fault.addr, IOVA);
+	assert_int_equal(detach_pasid(&rig, b.node, 10), 0);
+	assert_int_equal(ioas_map_at(&rig, b.fd, b.ioas, rig.memory, PAGE, IOVA), 0);
+	response.cookie = fault.cookie;
+	assert_int_equal(uiommu_vfio_pwrite(rig_file(&rig, queue), &response, sizeof(response), 0),
+			 sizeof(response));
+	pthread_join(thread, &result);
+	assert_null(result);
+	assert_int_equal(rig.memory[0], 7);
+	assert_int_equal(ioas_unmap(&rig, b.fd, b.ioas, IOVA, &(uint64_t){PAGE}), 0);
+	assert_int_equal(pthread_create(&thread, NULL, access_thread, port), 0);
+	next_fault(&rig, queue);
+	assert_int_equal(detach_pasid(&rig, b.node, 9), 0);
+	pthread_join(thread, &result);
+	assert_int_equal((intptr_t)result, -EFAULT);
+	uiommu_port_destroy(port);
+	unbind_edu(&rig, &b);
+	rig_close(&rig, queue);
+	rig_down(&rig);
+}
+
+/* ---- without memory ---- */
+
+/* Two functions of one group, so that a move may fail half way. */
+struct life {
+	struct rig rig;
+	struct bound b;
+	uint32_t ids[8], second;
+	int other, queue;
+};
+
+enum { ONE, TWO, PARENT, NESTED, PAGED, QUEUE, SPACE };
+
+typedef long (*step_fn)(struct life *l);
+
+static long step_bind(struct life *l)
+{
+	return bind_device(&l->rig, l->b.node, l->b.fd, &l->b.device);
+}
+
+static long step_bind_other(struct life *l)
+{
+	return bind_device(&l->rig, l->other, l->b.fd, &l->second);
+}
+
+static long step_ioas(struct life *l)
+{
+	struct iommu_ioas_alloc alloc = {.size = sizeof(alloc)};
+	long ret = rig_ioctl(&l->rig, l->b.fd, IOMMU_IOAS_ALLOC, &alloc);
+
+	/* The first call's stays the device's. */
+	if (!ret && !l->b.ioas)
+		l->b.ioas = alloc.out_ioas_id;
+	else
+		l->ids[SPACE] = alloc.out_ioas_id;
+	return ret;
+}
+
+static long step_map(struct life *l)
+{
+	return ioas_map_at(&l->rig, l->b.fd, l->b.ioas, l->rig.memory, 32 * PAGE, 0);
+}
+
+static long step_map_one(struct life *l)
+{
+	return ioas_map_at(&l->rig, l->b.fd, l->b.ioas, l->rig.memory + PAGE, PAGE, IOVA);
+}
+
+static long step_map_two(struct life *l)
+{
+	return ioas_map_at(&l->rig, l->b.fd, l->ids[SPACE], l->rig.memory + 2 * PAGE, PAGE, IOVA);
+}
+
+static long step_one(struct life *l)
+{
+	return hwpt_alloc(&l->rig, l->b.fd, l->b.device, l->b.ioas, IOMMU_HWPT_ALLOC_PASID,
+			  &l->ids[ONE]);
+}
+
+static long step_two(struct life *l)
+{
+	return hwpt_alloc(&l->rig, l->b.fd, l->b.device, l->ids[SPACE], IOMMU_HWPT_ALLOC_PASID,
+			  &l->ids[TWO]);
+}
+
+static long step_parent(struct life *l)
+{
+	return hwpt_alloc(&l->rig, l->b.fd, l->b.device, l->b.ioas, IOMMU_HWPT_ALLOC_NEST_PARENT,
+			  &l->ids[PARENT]);
+}
+
+static long step_nested(struct life *l)
+{
+	return nested_alloc(&l->rig, &l->b, l->ids[PARENT], IOMMU_HWPT_ALLOC_PASID,
+			    &l->ids[NESTED]);
+}
+
+static long step_queue(struct life *l)
+{
+	return fault_alloc(&l->rig, l->b.fd, &l->queue, &l->ids[QUEUE]);
+}
+
+static long step_paged(struct life *l)
+{
+	return hwpt_with_faults(&l->rig, &l->b, l->ids[QUEUE], &l->ids[PAGED]);
+}
+
+static long step_attach(struct life *l)
+{
+	return attach_to(&l->rig, l->b.node, l->ids[ONE]);
+}
+
+static long step_pasid(struct life *l)
+{
+	return attach_pasid_to(&l->rig, l->b.node, 5, l->ids[ONE]);
+}
+
+static long step_join(struct life *l)
+{
+	return attach_pasid_to(&l->rig, l->other, 5, l->ids[ONE]);
+}
+
+static long step_replace(struct life *l)
+{
+	return attach_pasid_to(&l->rig, l->b.node, 5, l->ids[TWO]);
+}
+
+static long step_to_nested(struct life *l)
+{
+	return attach_pasid_to(&l->rig, l->other, 5, l->ids[NESTED]);
+}
+
+static long step_to_paged(struct life *l)
+{
+	return attach_pasid_to(&l->rig, l->b.node, 5, l->ids[PAGED]);
+}
+
+static long step_back(struct life *l)
+{
+	return attach_pasid_to(&l->rig, l->b.node, 5, l->ids[NESTED]);
+}
+
+static long step_second_pasid(struct life *l)
+{
+	return attach_pasid_to(&l->rig, l->other, 6, l->ids[PAGED]);
+}
+
+static long step_second_join(struct life *l)
+{
+	return attach_pasid_to(&l->rig, l->b.node, 6, l->ids[PAGED]);
+}
+
+static long step_detach(struct life *l)
+{
+	return detach_pasid(&l->rig, l->b.node, 5);
+}
+
+/* Each step, and what is found at IOVA under PASID 5 after it. */
+static const struct {
+	step_fn step;
+	int found;
+} steps[] = {
+	{step_bind, -1},      {step_bind_other, -1},	{step_ioas, -1},
+	{step_ioas, -1},      {step_map, -1},		{step_map_one, -1},
+	{step_map_two, -1},   {step_one, -1},		{step_two, -1},
+	{step_parent, -1},    {step_nested, -1},	{step_queue, -1},
+	{step_paged, -1},     {step_attach, -1},	{step_pasid, 'b'},
+	{step_join, 'b'},     {step_replace, 'c'},	{step_to_nested, 'd'},
+	{step_to_paged, 'b'}, {step_replace, 'c'},	{step_to_paged, 'b'},
+	{step_back, 'd'},     {step_second_pasid, 'd'}, {step_second_join, 'd'},
+	{step_detach, 'd'},
+};
+
+/* Both functions find it. */
+static void check_found(struct life *l, int found)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct uiommu_port *port;
+		uint8_t byte;
+
+		assert_int_equal(uiommu_port_create_pasid(uiommu_machine_unit(l->rig.machine),
+							  (uiommu_rid)(0x8 + i), 5, &port),
+				 0);
+		uiommu_port_set_master(port, true);
+		assert_int_equal(uiommu_port_read(port, IOVA, &byte, 1) ? -1 : byte, found);
+		uiommu_port_destroy(port);
+	}
+}
+
+static bool life_with_failure(long nth)
+{
+	static const char *const functions[] = {"edu@00:01.0,group=3,pasid=8",
+						"edu@00:01.1,group=3,pasid=8", NULL};
+	const struct rig_options options = {.platform = "x86-vtd,pasid=20,nesting=on,pri=on",
+					    .functions = functions};
+	long before = fail_live, bytes = fail_live_bytes, ret;
+	struct life l = {0};
+	bool failed = false;
+
+	assert_true(rig_up(&l.rig, &options));
+	put_tables(&l.rig);
+	for (unsigned i = 0; i < 4; i++)
+		l.rig.memory[i * PAGE] = (uint8_t)('a' + i);
+	l.b.fd = rig_open_iommufd(&l.rig);
+	l.b.node = rig_open_node(&l.rig, 0);
+	l.other = rig_open_node(&l.rig, 1);
+	fail_countdown = nth;
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		ret = steps[i].step(&l);
+		if (!ret)
+			continue;
+		if (ret != -ENOMEM || failed)
+			fail_msg("step %zu: %ld, allocation %ld", i, ret, nth);
+		failed = true;
+		check_found(&l, i ? steps[i - 1].found : -1);
+		ret = steps[i].step(&l);
+		if (!ret)
+			check_found(&l, steps[i].found);
+		else
+			fail_msg("step %zu failed twice: %ld, allocation %ld", i, ret, nth);
+	}
+	failed |= fail_countdown < 0;
+	fail_countdown = -1;
+	check_found(&l, 'd');
+	rig_close(&l.rig, l.b.node);
+	rig_close(&l.rig, l.b.fd);
+	rig_close(&l.rig, l.queue);
+	rig_close(&l.rig, l.other);
+	rig_down(&l.rig);
+	assert_int_equal(fail_live, before);
+	assert_int_equal(fail_live_bytes, bytes);
+	return failed;
+}
+
+static void test_each_allocation(void **state)
+{
+	long nth = 0;
+
+	uiommu_set_allocator(failing_alloc, failing_release);
+	while (life_with_failure(nth))
+		nth++;
+	uiommu_set_allocator(NULL, NULL);
+	assert_true(nth > 50);
+	print_message("%ld allocations\n", nth);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hw_info),	 cmocka_unit_test(test_hidden),
-		cmocka_unit_test(test_sizes),	 cmocka_unit_test(test_answers),
-		cmocka_unit_test(test_zero),	 cmocka_unit_test(test_flag),
-		cmocka_unit_test(test_without),	 cmocka_unit_test(test_dma),
-		cmocka_unit_test(test_reserved), cmocka_unit_test(test_group),
+		cmocka_unit_test(test_hw_info),
+		cmocka_unit_test(test_hidden),
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_zero),
+		cmocka_unit_test(test_flag),
+		cmocka_unit_test(test_without),
+		cmocka_unit_test(test_dma),
+		cmocka_unit_test(test_reserved),
+		cmocka_unit_test(test_group),
+		cmocka_unit_test(test_nested),
+		cmocka_unit_test(test_page_requests),
+		cmocka_unit_test(test_each_allocation),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
