@@ -597,6 +597,12 @@ UIOMMU_API void uiommu_domain_detach(struct uiommu_domain *domain, uiommu_rid ri
 UIOMMU_API int uiommu_domain_attach_pasid(struct uiommu_domain *domain, uiommu_rid rid,
 					  uint32_t pasid, const struct uiommu_resv_region *regions,
 					  size_t count, const char *name);
+/** The same for several requester IDs at once, none of them twice: all are attached or, where this
+ *  fails, nothing has changed. */
+UIOMMU_API int uiommu_domain_attach_all(struct uiommu_domain *domain, const uiommu_rid *rids,
+					size_t rid_count, uint32_t pasid,
+					const struct uiommu_resv_region *regions, size_t count,
+					const char *name);
 /** Detach one. Never fails. */
 UIOMMU_API void uiommu_domain_detach_pasid(struct uiommu_domain *domain, uiommu_rid rid,
 					   uint32_t pasid);
@@ -715,6 +721,9 @@ struct uiommu_stage1_options {
 UIOMMU_API int uiommu_stage1_create(struct uiommu_unit *unit,
 				    const struct uiommu_stage1_options *options,
 				    struct uiommu_stage1 **out);
+
+/** The unit's own stage 1, which translates nothing and tells nobody. */
+UIOMMU_API struct uiommu_stage1 *uiommu_unit_wall(struct uiommu_unit *unit);
 
 /** Destroy it; no requester ID may have it. NULL is fine. */
 UIOMMU_API void uiommu_stage1_destroy(struct uiommu_stage1 *stage1);

@@ -143,34 +143,19 @@ static size_t function_count(const struct iommufd_group *group, const struct iom
 	return attach->pasid == UIOMMU_NO_PASID || group->pasid_bits ? group->rid_count : 0;
 }
 
-static int switch_function(const struct iommufd_group *group, const struct iommufd_attach *attach,
-			   const struct iommufd_hwpt *hwpt, size_t i)
-{
-	const struct iommufd_hw *hw = group->hw;
-	bool plain = attach->pasid == UIOMMU_NO_PASID;
-
-	return uiommu_domain_attach_pasid(hwpt->domain, group->rids[i], attach->pasid, hw->regions,
-					  plain ? hw->region_count : 0, hw->name);
-}
-
 /* Every function of the group to a domain; what fails has changed nothing. */
 static int switch_functions(const struct iommufd_group *group, const struct iommufd_attach *attach,
 			    struct iommufd_hwpt *hwpt)
 {
-	struct iommufd_hwpt *old = attach->hwpt, *to = iommufd_hwpt_paging(hwpt);
-	size_t done, count = function_count(group, attach);
-	int ret = 0;
+	size_t count = function_count(group, attach);
+	bool plain = attach->pasid == UIOMMU_NO_PASID;
+	const struct iommufd_hw *hw = group->hw;
 
-	for (done = 0; done < count && !ret; done++)
-		ret = switch_function(group, attach, to, done);
-	if (!ret)
+	if (!count)
 		return 0;
-	/* The last one tried has not been moved. Those that were go back; where even that fails,
-	 * for want of memory, they reach nothing. */
-	for (done--; done--;)
-		if (!old || switch_function(group, attach, iommufd_hwpt_paging(old), done))
-			uiommu_domain_detach_pasid(to->domain, group->rids[done], attach->pasid);
-	return ret;
+	return uiommu_domain_attach_all(iommufd_hwpt_paging(hwpt)->domain, group->rids, count,
+					attach->pasid, hw->regions, plain ? hw->region_count : 0,
+					hw->name);
 }
 
 static void detach_functions(const struct iommufd_group *group, const struct iommufd_attach *attach)
@@ -198,30 +183,24 @@ static int set_stage1(const struct iommufd_group *group, const struct iommufd_at
 /*
  * A nested stage 1 holds in front of its parent only. So it is set before the move to its parent,
  * and taken away after a move from it; between two HWPTs on one parent it is all there is to
- * change.
+ * change. From one parent to another there is a wall between, for nothing may reach a parent by
+ * itself. Only where the functions have been attached to nothing can a stage 1 want memory.
  */
 static int switch_group(const struct iommufd_group *group, const struct iommufd_attach *attach,
 			struct iommufd_hwpt *hwpt)
 {
 	struct iommufd_hwpt *old = attach->hwpt;
 	struct uiommu_stage1 *before = old ? old->stage1 : NULL;
-	bool apart = before && hwpt->stage1 && hwpt->parent != old->parent;
+	struct uiommu_stage1 *during = before ? uiommu_unit_wall(group->hw->unit) : hwpt->stage1;
 	int ret = 0;
 
 	if (old && iommufd_hwpt_paging(old) == iommufd_hwpt_paging(hwpt))
 		return set_stage1(group, attach, hwpt->stage1);
-	if (apart)
-		detach_functions(group, attach);
 	if (hwpt->stage1)
-		ret = set_stage1(group, attach, hwpt->stage1);
+		ret = set_stage1(group, attach, during);
 	if (!ret)
 		ret = switch_functions(group, attach, hwpt);
-	if (ret && hwpt->stage1)
-		set_stage1(group, attach, before);
-	if (ret && apart)
-		switch_functions(group, attach, old);
-	if (!ret && !hwpt->stage1)
-		set_stage1(group, attach, NULL);
+	set_stage1(group, attach, ret ? before : hwpt->stage1);
 	return ret;
 }
 

@@ -234,6 +234,9 @@ void page_requests_cancel_port(struct uiommu_port *port);
 /* One requester ID attached to one domain; the owner of the device's reserved regions. */
 struct attachment {
 	struct uiommu_domain *domain;
+	/* While it is made: the next of those that come together, and the slot, held. */
+	struct attachment *next;
+	struct slot *slot;
 };
 
 /* A translation in front of attachments. Constant. */
@@ -271,6 +274,7 @@ struct uiommu_unit {
 	struct uiommu_unit_stats retired; /* of destroyed ports, and the unit's own flushes */
 	uint64_t next_uid;
 	struct table_shared shared; /* by the domains' tables */
+	struct uiommu_stage1 *wall; /* constant */
 	struct page_requests paging;
 
 	/* Constant from creation on. */

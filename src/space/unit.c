@@ -122,6 +122,13 @@ UIOMMU_API int uiommu_unit_create(const struct uiommu_unit_options *options,
 	pthread_mutex_init(&unit->lock, NULL);
 	page_requests_init(&unit->paging);
 	port_barrier_init();
+	ret = uiommu_stage1_create(
+		unit, &(struct uiommu_stage1_options){.size = sizeof(struct uiommu_stage1_options)},
+		&unit->wall);
+	if (ret) {
+		uiommu_unit_destroy(unit);
+		return ret;
+	}
 	*out = unit;
 	return 0;
 }
@@ -142,6 +149,7 @@ UIOMMU_API void uiommu_unit_destroy(struct uiommu_unit *unit)
 	for (const struct imap_entry *e = imap_find(&unit->pasids, 0, &pos); e; e = imap_next(&pos))
 		uiommu_free((struct slot *)(uintptr_t)e->value, sizeof(struct slot));
 	imap_clear(&unit->pasids);
+	uiommu_stage1_destroy(unit->wall);
 	table_shared_destroy(&unit->shared);
 	uiommu_free(unit->windows, unit->window_count * sizeof(*unit->windows));
 	page_requests_destroy(&unit->paging);
@@ -171,6 +179,11 @@ void unit_fork_child(struct uiommu_unit *unit)
 	unit->paging.first = NULL;
 	pthread_mutex_init(&unit->lock, NULL);
 	pthread_mutex_init(&unit->attach_lock, NULL);
+}
+
+UIOMMU_API struct uiommu_stage1 *uiommu_unit_wall(struct uiommu_unit *unit)
+{
+	return unit->wall;
 }
 
 UIOMMU_API const struct uiommu_memory *uiommu_unit_memory(struct uiommu_unit *unit)
@@ -381,52 +394,92 @@ static struct attachment *slot_switch(struct uiommu_unit *unit, struct slot *slo
 	return old;
 }
 
-/* unit->attach_lock held. */
-static int attach_locked(struct uiommu_domain *domain, uiommu_rid rid, uint32_t pasid,
-			 const struct uiommu_resv_region *regions, size_t count, const char *name)
+static int refuse_memory(const char *name)
 {
-	struct uiommu_unit *unit = domain->unit;
-	struct attachment *attachment, *old = NULL;
-	struct slot *slot;
+	return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, UIOMMU_RANGE_NONE,
+			     UIOMMU_RANGE_NONE);
+}
+
+/* All of attaching that may fail, in front of *@list. unit->attach_lock held. */
+static int prepare(struct uiommu_domain *domain, uiommu_rid rid, uint32_t pasid,
+		   const struct uiommu_resv_region *regions, size_t count, const char *name,
+		   struct attachment **list)
+{
+	struct attachment *attachment = uiommu_alloc(sizeof(*attachment));
 	int ret;
 
-	attachment = uiommu_alloc(sizeof(*attachment));
 	if (!attachment)
-		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, UIOMMU_RANGE_NONE,
-				     UIOMMU_RANGE_NONE);
+		return refuse_memory(name);
 	attachment->domain = domain;
 	ret = reserve_regions(domain->ioas, regions, count, attachment, name);
 	if (ret) {
 		uiommu_free(attachment, sizeof(*attachment));
 		return ret;
 	}
-	pthread_mutex_lock(&unit->lock);
-	slot = unit_slot(unit, rid, pasid);
-	if (slot)
-		old = slot_switch(unit, slot, attachment);
-	pthread_mutex_unlock(&unit->lock);
-	if (!slot) {
+	pthread_mutex_lock(&domain->unit->lock);
+	attachment->slot = unit_slot(domain->unit, rid, pasid);
+	if (attachment->slot)
+		attachment->slot->users++;
+	pthread_mutex_unlock(&domain->unit->lock);
+	if (!attachment->slot) {
 		let_go(attachment);
-		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, name, UIOMMU_RANGE_NONE,
-				     UIOMMU_RANGE_NONE);
+		return refuse_memory(name);
 	}
-	if (old)
-		page_requests_cancel(unit, slot, NULL);
-	let_go(old);
+	attachment->next = *list;
+	*list = attachment;
 	return 0;
+}
+
+static void unprepare(struct uiommu_unit *unit, struct attachment *list)
+{
+	while (list) {
+		struct attachment *next = list->next;
+
+		slot_put(unit, list->slot);
+		let_go(list);
+		list = next;
+	}
+}
+
+/* Cannot fail. unit->attach_lock held. */
+static void commit(struct uiommu_unit *unit, struct attachment *list)
+{
+	while (list) {
+		struct attachment *next = list->next, *old;
+		struct slot *slot = list->slot;
+
+		pthread_mutex_lock(&unit->lock);
+		old = slot_switch(unit, slot, list);
+		pthread_mutex_unlock(&unit->lock);
+		if (old)
+			page_requests_cancel(unit, slot, NULL);
+		let_go(old);
+		slot_put(unit, slot);
+		list = next;
+	}
 }
 
 UIOMMU_API int uiommu_domain_attach(struct uiommu_domain *domain, uiommu_rid rid,
 				    const struct uiommu_resv_region *regions, size_t count,
 				    const char *name)
 {
-	return uiommu_domain_attach_pasid(domain, rid, UIOMMU_NO_PASID, regions, count, name);
+	return uiommu_domain_attach_all(domain, &rid, 1, UIOMMU_NO_PASID, regions, count, name);
 }
 
 UIOMMU_API int uiommu_domain_attach_pasid(struct uiommu_domain *domain, uiommu_rid rid,
 					  uint32_t pasid, const struct uiommu_resv_region *regions,
 					  size_t count, const char *name)
 {
+	return uiommu_domain_attach_all(domain, &rid, 1, pasid, regions, count, name);
+}
+
+UIOMMU_API int uiommu_domain_attach_all(struct uiommu_domain *domain, const uiommu_rid *rids,
+					size_t rid_count, uint32_t pasid,
+					const struct uiommu_resv_region *regions, size_t count,
+					const char *name)
+{
+	struct uiommu_unit *unit = domain->unit;
+	struct attachment *list = NULL;
 	int ret = check_pasid(pasid, name);
 
 	if (!ret)
@@ -437,9 +490,14 @@ UIOMMU_API int uiommu_domain_attach_pasid(struct uiommu_domain *domain, uiommu_r
 		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
 				     "a nested domain goes in front of an attachment to its parent",
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
-	pthread_mutex_lock(&domain->unit->attach_lock);
-	ret = attach_locked(domain, rid, pasid, regions, count, name);
-	pthread_mutex_unlock(&domain->unit->attach_lock);
+	pthread_mutex_lock(&unit->attach_lock);
+	for (size_t i = 0; i < rid_count && !ret; i++)
+		ret = prepare(domain, rids[i], pasid, regions, count, name, &list);
+	if (ret)
+		unprepare(unit, list);
+	else
+		commit(unit, list);
+	pthread_mutex_unlock(&unit->attach_lock);
 	return ret;
 }
 

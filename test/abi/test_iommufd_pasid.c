@@ -503,6 +503,67 @@ static void test_nested(void **state)
 	rig_down(&rig);
 }
 
+struct reader {
+	struct uiommu_port *port;
+	_Atomic bool stop;
+	_Atomic unsigned found, faults, bare;
+};
+
+static void *reader_thread(void *arg)
+{
+	struct reader *reader = arg;
+	uint8_t byte;
+
+	while (!reader->stop)
+		if (uiommu_port_read(reader->port, IOVA, &byte, 1))
+			reader->faults++;
+		else if (byte == 'd')
+			reader->found++;
+		else
+			reader->bare++;
+	return NULL;
+}
+
+/* From a guest's tables on one parent to those on another and back, nothing reaches a parent. */
+static void test_never_bare(void **state)
+{
+	struct rig_options options = machine("x86-vtd,pasid=20,nesting=on");
+	uint32_t parents[2], nested[2];
+	struct reader reader = {0};
+	pthread_t thread;
+	struct rig rig;
+	struct bound b;
+
+	assert_true(rig_up(&rig, &options));
+	b = bind_edu(&rig);
+	put_tables(&rig);
+	rig.memory[3 * PAGE] = 'd';
+	rig.memory[5 * PAGE] = 'f';
+	assert_int_equal(ioas_map_at(&rig, b.fd, b.ioas, rig.memory, 32 * PAGE, 0), 0);
+	assert_int_equal(ioas_map_at(&rig, b.fd, b.ioas, rig.memory + 5 * PAGE, PAGE, IOVA), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(hwpt_alloc(&rig, b.fd, b.device, b.ioas,
+					    IOMMU_HWPT_ALLOC_NEST_PARENT, &parents[i]),
+				 0);
+		assert_int_equal(
+			nested_alloc(&rig, &b, parents[i], IOMMU_HWPT_ALLOC_PASID, &nested[i]), 0);
+	}
+	assert_int_equal(attach_pasid_to(&rig, b.node, 2, nested[0]), 0);
+	assert_int_equal(
+		uiommu_port_create_pasid(uiommu_machine_unit(rig.machine), 0x8, 2, &reader.port),
+		0);
+	uiommu_port_set_master(reader.port, true);
+	assert_int_equal(pthread_create(&thread, NULL, reader_thread, &reader), 0);
+	for (unsigned i = 1; i < 3000 || !reader.found; i++)
+		assert_int_equal(attach_pasid_to(&rig, b.node, 2, nested[i % 2]), 0);
+	reader.stop = true;
+	pthread_join(thread, NULL);
+	assert_int_equal(reader.bare, 0);
+	uiommu_port_destroy(reader.port);
+	unbind_edu(&rig, &b);
+	rig_down(&rig);
+}
+
 static long fault_alloc(struct rig *rig, int fd, int *queue, uint32_t *id)
 {
 	struct iommu_fault_alloc alloc = {.size = sizeof(alloc)};
@@ -602,14 +663,14 @@ static void test_page_requests(void **state)
 /* ---- without memory ---- */
 
 /* Two functions of one group, so that a move may fail half way. */
+enum { ONE, TWO, PARENT, NESTED, PAGED, QUEUE, SPACE, NESTED_ON_TWO, COUNT };
+
 struct life {
 	struct rig rig;
 	struct bound b;
-	uint32_t ids[8], second;
+	uint32_t ids[COUNT], second;
 	int other, queue;
 };
-
-enum { ONE, TWO, PARENT, NESTED, PAGED, QUEUE, SPACE };
 
 typedef long (*step_fn)(struct life *l);
 
@@ -673,6 +734,18 @@ static long step_nested(struct life *l)
 {
 	return nested_alloc(&l->rig, &l->b, l->ids[PARENT], IOMMU_HWPT_ALLOC_PASID,
 			    &l->ids[NESTED]);
+}
+
+/* Once there is another parent, over the same memory. */
+static long step_another_nested(struct life *l)
+{
+	return nested_alloc(&l->rig, &l->b, l->ids[PARENT], IOMMU_HWPT_ALLOC_PASID,
+			    &l->ids[NESTED_ON_TWO]);
+}
+
+static long step_to_another(struct life *l)
+{
+	return attach_pasid_to(&l->rig, l->b.node, 5, l->ids[NESTED_ON_TWO]);
 }
 
 static long step_queue(struct life *l)
@@ -740,15 +813,16 @@ static const struct {
 	step_fn step;
 	int found;
 } steps[] = {
-	{step_bind, -1},      {step_bind_other, -1},	{step_ioas, -1},
-	{step_ioas, -1},      {step_map, -1},		{step_map_one, -1},
-	{step_map_two, -1},   {step_one, -1},		{step_two, -1},
-	{step_parent, -1},    {step_nested, -1},	{step_queue, -1},
-	{step_paged, -1},     {step_attach, -1},	{step_pasid, 'b'},
-	{step_join, 'b'},     {step_replace, 'c'},	{step_to_nested, 'd'},
-	{step_to_paged, 'b'}, {step_replace, 'c'},	{step_to_paged, 'b'},
-	{step_back, 'd'},     {step_second_pasid, 'd'}, {step_second_join, 'd'},
-	{step_detach, 'd'},
+	{step_bind, -1},	  {step_bind_other, -1},   {step_ioas, -1},
+	{step_ioas, -1},	  {step_map, -1},	   {step_map_one, -1},
+	{step_map_two, -1},	  {step_one, -1},	   {step_two, -1},
+	{step_parent, -1},	  {step_nested, -1},	   {step_queue, -1},
+	{step_paged, -1},	  {step_attach, -1},	   {step_pasid, 'b'},
+	{step_join, 'b'},	  {step_replace, 'c'},	   {step_to_nested, 'd'},
+	{step_to_paged, 'b'},	  {step_replace, 'c'},	   {step_to_paged, 'b'},
+	{step_back, 'd'},	  {step_parent, 'd'},	   {step_another_nested, 'd'},
+	{step_to_another, 'd'},	  {step_back, 'd'},	   {step_to_another, 'd'},
+	{step_second_pasid, 'd'}, {step_second_join, 'd'}, {step_detach, 'd'},
 };
 
 /* Both functions find it. */
@@ -765,6 +839,14 @@ static void check_found(struct life *l, int found)
 		assert_int_equal(uiommu_port_read(port, IOVA, &byte, 1) ? -1 : byte, found);
 		uiommu_port_destroy(port);
 	}
+}
+
+/* Once one has failed, no allocation succeeds until this is taken back. */
+static _Atomic bool stubborn;
+
+static void *stubborn_alloc(size_t size, size_t align)
+{
+	return stubborn && fail_countdown < 0 ? NULL : failing_alloc(size, align);
 }
 
 static bool life_with_failure(long nth)
@@ -785,6 +867,7 @@ static bool life_with_failure(long nth)
 	l.b.node = rig_open_node(&l.rig, 0);
 	l.other = rig_open_node(&l.rig, 1);
 	fail_countdown = nth;
+	stubborn = true;
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		ret = steps[i].step(&l);
 		if (!ret)
@@ -792,6 +875,7 @@ static bool life_with_failure(long nth)
 		if (ret != -ENOMEM || failed)
 			fail_msg("step %zu: %ld, allocation %ld", i, ret, nth);
 		failed = true;
+		stubborn = false;
 		check_found(&l, i ? steps[i - 1].found : -1);
 		ret = steps[i].step(&l);
 		if (!ret)
@@ -800,6 +884,7 @@ static bool life_with_failure(long nth)
 			fail_msg("step %zu failed twice: %ld, allocation %ld", i, ret, nth);
 	}
 	failed |= fail_countdown < 0;
+	stubborn = false;
 	fail_countdown = -1;
 	check_found(&l, 'd');
 	rig_close(&l.rig, l.b.node);
@@ -816,7 +901,7 @@ static void test_each_allocation(void **state)
 {
 	long nth = 0;
 
-	uiommu_set_allocator(failing_alloc, failing_release);
+	uiommu_set_allocator(stubborn_alloc, failing_release);
 	while (life_with_failure(nth))
 		nth++;
 	uiommu_set_allocator(NULL, NULL);
@@ -827,19 +912,13 @@ static void test_each_allocation(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hw_info),
-		cmocka_unit_test(test_hidden),
-		cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_answers),
-		cmocka_unit_test(test_zero),
-		cmocka_unit_test(test_flag),
-		cmocka_unit_test(test_without),
-		cmocka_unit_test(test_dma),
-		cmocka_unit_test(test_reserved),
-		cmocka_unit_test(test_group),
-		cmocka_unit_test(test_nested),
-		cmocka_unit_test(test_page_requests),
-		cmocka_unit_test(test_each_allocation),
+		cmocka_unit_test(test_hw_info),	   cmocka_unit_test(test_hidden),
+		cmocka_unit_test(test_sizes),	   cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_zero),	   cmocka_unit_test(test_flag),
+		cmocka_unit_test(test_without),	   cmocka_unit_test(test_dma),
+		cmocka_unit_test(test_reserved),   cmocka_unit_test(test_group),
+		cmocka_unit_test(test_nested),	   cmocka_unit_test(test_page_requests),
+		cmocka_unit_test(test_never_bare), cmocka_unit_test(test_each_allocation),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

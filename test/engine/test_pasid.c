@@ -346,6 +346,61 @@ static void test_no_memory(void **state)
 	uiommu_set_allocator(NULL, NULL);
 }
 
+/* Several at once: all or, whatever the reason, none. */
+static void test_all(void **state)
+{
+	const struct uiommu_resv_region region = {{MSI, MSI + PAGE - 1}, UIOMMU_RESV_MSI, 0};
+	const uiommu_rid rids[3] = {0x20, 0x21, 0x22};
+	struct uiommu_port *ports[3];
+	struct rig rig;
+	bool failed = true;
+
+	uiommu_set_allocator(failing_alloc, failing_release);
+	rig_up(&rig);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(uiommu_port_create_pasid(rig.unit, rids[i], 7, &ports[i]), 0);
+		uiommu_port_set_master(ports[i], true);
+	}
+	assert_int_equal(uiommu_domain_attach_all(rig.domain[0], rids, 3, 7, NULL, 0, "group"), 0);
+	for (long nth = 0; failed; nth++) {
+		uint8_t bytes[3];
+		int ret;
+
+		fail_countdown = nth;
+		ret = uiommu_domain_attach_all(rig.domain[1], rids, 3, 7, &region, 1, "group");
+		fail_countdown = -1;
+		failed = ret;
+		assert_true(!ret || ret == -ENOMEM);
+		for (unsigned i = 0; i < 3; i++) {
+			assert_int_equal(uiommu_port_read(ports[i], PAGE, &bytes[i], 1), 0);
+			assert_int_equal(bytes[i], ret ? 'a' : 'b');
+		}
+	}
+	/* A region in the way of all of them. */
+	assert_int_equal(uiommu_ioas_map(rig.ioas[2], (struct uiommu_range){MSI, MSI + PAGE - 1},
+					 (uintptr_t)rig.page[2], RW, NULL),
+			 0);
+	assert_int_equal(uiommu_domain_attach_all(rig.domain[2], rids, 3, 7, &region, 1, "group"),
+			 -EADDRINUSE);
+	assert_int_equal(uiommu_domain_attach_all(rig.domain[2], rids, 0, 7, &region, 1, "group"),
+			 0);
+	for (unsigned i = 0; i < 3; i++) {
+		uint8_t byte;
+
+		assert_int_equal(uiommu_port_read(ports[i], PAGE, &byte, 1), 0);
+		assert_int_equal(byte, 'b');
+		uiommu_port_destroy(ports[i]);
+		uiommu_domain_detach_pasid(rig.domain[1], rids[i], 7);
+	}
+	/* The region went with the attachments. */
+	assert_int_equal(uiommu_ioas_map(rig.ioas[1], (struct uiommu_range){MSI, MSI + PAGE - 1},
+					 (uintptr_t)rig.page[1], RW, NULL),
+			 0);
+	rig_down(&rig);
+	assert_int_equal(fail_live, 0);
+	uiommu_set_allocator(NULL, NULL);
+}
+
 /* ---- races ---- */
 
 struct racer {
@@ -456,7 +511,8 @@ int main(void)
 		cmocka_unit_test(test_apart),	  cmocka_unit_test(test_arguments),
 		cmocka_unit_test(test_change),	  cmocka_unit_test(test_windows),
 		cmocka_unit_test(test_stage1),	  cmocka_unit_test(test_nothing_stays),
-		cmocka_unit_test(test_no_memory), cmocka_unit_test(test_race),
+		cmocka_unit_test(test_no_memory), cmocka_unit_test(test_all),
+		cmocka_unit_test(test_race),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
