@@ -41,13 +41,23 @@ static struct uiommu_place place_of(uint64_t length)
 	return (struct uiommu_place){.size = sizeof(struct uiommu_place), .length = length};
 }
 
-/* Where it comes to lie; a negative error as a huge address. */
+/* Where it comes to lie, which is where it was said that it would; a negative error as a huge
+ * address. */
 static uint64_t put(uint64_t addr, uint64_t length)
 {
 	const struct uiommu_place place = place_of(length);
+	struct uiommu_range range = {0, 0};
 	uint64_t iova = 0;
+	int found = uiommu_ioas_find_place(ioas, &place, addr, RW, &range);
 	int ret = uiommu_ioas_map_anywhere(ioas, &place, addr, RW, NULL, &iova);
 
+	/* Only mapping takes memory. */
+	if (ret != -ENOMEM)
+		assert_int_equal(found, ret);
+	if (!ret) {
+		assert_int_equal(range.first, iova);
+		assert_int_equal(range.last, iova + (length - 1));
+	}
 	return ret ? (uint64_t)(int64_t)ret : iova;
 }
 

@@ -133,10 +133,10 @@ static void ask_raised(int fd, const char *name, uint32_t index)
 		store(fd, REG_RAISE, 1);
 		say_events(name, "raised", 0, event, 1000);
 		store(fd, REG_RAISE, 1);
-		say_events(name, "raised.again", 0, event, 100);
-		say_events(name, "raised.unmask", set_none(fd, UNMASK, index, 1), event, 100);
+		say_events(name, "raised.again", 0, event, 300);
+		say_events(name, "raised.unmask", set_none(fd, UNMASK, index, 1), event, 300);
 		store(fd, REG_ACK, 1);
-		say_events(name, "answered.unmask", set_none(fd, UNMASK, index, 1), event, 100);
+		say_events(name, "answered.unmask", set_none(fd, UNMASK, index, 1), event, 300);
 		store(fd, REG_RAISE, 1);
 		say_events(name, "raised.after", 0, event, 1000);
 		store(fd, REG_ACK, 1);
