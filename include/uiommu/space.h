@@ -233,8 +233,16 @@ UIOMMU_API int uiommu_ioas_reserved(struct uiommu_ioas *ioas, struct uiommu_rese
 				    size_t *count);
 
 /** The alignment that IOVAs, addresses and sizes must have: the largest of the smallest I/O pages
- *  of the domains, and of the page size it was made with; 1 if there is none. */
+ *  of the domains, of the page size it was made with, and of what uiommu_ioas_align() asked for; 1
+ * if there is none. */
 UIOMMU_API uint64_t uiommu_ioas_alignment(struct uiommu_ioas *ioas);
+
+/**
+ * Ask for an alignment of at least @least, a power of two, whatever the domains want, or (1) for no
+ * more than they do. -EINVAL RULE_ARGUMENT; -EADDRINUSE RULE_ALIGNMENT: an area's IOVA, address or
+ * length is not so aligned: then nothing changes. Thread safe.
+ */
+UIOMMU_API int uiommu_ioas_align(struct uiommu_ioas *ioas, uint64_t least);
 
 /** The intersection of the domains' page sizes, as a bitmap; all ones if there is no domain. */
 UIOMMU_API uint64_t uiommu_ioas_page_sizes(struct uiommu_ioas *ioas);
@@ -526,7 +534,8 @@ struct uiommu_domain_options {
 	struct uiommu_domain *parent;
 	/** Writes by devices can be tracked (uiommu_domain_dirty_track()). */
 	bool dirty;
-	/** Its leaves are of the smallest size only, until uiommu_domain_large_pages(). */
+	/** Its leaves are small only (4 KiB, or what is smallest if that is larger), until
+	 * uiommu_domain_large_pages(). */
 	bool small_pages;
 	/** Devices' accesses are made to snoop the processors' caches. VT-d's second stage has a
 	 * bit in its leaves for that; other formats always do so, or have no word for it. */
@@ -635,8 +644,9 @@ UIOMMU_API int uiommu_domain_window_remove(struct uiommu_domain *domain, uint64_
 UIOMMU_API int uiommu_domain_window_find(struct uiommu_domain *domain, uint64_t iova,
 					 struct uiommu_domain_window *window);
 
-/** Use large pages for what is mapped from now on, as a new domain does, or the smallest only; then
- *  every area can be cut at every page. Never fails. Thread safe. */
+/** Use large pages for what is mapped from now on, as a new domain does, or small ones only: then
+ *  every area can be cut at every page of 4 KiB, or of the table's smallest size if that is larger.
+ *  Never fails. Thread safe. */
 UIOMMU_API void uiommu_domain_large_pages(struct uiommu_domain *domain, bool on);
 
 /** The leaf sizes of this domain's table, as a bitmap. */

@@ -24,6 +24,12 @@ extern "C" {
 struct uiommu_vfio;
 struct uiommu_vfio_file;
 
+/** Which memory something is: @length bytes from @offset of a file, or (@file 0) of the program's
+ * own, where @offset is its address. */
+struct uiommu_vfio_memory {
+	uint64_t device, file, offset, length;
+};
+
 /** What the front end needs from whoever owns descriptors and user pointers. */
 struct uiommu_vfio_host {
 	size_t size; /**< sizeof(struct uiommu_vfio_host) */
@@ -65,6 +71,9 @@ struct uiommu_vfio_host {
 	/** There is something to read in the file of a queue, or no longer. Called from any thread,
 	 * even inside a port's access section; must not call back. May be NULL. */
 	void (*queue_readable)(void *ctx, struct uiommu_vfio_file *file, bool readable);
+	/** Which memory is at this address of the process: what two addresses share has one
+	 * identity. 0 or -EFAULT. NULL: the address says it. */
+	int (*identify)(void *ctx, uint64_t address, struct uiommu_vfio_memory *memory);
 };
 
 struct uiommu_vfio_options {
@@ -76,6 +85,8 @@ struct uiommu_vfio_options {
 	/** /dev/iommu and devices' nodes are those proposed in 2021
 	 * (<uiommu/linux/iommufd_rfc.h>). */
 	bool iommufd_rfc;
+	/** /dev/iommu has the request of Linux's selftests, IOMMU_TEST_CMD, and its mock IOMMU. */
+	bool iommufd_test;
 };
 
 /** Make a front end for the functions that the machine has now, and give their BARs addresses if
@@ -95,6 +106,9 @@ enum uiommu_vfio_kind {
 	/** of iommufd's events or page requests: read with uiommu_vfio_pread() at 0, which gives
 	 *  whole events only and 0 if there is none */
 	UIOMMU_VFIO_QUEUE,
+	UIOMMU_VFIO_PAGE,   /**< no file: a mapping of /dev/iommu (struct uiommu_vfio_mapping) */
+	UIOMMU_VFIO_ACCESS, /**< what software has of an address space (IOMMU_TEST_CMD) */
+	UIOMMU_VFIO_DMABUF, /**< memory that can be taken back (IOMMU_TEST_CMD) */
 };
 
 /** Open /dev/vfio/vfio. -ENOMEM. */
@@ -143,6 +157,12 @@ struct uiommu_vfio_mapping {
 	int fd;		 /**< map this file */
 	uint64_t fd_offset;
 	bool trap_reads; /**< map without any permission, not only read-only */
+	/** Ordinary memory, which is mapped a second time with mremap(2), or NULL. No field but the
+	 * next holds then. */
+	void *memory;
+	/** Of kind UIOMMU_VFIO_PAGE; to be released when the mapping is gone, or could not be made.
+	 */
+	struct uiommu_vfio_file *held;
 };
 /** Check a mmap(2) and say what to map. -EINVAL as in vfio_pci_core_mmap(). */
 UIOMMU_API int uiommu_vfio_mmap(struct uiommu_vfio_file *file, size_t length, int prot, int flags,

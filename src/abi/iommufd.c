@@ -18,7 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "abi/iommufd.h"
+#include "abi/iommufd_test.h"
 #include "abi/vfio_private.h"
 #include "util/alloc.h"
 
@@ -408,6 +408,11 @@ static const struct iommufd_op ops[] = {
 	   iommufd_ioas_change_process),
 };
 
+/* Of the kernel's selftests; on request. */
+static const struct iommufd_op test_op = {IOMMU_TEST_CMD, sizeof(struct iommu_test_cmd),
+					  offsetof(struct iommu_test_cmd, last) + sizeof(uint32_t),
+					  iommufd_test, "IOMMU_TEST_CMD"};
+
 int iommufd_respond(const struct iommufd_call *call)
 {
 	return vfio_copy_out(call->vfio, call->arg, call->bytes,
@@ -452,6 +457,8 @@ long iommufd_ioctl(struct iommufd *iommufd, uint32_t request, uint64_t arg)
 {
 	unsigned number = _IOC_NR(request) - IOMMUFD_CMD_BASE;
 
+	if (_IOC_NR(request) == IOMMUFD_CMD_TEST && iommufd->vfio->mock)
+		return run(iommufd, &test_op, request, arg);
 	if (number < sizeof(ops) / sizeof(ops[0]) && ops[number].op)
 		return run(iommufd, &ops[number], request, arg);
 	return iommufd_compat_ioctl(iommufd, request, arg);
@@ -461,6 +468,8 @@ const char *iommufd_request_name(uint32_t request)
 {
 	unsigned number = _IOC_NR(request) - IOMMUFD_CMD_BASE;
 
+	if (request == IOMMU_TEST_CMD)
+		return test_op.name;
 	return number < sizeof(ops) / sizeof(ops[0]) ? ops[number].name : NULL;
 }
 

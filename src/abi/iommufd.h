@@ -24,6 +24,7 @@
 
 struct uiommu_vfio;
 struct iommufd;
+struct iommufd_hw_queue;
 struct iommufd_queue;
 struct iommufd_viommu;
 
@@ -70,6 +71,7 @@ struct iommufd {
 	/* The program's files that are mapped: by our own address of them. files_lock. */
 	pthread_mutex_t files_lock;
 	struct imap files;
+	struct iommufd_page *pages; /* that the program can map; lock */
 };
 
 /* A request: the program's struct, copied once. */
@@ -167,6 +169,7 @@ struct iommufd_ioas {
 		domains; /* there is somebody to translate for, so memory has to be there */
 	pthread_mutex_t pins_lock;
 	struct iommufd_pin *pins;
+	struct iommufd_access *accesses; /* by software; pins_lock */
 };
 
 struct iommufd_ioas *iommufd_ioas_create_locked(struct iommufd *iommufd);
@@ -204,8 +207,29 @@ void iommufd_unpin(struct iommufd_ioas *ioas, struct iommufd_pin *pin);
 
 /* ---- devices: iommufd_device.c ---- */
 
+struct iommufd_device;
+struct iommufd_hwpt;
+
+/* The table of a paging HWPT. */
+struct iommufd_tables {
+	const char *format;
+	unsigned width;
+	struct uiommu_range aperture;
+	uint64_t page_sizes;
+};
+
+/* What a kind of IOMMU has of its own. What is NULL it has nothing to say to. lock held in all. */
+struct iommufd_hw_ops {
+	/* HWPT_ALLOC of a paging HWPT with data of the program's: other tables than the usual. */
+	int (*tables)(struct iommufd_call *call, struct iommufd_tables *tables);
+	/* The last word before a device is attached by this PASID; NULL: it is leaving, which is
+	 * not refused. */
+	int (*attach)(struct iommufd_device *device, uint32_t pasid, struct iommufd_hwpt *hwpt);
+};
+
 /* What kind of IOMMU a device is behind. Constant, outlives the device. */
 struct iommufd_hw {
+	const struct iommufd_hw_ops *ops; /* NULL: nothing of its own */
 	struct uiommu_unit *unit;
 	const char *name;
 	/* Its tables. */
@@ -213,7 +237,7 @@ struct iommufd_hw {
 	unsigned width;
 	struct uiommu_range aperture;
 	uint64_t page_sizes;
-	/* Those of nesting parents; NULL: it can't nest. */
+	/* Those of nesting parents; NULL: the usual ones. */
 	const char *parent_format;
 	unsigned parent_width;
 	const struct uiommu_resv_region *regions;
@@ -260,6 +284,7 @@ struct iommufd_device {
 	uint64_t cookie;		 /* what the program calls it, in the interface of 2021 */
 	bool page_requests;		 /* it can wait for a page */
 	unsigned pasid_bits;		 /* of its PASIDs; 0: it has none */
+	bool no_dirty;			 /* what it writes can't be tracked */
 	bool attached;			 /* without a PASID */
 	struct imap pasids;		 /* those under which it is attached */
 	struct iommufd_vdevice *vdevice; /* what a guest calls it, or NULL */
@@ -313,14 +338,16 @@ struct iommufd_hwpt {
 	struct iommufd_viommu *viommu;
 	struct iommufd_hwpt *next_nested; /* of the vIOMMU */
 	bool needs_vdevice;		  /* of each device */
+	bool made;			  /* by its kind of IOMMU */
 	struct uiommu_domain *guest;
 	struct uiommu_stage1 *stage1;
+	void *own; /* the kind of IOMMU's */
 };
 
 /* lock held. */
 int iommufd_hwpt_create(struct iommufd *iommufd, struct iommufd_ioas *ioas,
-			const struct iommufd_hw *hw, uint32_t flags, bool automatic,
-			struct iommufd_hwpt **out);
+			const struct iommufd_hw *hw, const struct iommufd_tables *tables,
+			uint32_t flags, bool automatic, struct iommufd_hwpt **out);
 /* A device has gone: an automatic one goes with its last. */
 void iommufd_hwpt_unuse(struct iommufd *iommufd, struct iommufd_hwpt *hwpt);
 /* The paging HWPT behind it: itself or its parent. */
@@ -337,6 +364,7 @@ struct iommufd_nesting {
 	uint32_t data_type; /* enum iommu_hwpt_data_type */
 	/* Its HWPTs are made on a vIOMMU of this type; IOMMU_VIOMMU_TYPE_DEFAULT: on the parent. */
 	uint32_t viommu_type;
+	bool on_parent;	     /* or on the parent as well */
 	uint32_t event_type; /* enum iommu_veventq_type; of a vIOMMU's events */
 	/* Make hwpt->guest and hwpt->stage1 of the program's data. */
 	int (*create)(struct iommufd_call *call, struct iommufd_hwpt *hwpt);
@@ -345,6 +373,17 @@ struct iommufd_nesting {
 			  struct iommufd_viommu *viommu, uint32_t *done);
 	/* May a device be attached to it now? NULL: yes. */
 	int (*check_attach)(struct iommufd_hwpt *hwpt, const struct iommufd_device *device);
+	/* Undo create(), which has succeeded; what it left in the HWPT is let go of by itself. May
+	 * be NULL. */
+	void (*destroy)(struct iommufd_hwpt *hwpt);
+	/* A vIOMMU is made, with the program's data; destroyed, also where that failed. May be
+	 * NULL. */
+	int (*viommu_create)(struct iommufd_call *call, struct iommufd_viommu *viommu);
+	void (*viommu_destroy)(struct iommufd_viommu *viommu);
+	/* The queues that it takes are of this type (enum iommu_hw_queue_type); 0: none. */
+	uint32_t queue_type;
+	int (*queue_create)(struct iommufd_viommu *viommu, struct iommufd_hw_queue *queue);
+	void (*queue_destroy)(struct iommufd_viommu *viommu, struct iommufd_hw_queue *queue);
 };
 
 extern const struct iommufd_nesting iommufd_vtd;
@@ -357,11 +396,14 @@ int iommufd_nested_create(struct iommufd_call *call, const struct iommufd_hw *hw
 /* The guest's tables as a stage 1. */
 int iommufd_nested_set(struct iommufd_hwpt *hwpt, const struct uiommu_guest_options *options,
 		       void (*fault)(void *ctx, const struct uiommu_fault *fault), void *ctx);
-/* Copy the data of HWPT_ALLOC, whose type must be this one: -EINVAL, -E2BIG, -EFAULT. */
+/* Copy the data of HWPT_ALLOC, zeros behind its end: -EINVAL, -EFAULT. */
 int iommufd_copy_data(struct iommufd_call *call, void *to, size_t size, size_t least);
 /* Copy the @index-th entry of HWPT_INVALIDATE likewise. */
 int iommufd_copy_entry(struct iommufd_call *call, uint32_t index, void *to, size_t size,
 		       size_t least);
+/* Where the kernel takes all entries at once, it takes them of any length, if what it doesn't know
+ * is zero: -E2BIG, -EFAULT. */
+int iommufd_copy_command(struct iommufd_call *call, uint32_t index, void *to, size_t size);
 
 /* ---- vIOMMUs: iommufd_viommu.c ---- */
 
@@ -374,6 +416,17 @@ struct iommufd_viommu {
 	pthread_mutex_t leaf;	     /* what a fault looks at, inside a port's section */
 	struct iommufd_vdevice *vdevices;
 	struct iommufd_queue *events;
+	void *own; /* the kind of IOMMU's */
+};
+
+/* A queue of the guest's that hardware works on. */
+struct iommufd_hw_queue {
+	struct iommufd_object obj;
+	struct iommufd_viommu *viommu;
+	uint32_t index;
+	struct uiommu_range range; /* in the nesting parent's address space */
+	struct iommufd_pin pin;
+	bool pinned, made;
 };
 
 /* What a guest calls a device. */
@@ -391,6 +444,8 @@ int iommufd_vdevice_alloc(struct iommufd_call *call);
 int iommufd_hw_queue_alloc(struct iommufd_call *call);
 /* The device is being unbound: so is what a guest calls it. lock held. */
 void iommufd_vdevice_forget(struct iommufd *iommufd, struct iommufd_device *device);
+/* The device that a guest has this number for, or NULL. lock held. */
+struct iommufd_device *iommufd_viommu_device(const struct iommufd_viommu *viommu, uint64_t virt_id);
 /* The guest's name for a requester. Any lock but leaf may be held. */
 bool iommufd_viommu_virt_id(struct iommufd_viommu *viommu, uiommu_rid rid, uint64_t *virt_id);
 /* Report an event of the vIOMMU's. Likewise; never waits. */
@@ -443,6 +498,10 @@ int iommufd_faults_attach(struct iommufd_hwpt *hwpt, const struct iommufd_device
 			  uint32_t pasid);
 void iommufd_faults_detach(struct iommufd_hwpt *hwpt, const struct iommufd_device *device,
 			   uint32_t pasid);
+/* A request of the device's that no access waits behind goes to the HWPT's queue, if it has one, as
+ * if it came by the PASID that is attached. -ENOMEM. */
+int iommufd_faults_report(struct iommufd_hwpt *hwpt, const struct iommufd_device *device,
+			  uint32_t pasid, const struct iommu_hwpt_pgfault *fault);
 
 /* ---- iommufd_events.c ---- */
 
@@ -450,6 +509,47 @@ int iommufd_veventq_alloc(struct iommufd_call *call);
 /* Add an event to such a queue; if there is no room, it is noted that some were lost. Never waits.
  */
 void iommufd_queue_event(struct iommufd_queue *queue, const void *data, size_t len);
+
+/* ---- memory that the program can map: iommufd_page.c ---- */
+
+struct iommufd_page {
+	struct iommufd_page *next;
+	struct iommufd *iommufd;
+	struct iommufd_object *owner; /* has a user for each mapping */
+	uint64_t offset, length;      /* what mmap(2) has to say */
+	void *memory;
+};
+
+/* lock held. */
+int iommufd_page_create(struct iommufd *iommufd, struct iommufd_object *owner, uint64_t length,
+			struct iommufd_page **out);
+void iommufd_page_destroy(struct iommufd_page *page);
+/* mmap(2) of /dev/iommu. No lock held. */
+int iommufd_mmap(struct iommufd *iommufd, uint64_t length, int prot, int flags, uint64_t offset,
+		 struct uiommu_vfio_mapping *mapping);
+/* The mapping is gone. vfio.lock held. */
+void iommufd_page_unmapped(struct iommufd_page *page);
+
+/* ---- accesses by software: iommufd_access.c ---- */
+
+/* The range is about to be unmapped: whoever holds pages of it lets go. pins_lock held. */
+void iommufd_access_unmapping(struct iommufd_ioas *ioas, struct uiommu_range range);
+/* The file is gone. vfio.lock held. */
+void iommufd_access_closed(struct iommufd_access *access);
+
+/* ---- files of memory that can be taken back: iommufd_dmabuf.c ---- */
+
+struct iommufd_dmabuf;
+
+/* The dma-buf behind a descriptor, with a reference, or NULL: it is none. */
+struct iommufd_dmabuf *iommufd_dmabuf_get(struct iommufd_call *call, int fd);
+void iommufd_dmabuf_put(struct iommufd_dmabuf *dmabuf);
+/* A mapping of our own of a part of it, of whole pages. -EINVAL: not inside; -ENODEV: it was taken
+ * back. */
+int iommufd_dmabuf_map(struct iommufd_dmabuf *dmabuf, uint64_t offset, uint64_t length,
+		       uint64_t *addr);
+/* Take it down, and drop a reference. */
+void iommufd_dmabuf_unmap(struct iommufd_dmabuf *dmabuf, uint64_t addr);
 
 /* ---- iommufd_compat.c ---- */
 

@@ -356,9 +356,16 @@ static int check_pasids(const struct iommufd_group *group, const struct iommufd_
 	return 0;
 }
 
+/* The kind of IOMMU has the last word; NULL: the device is leaving. */
+static int say_attach(struct iommufd_device *device, uint32_t pasid, struct iommufd_hwpt *hwpt)
+{
+	const struct iommufd_hw_ops *ops = device->hw->ops;
+
+	return ops && ops->attach ? ops->attach(device, pasid, hwpt) : 0;
+}
+
 /* May the group be attached to it? In the order of iommufd, and then of the IOMMU's driver. */
-static int check_hwpt(const struct iommufd_device *device, struct iommufd_hwpt *hwpt,
-		      uint32_t pasid)
+static int check_hwpt(struct iommufd_device *device, struct iommufd_hwpt *hwpt, uint32_t pasid)
 {
 	const struct iommufd_group *group = device->group;
 	int ret = check_pasids(group, hwpt, pasid);
@@ -374,9 +381,9 @@ static int check_hwpt(const struct iommufd_device *device, struct iommufd_hwpt *
 	if (hwpt->parent && !hwpt->stage1)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
 				   "the guest's tables are of a width that this IOMMU lacks");
-	return hwpt->parent && hwpt->hw->nesting->check_attach
-		       ? hwpt->hw->nesting->check_attach(hwpt, device)
-		       : 0;
+	if (hwpt->parent && hwpt->hw->nesting->check_attach)
+		ret = hwpt->hw->nesting->check_attach(hwpt, device);
+	return ret ? ret : say_attach(device, pasid, hwpt);
 }
 
 /* The device's first attachment under the PASID: with it come the group's functions, if no other
@@ -393,8 +400,11 @@ static int join(struct iommufd *iommufd, struct iommufd_device *device,
 		ret = move_device(device, attach);
 	} else {
 		ret = check_hwpt(device, hwpt, attach->pasid);
-		if (!ret)
-			ret = move_group(iommufd, device->group, attach, hwpt);
+		if (ret)
+			return ret;
+		ret = move_group(iommufd, device->group, attach, hwpt);
+		if (ret)
+			say_attach(device, attach->pasid, NULL);
 	}
 	if (ret)
 		return ret;
@@ -440,10 +450,13 @@ static int replace_hwpt(struct iommufd *iommufd, struct iommufd_device *device, 
 	if (old == hwpt)
 		return 0;
 	ret = check_hwpt(device, hwpt, pasid);
-	if (!ret)
-		ret = move_group(iommufd, group, attach, hwpt);
 	if (ret)
 		return ret;
+	ret = move_group(iommufd, group, attach, hwpt);
+	if (ret) {
+		say_attach(device, pasid, old);
+		return ret;
+	}
 	attach->hwpt = hwpt;
 	hwpt->obj.users += attach->devices;
 	for (unsigned left = attach->devices; left--;)
@@ -475,7 +488,7 @@ static int change_ioas(struct iommufd *iommufd, struct iommufd_device *device, u
 			*id = number;
 		return ret;
 	}
-	ret = iommufd_hwpt_create(iommufd, ioas, device->hw, 0, true, &hwpt);
+	ret = iommufd_hwpt_create(iommufd, ioas, device->hw, NULL, 0, true, &hwpt);
 	if (ret)
 		return ret;
 	iommufd_object_finish(&hwpt->obj);
@@ -537,6 +550,7 @@ void iommufd_device_detach(struct iommufd *iommufd, struct iommufd_device *devic
 	if (hwpt->faults)
 		iommufd_faults_detach(hwpt, device, pasid);
 	mark_detached(device, pasid);
+	say_attach(device, pasid, NULL);
 	drop_attach(group, attach);
 	if (pasid == UIOMMU_NO_PASID) {
 		/* Nothing is needed where it goes, so this can't fail. */
@@ -592,8 +606,9 @@ static int hw_info(struct iommufd_call *call, const struct iommufd_device *devic
 	call->hw_info.data_len = len;
 	call->hw_info.out_data_type = hw->info_type;
 	call->hw_info.out_max_pasid_log2 = (uint8_t)device->pasid_bits;
-	call->hw_info.out_capabilities = (hw->dirty ? IOMMU_HW_CAP_DIRTY_TRACKING : 0) |
-					 (hw->no_ats ? IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED : 0);
+	call->hw_info.out_capabilities =
+		(hw->dirty && !device->no_dirty ? IOMMU_HW_CAP_DIRTY_TRACKING : 0) |
+		(hw->no_ats ? IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED : 0);
 	return iommufd_respond(call);
 }
 

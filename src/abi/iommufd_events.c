@@ -13,6 +13,9 @@
 #include "abi/vfio_private.h"
 #include "util/alloc.h"
 
+/* Linux' bound on the depth. */
+#define DEPTH_MAX (1u << 19)
+
 /* Bytes of one event at most: SMMUv3's have so many. */
 #define EVENT_MAX 32
 
@@ -125,7 +128,15 @@ static ssize_t read_events(struct iommufd_queue *queue, uint64_t buf, size_t cou
 	bool note;
 	int ret = 0;
 
-	while ((len = peek(events, event, &note)) && len <= count - done) {
+	if (count < sizeof(struct iommufd_vevent_header))
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "count: less than a header");
+	while ((len = peek(events, event, &note))) {
+		if (len > count - done) {
+			if (!done)
+				ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+						  "count: less than the event");
+			break;
+		}
 		ret = vfio_copy_out(queue->iommufd->vfio, buf + done, event, len);
 		if (ret)
 			break;
@@ -187,8 +198,8 @@ int iommufd_veventq_alloc(struct iommufd_call *call)
 	if (call->veventq_alloc.flags || call->veventq_alloc.__reserved ||
 	    call->veventq_alloc.type == IOMMU_VEVENTQ_TYPE_DEFAULT)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "flags, type or __reserved");
-	if (!call->veventq_alloc.veventq_depth)
-		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "veventq_depth: 0");
+	if (!call->veventq_alloc.veventq_depth || call->veventq_alloc.veventq_depth > DEPTH_MAX)
+		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "veventq_depth: 1 to 524288");
 	pthread_mutex_lock(&call->iommufd->lock);
 	ret = alloc_locked(call, &events);
 	pthread_mutex_unlock(&call->iommufd->lock);

@@ -23,6 +23,7 @@ struct request {
 	struct iommufd_hwpt *hwpt;
 	uiommu_rid rid;
 	uint32_t pasid;
+	bool waits; /* an access does, inside the engine, under this cookie */
 	uint64_t engine_cookie;
 	struct iommu_hwpt_pgfault fault; /* cookie: 0 until it is read */
 };
@@ -72,6 +73,13 @@ static const struct source *find_source(const struct faults *faults,
 	return source;
 }
 
+static void append(struct faults *faults, struct request *request)
+{
+	*faults->last = request;
+	faults->last = &request->next;
+	tell(faults);
+}
+
 static bool note(struct faults *faults, struct iommufd_hwpt *hwpt,
 		 const struct uiommu_page_request *asked)
 {
@@ -84,6 +92,7 @@ static bool note(struct faults *faults, struct iommufd_hwpt *hwpt,
 		.hwpt = hwpt,
 		.rid = asked->rid,
 		.pasid = asked->pasid,
+		.waits = true,
 		.engine_cookie = asked->cookie,
 		.fault =
 			{
@@ -97,9 +106,7 @@ static bool note(struct faults *faults, struct iommufd_hwpt *hwpt,
 				.addr = asked->iova,
 			},
 	};
-	*faults->last = request;
-	faults->last = &request->next;
-	tell(faults);
+	append(faults, request);
 	return true;
 }
 
@@ -114,6 +121,29 @@ static void on_request(void *ctx, const struct uiommu_page_request *asked)
 	pthread_mutex_unlock(&faults->queue.lock);
 	if (!noted)
 		uiommu_domain_page_respond(asking(hwpt), asked->cookie, UIOMMU_PAGE_INVALID);
+}
+
+int iommufd_faults_report(struct iommufd_hwpt *hwpt, const struct iommufd_device *device,
+			  uint32_t pasid, const struct iommu_hwpt_pgfault *fault)
+{
+	struct faults *faults = faults_of(hwpt->faults);
+	struct request *request = uiommu_alloc(sizeof(*request));
+
+	if (!request)
+		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
+	*request =
+		(struct request){.hwpt = hwpt, .rid = device->rid, .pasid = pasid, .fault = *fault};
+	pthread_mutex_lock(&faults->queue.lock);
+	append(faults, request);
+	pthread_mutex_unlock(&faults->queue.lock);
+	return 0;
+}
+
+/* Tell the access that waits, if one does. */
+static void respond(const struct request *request, enum uiommu_page_response outcome)
+{
+	if (request->waits)
+		uiommu_domain_page_respond(asking(request->hwpt), request->engine_cookie, outcome);
 }
 
 /* ---- reading ---- */
@@ -197,10 +227,8 @@ static int answer(struct faults *faults, const struct iommu_hwpt_page_response *
 	if (request) {
 		*link = request->next;
 		/* Under the lock, for the HWPT goes once the request is forgotten. */
-		uiommu_domain_page_respond(asking(request->hwpt), request->engine_cookie,
-					   response->code == IOMMUFD_PAGE_RESP_SUCCESS
-						   ? UIOMMU_PAGE_SUCCESS
-						   : UIOMMU_PAGE_INVALID);
+		respond(request, response->code == IOMMUFD_PAGE_RESP_SUCCESS ? UIOMMU_PAGE_SUCCESS
+									     : UIOMMU_PAGE_INVALID);
 	}
 	pthread_mutex_unlock(&faults->queue.lock);
 	if (!request)
@@ -265,8 +293,7 @@ static void forget_requests(struct request **link, const struct source *source)
 			continue;
 		}
 		*link = request->next;
-		uiommu_domain_page_respond(asking(source->hwpt), request->engine_cookie,
-					   UIOMMU_PAGE_INVALID);
+		respond(request, UIOMMU_PAGE_INVALID);
 		uiommu_free(request, sizeof(*request));
 	}
 }

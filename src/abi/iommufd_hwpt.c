@@ -47,14 +47,15 @@ static void destroy_paging(struct iommufd *iommufd, struct iommufd_object *objec
 }
 
 /* The domain, with memory for all that is mapped. */
-static int make_domain(struct iommufd *iommufd, struct iommufd_hwpt *hwpt)
+static int make_domain(struct iommufd *iommufd, struct iommufd_hwpt *hwpt,
+		       const struct iommufd_tables *tables)
 {
 	const struct iommufd_hw *hw = hwpt->hw;
 	bool parent = hwpt->nest_parent && hw->parent_format;
 	struct uiommu_domain_options options = {
 		.size = sizeof(options),
-		.format = parent ? hw->parent_format : hw->format,
-		.width = parent ? hw->parent_width : hw->width,
+		.format = parent ? hw->parent_format : tables->format,
+		.width = parent ? hw->parent_width : tables->width,
 		.name = hw->name,
 		.small_pages = hwpt->ioas->small_pages,
 		.dirty = hwpt->tracks_dirty,
@@ -63,8 +64,8 @@ static int make_domain(struct iommufd *iommufd, struct iommufd_hwpt *hwpt)
 	int ret = 0;
 
 	if (!parent) {
-		options.aperture = hw->aperture;
-		options.page_sizes = hw->page_sizes;
+		options.aperture = tables->aperture;
+		options.page_sizes = tables->page_sizes;
 	}
 	/* From now on what is mapped asks for memory; so nothing slips in between. */
 	if (!atomic_fetch_add(&hwpt->ioas->domains, 1))
@@ -77,9 +78,10 @@ static int make_domain(struct iommufd *iommufd, struct iommufd_hwpt *hwpt)
 }
 
 int iommufd_hwpt_create(struct iommufd *iommufd, struct iommufd_ioas *ioas,
-			const struct iommufd_hw *hw, uint32_t flags, bool automatic,
-			struct iommufd_hwpt **out)
+			const struct iommufd_hw *hw, const struct iommufd_tables *tables,
+			uint32_t flags, bool automatic, struct iommufd_hwpt **out)
 {
+	const struct iommufd_tables usual = {hw->format, hw->width, hw->aperture, hw->page_sizes};
 	struct iommufd_hwpt *hwpt = iommufd_object_create_locked(
 		iommufd, sizeof(*hwpt), IOMMUFD_HWPT_PAGING, destroy_paging);
 	int ret;
@@ -92,7 +94,7 @@ int iommufd_hwpt_create(struct iommufd *iommufd, struct iommufd_ioas *ioas,
 	hwpt->nest_parent = flags & IOMMU_HWPT_ALLOC_NEST_PARENT;
 	hwpt->tracks_dirty = flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
 	hwpt->pasids = flags & IOMMU_HWPT_ALLOC_PASID;
-	ret = make_domain(iommufd, hwpt);
+	ret = make_domain(iommufd, hwpt, tables ? tables : &usual);
 	if (ret) {
 		iommufd_object_remove(iommufd, &hwpt->obj);
 		return ret;
@@ -125,39 +127,45 @@ static int unsupported(const char *what)
 	return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP, what);
 }
 
-/* Can this IOMMU have such a paging HWPT? */
-static int check_paging(const struct iommufd_call *call, const struct iommufd_hw *hw)
+/* Can this IOMMU have such a paging HWPT, and of which tables? */
+static int check_paging(struct iommufd_call *call, const struct iommufd_device *device,
+			struct iommufd_tables *tables)
 {
+	const struct iommufd_hw *hw = device->hw;
 	uint32_t flags = call->hwpt_alloc.flags;
 
 	if (flags & ~KNOWN_FLAGS)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "flags: an unknown one");
+	if ((flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING) && (!hw->dirty || device->no_dirty))
+		return unsupported("flags: this IOMMU doesn't track what is written");
 	if ((flags & IOMMU_HWPT_FAULT_ID_VALID) && (flags & IOMMU_HWPT_ALLOC_NEST_PARENT))
 		return unsupported("flags: a nesting parent takes no page requests");
-	if (call->hwpt_alloc.data_type != IOMMU_HWPT_DATA_NONE)
-		return unsupported("data_type: this IOMMU's own tables need no data");
-	if ((flags & IOMMU_HWPT_ALLOC_NEST_PARENT) && !hw->parent_format)
+	if ((flags & IOMMU_HWPT_ALLOC_NEST_PARENT) && !hw->parent_format && !hw->nesting)
 		return unsupported("flags: this IOMMU can't nest");
-	if ((flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING) && !hw->dirty)
-		return unsupported("flags: this IOMMU doesn't track what is written");
 	if ((flags & IOMMU_HWPT_ALLOC_PASID) && !hw->pasid_bits && !hw->pasid_tables)
 		return unsupported("flags: this IOMMU has no PASIDs");
 	if ((flags & IOMMU_HWPT_ALLOC_PASID) && (flags & IOMMU_HWPT_ALLOC_NEST_PARENT) &&
-	    hw->nesting && hw->nesting->viommu_type)
+	    hw->nesting && hw->nesting->viommu_type && !hw->nesting->on_parent)
 		return unsupported("flags: a parent of a vIOMMU is not for PASIDs");
 	if ((flags & IOMMU_HWPT_FAULT_ID_VALID) && hw->no_faults)
 		return unsupported("flags: this IOMMU's driver takes no fault queue");
-	return 0;
+	*tables = (struct iommufd_tables){hw->format, hw->width, hw->aperture, hw->page_sizes};
+	if (call->hwpt_alloc.data_type == IOMMU_HWPT_DATA_NONE)
+		return 0;
+	if (!hw->ops || !hw->ops->tables)
+		return unsupported("data_type: this IOMMU's own tables need no data");
+	return hw->ops->tables(call, tables);
 }
 
 static int alloc_paging(struct iommufd_call *call, const struct iommufd_device *device,
 			struct iommufd_ioas *ioas, struct iommufd_hwpt **out)
 {
-	int ret = check_paging(call, device->hw);
+	struct iommufd_tables tables;
+	int ret = check_paging(call, device, &tables);
 
 	return ret ? ret
-		   : iommufd_hwpt_create(call->iommufd, ioas, device->hw, call->hwpt_alloc.flags,
-					 false, out);
+		   : iommufd_hwpt_create(call->iommufd, ioas, device->hw, &tables,
+					 call->hwpt_alloc.flags, false, out);
 }
 
 /* On a nesting parent, or on a vIOMMU of one: a guest's tables. */
@@ -167,7 +175,8 @@ static int alloc_nested(struct iommufd_call *call, const struct iommufd_device *
 {
 	const uint32_t known = IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID;
 	const struct iommufd_nesting *nesting = device->hw->nesting;
-	bool on_parent = nesting ? !nesting->viommu_type : device->hw->nests_on_parent;
+	bool on_parent =
+		nesting ? !nesting->viommu_type || nesting->on_parent : device->hw->nests_on_parent;
 
 	if ((call->hwpt_alloc.flags & ~known) || !call->hwpt_alloc.data_len)
 		return unsupported("flags or data_len: a nested HWPT is made of a guest's data");
@@ -176,7 +185,8 @@ static int alloc_nested(struct iommufd_call *call, const struct iommufd_device *
 					   : "pt_id: this IOMMU can't nest");
 	if (parent->automatic || !parent->nest_parent || parent->hw != device->hw)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "pt_id: no nesting parent");
-	if ((call->hwpt_alloc.flags & IOMMU_HWPT_ALLOC_PASID) && nesting->viommu_type)
+	if ((call->hwpt_alloc.flags & IOMMU_HWPT_ALLOC_PASID) && nesting->viommu_type &&
+	    !nesting->on_parent)
 		return unsupported("flags: nested tables are for requests without a PASID");
 	if (call->hwpt_alloc.data_type != nesting->data_type)
 		return viommu ? vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "data_type")

@@ -31,6 +31,15 @@ static int refuse_range(enum uiommu_rule rule, int error, const char *owner,
 
 /* ---- files that are mapped ---- */
 
+/* Our mapping of a file; what is tagged is a dma-buf's. */
+static void unmap_file(const struct uiommu_vfio *vfio, const struct imap_entry *entry)
+{
+	if (entry->tag)
+		iommufd_dmabuf_unmap(entry->tag, entry->range.first);
+	else
+		vfio_unmap_file(vfio, entry->range.first, range_length(entry->range));
+}
+
 /* One more, or one less, area shows the file that is at our address @addr; if it is one. */
 static void file_count(struct iommufd *iommufd, uint64_t addr, int change)
 {
@@ -47,7 +56,7 @@ static void file_count(struct iommufd *iommufd, uint64_t addr, int change)
 	}
 	pthread_mutex_unlock(&iommufd->files_lock);
 	if (range_valid(gone.range))
-		vfio_unmap_file(iommufd->vfio, gone.range.first, range_length(gone.range));
+		unmap_file(iommufd->vfio, &gone);
 }
 
 static bool is_file(struct iommufd *iommufd, uint64_t addr)
@@ -396,6 +405,25 @@ int iommufd_ioas_map(struct iommufd_call *call)
 	return ret ? ret : iommufd_respond(call);
 }
 
+/* Whole pages of a file, or of a dma-buf, for ourselves. */
+static int map_file(struct iommufd_call *call, uint64_t offset, struct imap_entry *entry)
+{
+	struct iommufd_dmabuf *dmabuf = iommufd_dmabuf_get(call, call->map_file.fd);
+	uint64_t length = entry->range.last + 1;
+	int ret;
+
+	if (!dmabuf)
+		return vfio_map_file(call->vfio, call->map_file.fd, offset, length,
+				     call->map_file.flags & IOMMU_IOAS_MAP_WRITEABLE,
+				     &entry->range.first);
+	ret = iommufd_dmabuf_map(dmabuf, offset, length, &entry->range.first);
+	if (ret)
+		iommufd_dmabuf_put(dmabuf);
+	else
+		entry->tag = dmabuf;
+	return ret;
+}
+
 /* Map the file for ourselves, and enter it with one area to come. *addr: where its first byte is.
  */
 static int enter_file(struct iommufd_call *call, uint64_t *addr)
@@ -410,8 +438,7 @@ static int enter_file(struct iommufd_call *call, uint64_t *addr)
 	if (last < call->map_file.start || last > INT64_MAX)
 		return vfio_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "start + length");
 	entry.range.last = last - offset;
-	ret = vfio_map_file(call->vfio, call->map_file.fd, offset, entry.range.last + 1,
-			    call->map_file.flags & IOMMU_IOAS_MAP_WRITEABLE, &entry.range.first);
+	ret = map_file(call, offset, &entry);
 	if (ret)
 		return ret;
 	*addr = entry.range.first + (call->map_file.start - offset);
@@ -421,7 +448,7 @@ static int enter_file(struct iommufd_call *call, uint64_t *addr)
 	pthread_mutex_unlock(&call->iommufd->files_lock);
 	if (!ret)
 		return 0;
-	vfio_unmap_file(call->vfio, entry.range.first, range_length(entry.range));
+	unmap_file(call->vfio, &entry);
 	return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
 }
 
@@ -630,6 +657,8 @@ int iommufd_unmap_range(struct iommufd *iommufd, struct iommufd_ioas *ioas,
 	*bytes = 0;
 	pthread_mutex_lock(&ioas->pins_lock);
 	stopped = clip(ioas, &range);
+	if (range_valid(range))
+		iommufd_access_unmapping(ioas, range);
 	ret = range_valid(range)
 		      ? uiommu_ioas_unmap(ioas->ioas, range, bytes, iommufd_area_removed, iommufd)
 		      : 0;
@@ -707,6 +736,7 @@ int iommufd_ioas_unmap(struct iommufd_call *call)
 static int set_huge_pages(struct iommufd_ioas *ioas, uint64_t value)
 {
 	struct uiommu_ioas_stats stats;
+	int ret;
 
 	if (value > 1)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "val64: 0 or 1");
@@ -714,6 +744,10 @@ static int set_huge_pages(struct iommufd_ioas *ioas, uint64_t value)
 	if (!value && !ioas->small_pages && ioas->hwpts && stats.areas)
 		return vfio_refuse(UIOMMU_RULE_ORDER, -EINVAL,
 				   "large pages may be in use: there are a domain and mappings");
+	/* Without large leaves all is made of pages of the processor's. */
+	ret = uiommu_ioas_align(ioas->ioas, value ? 1 : VFIO_PAGE);
+	if (ret)
+		return ret;
 	ioas->small_pages = !value;
 	for (struct iommufd_hwpt *hwpt = ioas->hwpts; hwpt; hwpt = hwpt->next)
 		uiommu_domain_large_pages(hwpt->domain, value);

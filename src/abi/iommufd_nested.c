@@ -10,6 +10,7 @@
  * Lock: iommufd.lock for all of it. Destroying cannot fail.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "abi/iommufd.h"
 #include "abi/vfio_private.h"
@@ -17,25 +18,15 @@
 
 /* ---- the program's data ---- */
 
-/* As iommufd's own structs: what is shorter lacks its end, what is longer must end in zeros. */
+/* What is shorter lacks its end, which is zero; what is longer is none of this version. */
 static int copy_sized(struct uiommu_vfio *vfio, uint64_t from, uint32_t given, void *to,
 		      size_t size, size_t least)
 {
-	uint8_t byte;
-
-	if (given < least)
+	if (given < least || given > size)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
-				   "smaller than the first version of the struct");
-	for (uint64_t at = size; at < given; at++) {
-		int ret = vfio_copy_in(vfio, &byte, from + at, 1);
-
-		if (ret)
-			return ret;
-		if (byte)
-			return vfio_refuse(UIOMMU_RULE_ARGUMENT, -E2BIG,
-					   "something behind the known fields");
-	}
-	return vfio_copy_in(vfio, to, from, given < size ? given : size);
+				   "data: smaller than the first version of the struct, or larger");
+	memset(to, 0, size);
+	return vfio_copy_in(vfio, to, from, given);
 }
 
 int iommufd_copy_data(struct iommufd_call *call, void *to, size_t size, size_t least)
@@ -53,6 +44,25 @@ int iommufd_copy_entry(struct iommufd_call *call, uint32_t index, void *to, size
 			  size, least);
 }
 
+int iommufd_copy_command(struct iommufd_call *call, uint32_t index, void *to, size_t size)
+{
+	uint32_t len = call->invalidate.entry_len;
+	uint64_t from = call->invalidate.data_uptr + (uint64_t)index * len;
+	uint8_t byte;
+
+	for (uint32_t at = (uint32_t)size; at < len; at++) {
+		int ret = vfio_copy_in(call->vfio, &byte, from + at, 1);
+
+		if (ret)
+			return ret;
+		if (byte)
+			return vfio_refuse(UIOMMU_RULE_ARGUMENT, -E2BIG,
+					   "entry_len: something behind the known fields");
+	}
+	memset(to, 0, size);
+	return vfio_copy_in(call->vfio, to, from, len < size ? len : size);
+}
+
 /* ---- life ---- */
 
 static void destroy_nested(struct iommufd *iommufd, struct iommufd_object *object)
@@ -61,6 +71,8 @@ static void destroy_nested(struct iommufd *iommufd, struct iommufd_object *objec
 
 	if (hwpt->faults)
 		iommufd_faults_unuse(hwpt);
+	if (hwpt->made && hwpt->hw->nesting->destroy)
+		hwpt->hw->nesting->destroy(hwpt);
 	uiommu_stage1_destroy(hwpt->stage1);
 	uiommu_domain_destroy(hwpt->guest);
 	if (hwpt->viommu) {
@@ -97,6 +109,7 @@ int iommufd_nested_create(struct iommufd_call *call, const struct iommufd_hw *hw
 		iommufd_object_remove(call->iommufd, &hwpt->obj);
 		return ret;
 	}
+	hwpt->made = true;
 	*out = hwpt;
 	return 0;
 }
@@ -116,6 +129,9 @@ int iommufd_nested_set(struct iommufd_hwpt *hwpt, const struct uiommu_guest_opti
 
 /* ---- IOMMU_HWPT_INVALIDATE ---- */
 
+/* Linux' bound on what one request may ask for. */
+#define ENTRIES_MAX (1u << 19)
+
 static int invalidate_locked(struct iommufd_call *call, uint32_t *done)
 {
 	uint32_t id = call->invalidate.hwpt_id;
@@ -126,7 +142,7 @@ static int invalidate_locked(struct iommufd_call *call, uint32_t *done)
 
 	if (!object || !object->ready)
 		return iommufd_refuse_id("hwpt_id: no such object");
-	if (object->type == IOMMUFD_HWPT_NESTED && !hwpt->viommu)
+	if (object->type == IOMMUFD_HWPT_NESTED && (!hwpt->viommu || hwpt->hw->nesting->on_parent))
 		return hwpt->hw->nesting->invalidate(call, hwpt, NULL, done);
 	if (object->type == IOMMUFD_HWPT_NESTED)
 		return vfio_refuse(UIOMMU_RULE_UNSUPPORTED, -EOPNOTSUPP,
@@ -145,8 +161,10 @@ int iommufd_hwpt_invalidate(struct iommufd_call *call)
 	if (call->invalidate.__reserved)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "__reserved: must be 0");
 	if (call->invalidate.entry_num &&
-	    (!call->invalidate.data_uptr || !call->invalidate.entry_len)) {
-		ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "data_uptr or entry_len: 0");
+	    (!call->invalidate.data_uptr || !call->invalidate.entry_len ||
+	     call->invalidate.entry_len > VFIO_PAGE || call->invalidate.entry_num > ENTRIES_MAX)) {
+		ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+				  "data_uptr, entry_len or entry_num: none, or too much");
 	} else {
 		pthread_mutex_lock(&call->iommufd->lock);
 		ret = invalidate_locked(call, &done);

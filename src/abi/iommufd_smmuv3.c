@@ -160,7 +160,7 @@ static int invalidate(struct iommufd_call *call, struct iommufd_hwpt *hwpt,
 	if (call->invalidate.data_type != IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "data_type: not SMMUv3's");
 	while (*done < call->invalidate.entry_num && !ret) {
-		ret = iommufd_copy_entry(call, *done, &entry, sizeof(entry), sizeof(entry));
+		ret = iommufd_copy_command(call, *done, &entry, sizeof(entry));
 		if (!ret)
 			ret = check_command(viommu, le64toh(entry.cmd[0]));
 		*done += !ret;

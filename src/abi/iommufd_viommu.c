@@ -4,7 +4,9 @@
  * made of its data, the queue of its events.
  *
  * Invariants: a vIOMMU rests on a nesting parent; vDEVICEs, nested HWPTs and event queues rest on
- * it. A device has one vDEVICE at most, which goes with the device's binding.
+ * it. A device has one vDEVICE at most, which goes with the device's binding; its number then stays
+ * used, so that it can't come to mean something else. The memory that a guest's queue lies in is
+ * pinned while there is the queue.
  *
  * Locks: iommufd.lock; what faults look at, inside of ports' sections, is under viommu->leaf
  * besides. Destroying cannot fail.
@@ -25,6 +27,8 @@ static void destroy_viommu(struct iommufd *iommufd, struct iommufd_object *objec
 {
 	struct iommufd_viommu *viommu = (struct iommufd_viommu *)object;
 
+	if (viommu->nesting->viommu_destroy)
+		viommu->nesting->viommu_destroy(viommu);
 	viommu->parent->obj.users--;
 	pthread_mutex_destroy(&viommu->leaf);
 }
@@ -60,7 +64,7 @@ static int viommu_locked(struct iommufd_call *call)
 	pthread_mutex_init(&viommu->leaf, NULL);
 	call->made = &viommu->obj;
 	call->viommu_alloc.out_viommu_id = viommu->obj.id;
-	return 0;
+	return nesting->viommu_create ? nesting->viommu_create(call, viommu) : 0;
 }
 
 int iommufd_viommu_alloc(struct iommufd_call *call)
@@ -171,8 +175,23 @@ int iommufd_vdevice_alloc(struct iommufd_call *call)
 
 void iommufd_vdevice_forget(struct iommufd *iommufd, struct iommufd_device *device)
 {
-	if (device->vdevice)
-		iommufd_object_remove(iommufd, &device->vdevice->obj);
+	/* Stands where a number must not be used again. */
+	static struct iommufd_object used = {.type = IOMMUFD_VDEVICE, .users = 1};
+	uint32_t id;
+
+	if (!device->vdevice)
+		return;
+	id = device->vdevice->obj.id;
+	iommufd_object_remove(iommufd, &device->vdevice->obj);
+	iommufd->objects[id - 1] = &used;
+}
+
+struct iommufd_device *iommufd_viommu_device(const struct iommufd_viommu *viommu, uint64_t virt_id)
+{
+	for (struct iommufd_vdevice *v = viommu->vdevices; v; v = v->next)
+		if (v->virt_id == virt_id && v->obj.ready)
+			return v->device;
+	return NULL;
 }
 
 bool iommufd_viommu_virt_id(struct iommufd_viommu *viommu, uiommu_rid rid, uint64_t *virt_id)
@@ -198,22 +217,86 @@ void iommufd_viommu_event(struct iommufd_viommu *viommu, const void *data, size_
 
 /* ---- IOMMU_HW_QUEUE_ALLOC ---- */
 
+static void destroy_hw_queue(struct iommufd *iommufd, struct iommufd_object *object)
+{
+	struct iommufd_hw_queue *queue = (struct iommufd_hw_queue *)object;
+	struct iommufd_viommu *viommu = queue->viommu;
+
+	if (queue->made && viommu->nesting->queue_destroy)
+		viommu->nesting->queue_destroy(viommu, queue);
+	if (queue->pinned)
+		iommufd_unpin(viommu->parent->ioas, &queue->pin);
+	viommu->obj.users--;
+}
+
+/* The pages that the queue lies in. Hardware reads it by physical addresses, so the kernel wants
+ * these to follow one another; ours are the program's addresses. */
+static int pin_queue(struct iommufd_hw_queue *queue)
+{
+	struct iommufd_ioas *ioas = queue->viommu->parent->ioas;
+	struct uiommu_range pages = {queue->range.first & ~(VFIO_PAGE - 1),
+				     queue->range.last | (VFIO_PAGE - 1)};
+	struct uiommu_area area;
+	uint64_t follows;
+	int ret = iommufd_pin(ioas, pages, &queue->pin);
+
+	if (ret)
+		return ret;
+	queue->pinned = true;
+	ret = uiommu_ioas_find(ioas->ioas, pages.first, &area);
+	follows = area.addr - area.range.first;
+	while (!ret && area.range.last < pages.last) {
+		ret = uiommu_ioas_find(ioas->ioas, area.range.last + 1, &area);
+		if (area.addr - area.range.first != follows)
+			return vfio_refuse(UIOMMU_RULE_SOURCE, -EFAULT,
+					   "the queue's memory is not in one piece");
+	}
+	return ret;
+}
+
+static int hw_queue_locked(struct iommufd_call *call, struct uiommu_range range)
+{
+	struct iommufd_viommu *viommu =
+		iommufd_find(call->iommufd, call->hw_queue_alloc.viommu_id, IOMMUFD_VIOMMU);
+	struct iommufd_hw_queue *queue;
+	int ret;
+
+	if (!viommu)
+		return iommufd_refuse_id("viommu_id: no such vIOMMU");
+	if (!viommu->nesting->queue_type ||
+	    viommu->nesting->queue_type != call->hw_queue_alloc.type)
+		return unsupported("type: this IOMMU takes no such queues of a guest's");
+	queue = iommufd_object_create_locked(call->iommufd, sizeof(*queue), IOMMUFD_HW_QUEUE,
+					     destroy_hw_queue);
+	if (!queue)
+		return -ENOMEM;
+	queue->viommu = viommu;
+	viommu->obj.users++;
+	call->made = &queue->obj;
+	queue->index = call->hw_queue_alloc.index;
+	queue->range = range;
+	ret = pin_queue(queue);
+	if (!ret)
+		ret = viommu->nesting->queue_create(viommu, queue);
+	queue->made = !ret;
+	call->hw_queue_alloc.out_hw_queue_id = queue->obj.id;
+	return ret;
+}
+
 int iommufd_hw_queue_alloc(struct iommufd_call *call)
 {
 	const struct iommu_hw_queue_alloc *alloc = &call->hw_queue_alloc;
-	struct iommufd_viommu *viommu;
+	struct uiommu_range range;
+	int ret;
 
 	if (alloc->flags || alloc->type == IOMMU_HW_QUEUE_TYPE_DEFAULT)
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -EOPNOTSUPP, "flags or type");
 	if (!alloc->length)
 		return vfio_refuse(UIOMMU_RULE_EMPTY, -EINVAL, "length: 0");
-	if (alloc->nesting_parent_iova + (alloc->length - 1) < alloc->nesting_parent_iova)
+	if (!range_from(alloc->nesting_parent_iova, alloc->length, &range))
 		return vfio_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "nesting_parent_iova + length");
-	viommu = iommufd_get(call->iommufd, alloc->viommu_id, IOMMUFD_VIOMMU,
-			     "viommu_id: no such vIOMMU");
-	if (!viommu)
-		return -ENOENT;
-	iommufd_put(call->iommufd, &viommu->obj);
-	/* None of the machines has an IOMMU that reads a guest's queues. */
-	return unsupported("type: this IOMMU takes no queues of a guest's");
+	pthread_mutex_lock(&call->iommufd->lock);
+	ret = hw_queue_locked(call, range);
+	pthread_mutex_unlock(&call->iommufd->lock);
+	return ret ? ret : iommufd_respond(call);
 }

@@ -14,8 +14,8 @@
 
 #include <uiommu/linux/vfio_pamu.h>
 
-#include "abi/iommufd.h"
 #include "abi/iommufd_rfc.h"
+#include "abi/iommufd_test.h"
 #include "abi/vfio_private.h"
 #include "util/alloc.h"
 
@@ -28,6 +28,7 @@ static void free_tables(struct uiommu_vfio *vfio)
 		pthread_mutex_destroy(&vfio->devices[i].irq_lock);
 	}
 	vfio_hw_destroy(vfio->hw);
+	iommufd_mock_destroy(vfio->mock);
 	uiommu_free(vfio->devices, vfio->device_count * sizeof(*vfio->devices));
 	uiommu_free(vfio->groups, vfio->device_count * sizeof(*vfio->groups));
 }
@@ -124,7 +125,8 @@ UIOMMU_API int uiommu_vfio_create(struct uiommu_machine *machine,
 	vfio->unsafe_interrupts = opt.unsafe_interrupts;
 	vfio->iommufd_rfc = opt.iommufd_rfc;
 	vfio->hw = vfio_hw_create(vfio);
-	if (!vfio->hw || make_tables(vfio)) {
+	if (!vfio->hw || (opt.iommufd_test && iommufd_mock_create(vfio, &vfio->mock)) ||
+	    make_tables(vfio)) {
 		free_tables(vfio);
 		uiommu_free(vfio, sizeof(*vfio));
 		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
@@ -394,6 +396,15 @@ UIOMMU_API void uiommu_vfio_release(struct uiommu_vfio_file *file)
 	case UIOMMU_VFIO_QUEUE:
 		iommufd_queue_release(file->queue);
 		break;
+	case UIOMMU_VFIO_PAGE:
+		iommufd_page_unmapped(file->page);
+		break;
+	case UIOMMU_VFIO_ACCESS:
+		iommufd_access_closed(file->access);
+		break;
+	case UIOMMU_VFIO_DMABUF:
+		iommufd_dmabuf_put(file->dmabuf);
+		break;
 	}
 	pthread_mutex_unlock(&vfio->lock);
 	uiommu_free(file, sizeof(*file));
@@ -511,6 +522,9 @@ UIOMMU_API long uiommu_vfio_ioctl(struct uiommu_vfio_file *file, unsigned long r
 		break;
 	case UIOMMU_VFIO_MSI_BANK:
 	case UIOMMU_VFIO_QUEUE:
+	case UIOMMU_VFIO_PAGE:
+	case UIOMMU_VFIO_ACCESS:
+	case UIOMMU_VFIO_DMABUF:
 		break;
 	case UIOMMU_VFIO_IOMMUFD:
 		ret = vfio->iommufd_rfc ? iommufd_rfc_ioctl(file->iommufd, cmd, arg)
@@ -598,6 +612,11 @@ UIOMMU_API int uiommu_vfio_mmap(struct uiommu_vfio_file *file, size_t length, in
 	int ret;
 
 	uiommu_clear_refusal();
+	*mapping = (struct uiommu_vfio_mapping){0};
+	if (file->kind == UIOMMU_VFIO_IOMMUFD) {
+		ret = iommufd_mmap(file->iommufd, length, prot, flags, offset, mapping);
+		return ret ? answered(file->vfio, "mmap", ret) : 0;
+	}
 	ret = check_mmap(file, length, flags, offset);
 	if (ret)
 		return answered(file->vfio, "mmap", ret);
@@ -605,7 +624,6 @@ UIOMMU_API int uiommu_vfio_mmap(struct uiommu_vfio_file *file, size_t length, in
 		*mapping = (struct uiommu_vfio_mapping){.doorbell = file->bank->range.first};
 		return 0;
 	}
-	mapping->doorbell = 0;
 	bar = &file->device->info->model->bars[offset >> VFIO_OFFSET_SHIFT];
 	mapping->function = file->device->fn;
 	mapping->bar = offset >> VFIO_OFFSET_SHIFT;

@@ -37,6 +37,10 @@ struct iommufd;
 struct iommufd_device;
 struct iommufd_group;
 struct iommufd_queue;
+struct iommufd_page;
+struct iommufd_access;
+struct iommufd_dmabuf;
+struct iommufd_mock;
 
 /* /dev/vfio/vfio. */
 struct vfio_container {
@@ -137,6 +141,9 @@ struct uiommu_vfio_file {
 		const struct uiommu_doorbell *bank;
 		struct iommufd *iommufd;
 		struct iommufd_queue *queue;
+		struct iommufd_page *page;
+		struct iommufd_access *access;
+		struct iommufd_dmabuf *dmabuf;
 	};
 };
 
@@ -182,7 +189,8 @@ struct uiommu_vfio {
 	struct vfio_counters counters;
 	struct vfio_waiter waiter;
 	struct vfio_memory_list memory;
-	struct iommufd_hw *hw; /* what iommufd is told of the machine's IOMMU; constant */
+	struct iommufd_hw *hw;	   /* what iommufd is told of the machine's IOMMU; constant */
+	struct iommufd_mock *mock; /* of IOMMU_TEST_CMD; NULL: there is none */
 	pthread_mutex_t lock;
 	/* vfio.lock */
 	struct vfio_container *containers;

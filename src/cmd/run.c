@@ -41,6 +41,7 @@ enum option_code {
 	OPTION_IOTLB,
 	OPTION_UNSAFE,
 	OPTION_IOMMUFD,
+	OPTION_IOMMUFD_TEST,
 	OPTION_VERBOSE,
 	OPTION_HELP,
 };
@@ -56,6 +57,7 @@ static const struct option options[] = {
 	{"iotlb", required_argument, NULL, OPTION_IOTLB},
 	{"allow-unsafe-interrupts", no_argument, NULL, OPTION_UNSAFE},
 	{"iommufd", required_argument, NULL, OPTION_IOMMUFD},
+	{"iommufd-test", no_argument, NULL, OPTION_IOMMUFD_TEST},
 	{"verbose", no_argument, NULL, OPTION_VERBOSE},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{0},
@@ -84,6 +86,7 @@ static const char usage[] =
 	"                   whether /dev/iommu and /dev/vfio/devices are there (on);\n"
 	"                   container: /dev/vfio/vfio is /dev/iommu as well; rfc: they\n"
 	"                   are as proposed in 2021\n"
+	"  --iommufd-test   /dev/iommu has the request of Linux's iommufd selftests\n"
 	"  --verbose        say what is being set up\n"
 	"  --help           show this\n\n";
 
@@ -281,6 +284,9 @@ static int take_option(struct settings *s, int code, const char *word)
 		return 0;
 	case OPTION_IOMMUFD:
 		return take_iommufd(s, optarg);
+	case OPTION_IOMMUFD_TEST:
+		s->config.iommufd_test = true;
+		return 0;
 	case OPTION_VERBOSE:
 		s->config.verbose = true;
 		return 0;

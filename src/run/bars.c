@@ -185,7 +185,8 @@ static bool first_above(uintptr_t addr, struct run_bar *out)
 
 bool bars_find(uintptr_t addr, struct run_bar *out)
 {
-	return bars_near((const void *)addr, 1) && first_above(addr, out) && out->first <= addr;
+	return bars_near((const void *)addr, 1) && first_above(addr, out) && out->first <= addr &&
+	       !out->memory;
 }
 
 bool bars_touch(const void *addr, size_t len)
@@ -319,6 +320,8 @@ static void cut(struct change *change, uintptr_t first, uintptr_t last)
 
 static int reachable(const struct run_bar *bar)
 {
+	if (bar->memory)
+		return bar->prot;
 	return bar->doorbell || bar->trap_reads || !(bar->prot & (PROT_READ | PROT_WRITE))
 		       ? PROT_NONE
 		       : PROT_READ;
@@ -336,6 +339,26 @@ static void enter(struct change *change, struct run_bar *bar, void *at, size_t l
 	insert(bar);
 }
 
+/* The system call. Memory is mapped a second time from where it is. */
+static void *call_mmap(const struct run_bar *bar, void *addr, size_t len, int prot, int flags,
+		       int fd, off_t offset)
+{
+	void *at;
+
+	if (!bar || !bar->memory)
+		return real_mmap(addr, len, prot, flags, fd, offset);
+	at = (void *)syscall(SYS_mremap, bar->memory, 0, len,
+			     MREMAP_MAYMOVE | (flags & MAP_FIXED ? MREMAP_FIXED : 0), addr);
+	if (at != MAP_FAILED && real_mprotect(at, len, prot)) {
+		int error = errno;
+
+		real_munmap(at, len);
+		errno = error;
+		return MAP_FAILED;
+	}
+	return at;
+}
+
 static void *map_fixed(struct run_bar *bar, void *addr, size_t len, int prot, int flags, int fd,
 		       off_t offset)
 {
@@ -347,7 +370,7 @@ static void *map_fixed(struct run_bar *bar, void *addr, size_t len, int prot, in
 		errno = ENOMEM;
 	} else {
 		write_begin();
-		at = real_mmap(addr, len, prot, flags, fd, offset);
+		at = call_mmap(bar, addr, len, prot, flags, fd, offset);
 		if (at != MAP_FAILED)
 			enter(&change, bar, at, len);
 		write_end();
@@ -365,7 +388,7 @@ static void *map_free(struct run_bar *bar, void *addr, size_t len, int prot, int
 	void *at;
 
 	change_begin(&change);
-	at = real_mmap(addr, len, prot, flags, fd, offset);
+	at = call_mmap(bar, addr, len, prot, flags, fd, offset);
 	if (at != MAP_FAILED && reserve(&change, overlaps((uintptr_t)at, last_of(at, len)))) {
 		real_munmap(at, len);
 		errno = ENOMEM;
@@ -377,6 +400,23 @@ static void *map_free(struct run_bar *bar, void *addr, size_t len, int prot, int
 		write_end();
 	}
 	change_end(&change);
+	return at;
+}
+
+/* Of a mapping's own, which goes with it. */
+static void *map_memory(struct run_bar *bar, struct uiommu_vfio_file *held, void *addr, size_t len,
+			int prot, int flags)
+{
+	void *at = MAP_FAILED;
+
+	bar->file = files_adopt(held);
+	if (!bar->file) {
+		uiommu_vfio_release(held);
+		errno = ENOMEM;
+		return at;
+	}
+	at = (flags & MAP_FIXED ? map_fixed : map_free)(bar, addr, len, prot, flags, -1, 0);
+	files_put(bar->file);
 	return at;
 }
 
@@ -401,8 +441,11 @@ void *bars_mmap(struct run_file *file, void *addr, size_t len, int prot, int fla
 		.offset = where.offset,
 		.prot = prot,
 		.trap_reads = where.trap_reads,
+		.memory = where.memory,
 		.file = file,
 	};
+	if (bar.memory)
+		return map_memory(&bar, where.held, addr, len, prot, flags);
 	if (bar.doorbell) {
 		/* A place to have an address, with nothing in it. */
 		flags = MAP_SHARED | MAP_ANONYMOUS |
@@ -507,7 +550,7 @@ static int check_remap(uintptr_t first, uintptr_t last, size_t len, size_t new_l
 	*bar = the_table->entries[at];
 	if (first & (PAGE - 1) || flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED))
 		return EINVAL;
-	/* VFIO's mappings can be moved and shrunk, never grown or doubled. */
+	/* Such mappings can be moved and shrunk, never grown or doubled. */
 	if (!len || bar->last < last || round_up(new_len) > round_up(len))
 		return EFAULT;
 	bar->offset += first - bar->first;
@@ -569,7 +612,7 @@ void bars_remap(struct uiommu_function *fn, int fd, unsigned shift)
 	for (unsigned i = 0; i < table_count; i++) {
 		const struct run_bar *bar = &the_table->entries[i];
 
-		if (bar->function == fn)
+		if (fn && bar->function == fn)
 			real_mmap((void *)bar->first, bar->last + 1 - bar->first, reachable(bar),
 				  MAP_SHARED | MAP_FIXED, fd,
 				  (off_t)(((uint64_t)bar->bar << shift) + bar->offset));

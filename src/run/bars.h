@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where in this process the BARs of simulated functions are mapped, and the doorbells that a
- * program may map only to give them to MAP_DMA.
+ * Where in this process the BARs of simulated functions are mapped, the doorbells that a program
+ * may map only to give them to MAP_DMA, and memory that /dev/iommu shows.
  */
 #ifndef RUN_BARS_H
 #define RUN_BARS_H
@@ -21,6 +21,7 @@ struct run_bar {
 	uint64_t offset; /* of @first in the BAR */
 	int prot;	 /* what the program asked for */
 	bool trap_reads;
+	void *memory;	       /* ordinary memory: then no doorbell and no function */
 	struct run_file *file; /* held by the mapping */
 };
 
@@ -28,7 +29,7 @@ struct run_bar {
 bool bars_near(const void *addr, size_t len);
 /* Is any page of it? */
 bool bars_touch(const void *addr, size_t len);
-/* The mapping at @addr; any thread, signal handlers included. */
+/* The mapping at @addr that is no ordinary memory; any thread, signal handlers included. */
 bool bars_find(uintptr_t addr, struct run_bar *out);
 
 /* Is [addr, addr + len) a mapped doorbell? 1, and where that is behind the translation; 0: no;

@@ -31,6 +31,8 @@ static int set_value(struct run_config *config, const char *key, const char *val
 		config->iotlb = (uint32_t)strtoul(value, NULL, 0);
 	} else if (!strcmp(key, "dma-entries")) {
 		config->dma_entries = (unsigned)strtoul(value, NULL, 0);
+	} else if (!strcmp(key, "iommufd-test")) {
+		config->iommufd_test = true;
 	} else if (!strcmp(key, "memlock")) {
 		config->memlock = true;
 	} else if (!strcmp(key, "unsafe-interrupts")) {
@@ -103,6 +105,8 @@ int run_config_format(const struct run_config *config, char *buf, size_t len)
 		put(&text, "iotlb %u\n", config->iotlb);
 	if (config->dma_entries)
 		put(&text, "dma-entries %u\n", config->dma_entries);
+	if (config->iommufd_test)
+		put(&text, "iommufd-test\n");
 	if (config->memlock)
 		put(&text, "memlock\n");
 	if (config->unsafe_interrupts)

@@ -26,9 +26,10 @@ struct run_config {
 	unsigned dma_entries; /* as in uiommu_vfio_options */
 	bool memlock, unsafe_interrupts, stats, explain, verbose;
 	enum run_iommufd iommufd;
-	const char *root; /* where the tree lies when paths are rewritten; NULL: in place */
-	int keep;	  /* the descriptor that keeps it there, or -1 */
-	int pid;	  /* of the process the command turned into */
+	bool iommufd_test; /* /dev/iommu has the request of Linux's selftests */
+	const char *root;  /* where the tree lies when paths are rewritten; NULL: in place */
+	int keep;	   /* the descriptor that keeps it there, or -1 */
+	int pid;	   /* of the process the command turned into */
 };
 
 /* Words for the modes, in their order, ended by NULL. */

@@ -552,6 +552,15 @@ static void queue_readable(void *ctx, struct uiommu_vfio_file *vfio, bool readab
 	files_unlock();
 }
 
+struct run_file *files_adopt(struct uiommu_vfio_file *vfio)
+{
+	struct run_file *file = add(vfio, FILES_NONE);
+
+	if (file)
+		file->open = false;
+	return file;
+}
+
 static int install(void *ctx, struct uiommu_vfio_file *vfio)
 {
 	bool queue = uiommu_vfio_file_kind(vfio) == UIOMMU_VFIO_QUEUE;
@@ -787,10 +796,18 @@ int files_name(const struct run_file *file, char *buf, size_t len)
 				uiommu_function_info(uiommu_vfio_file_function(file->vfio))->name);
 	if (file->which >= FILES_NODES)
 		return snprintf(buf, len, "/dev/vfio/devices/vfio%d", file->which - FILES_NODES);
-	if (uiommu_vfio_file_kind(file->vfio) == UIOMMU_VFIO_MSI_BANK)
+	switch (uiommu_vfio_file_kind(file->vfio)) {
+	case UIOMMU_VFIO_MSI_BANK:
 		return snprintf(buf, len, "anon_inode:[vfio-msi-bank]");
-	if (file->pipe >= 0)
+	case UIOMMU_VFIO_QUEUE:
 		return snprintf(buf, len, "anon_inode:[iommufd-queue]");
+	case UIOMMU_VFIO_ACCESS:
+		return snprintf(buf, len, "anon_inode:[iommufd_test_staccess]");
+	case UIOMMU_VFIO_DMABUF:
+		return snprintf(buf, len, "/dmabuf:");
+	default:
+		break;
+	}
 	if (file->which == FILES_NONE)
 		return snprintf(buf, len, "anon_inode:[vfio-device]");
 	return snprintf(buf, len, "/dev/vfio/%s%d", group_prefix, file->which);

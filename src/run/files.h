@@ -41,6 +41,9 @@ void files_put(struct run_file *file);
 /* NULL for privcmd. */
 struct uiommu_vfio_file *files_vfio(const struct run_file *file);
 
+/* A file that never had a descriptor, held once; NULL: no memory. */
+struct run_file *files_adopt(struct uiommu_vfio_file *vfio);
+
 /* A request begins and ends on this thread: files that the front end asks for by descriptor stay
  * until the end. Not nested. */
 void files_request_begin(void);

@@ -15,6 +15,7 @@
 
 #include "run/bars.h"
 #include "run/copy.h"
+#include "run/identity.h"
 #include "run/memory.h"
 #include "run/peer.h"
 
@@ -167,9 +168,15 @@ static int doorbell_at(void *ctx, uint64_t vaddr, uint64_t len, uint64_t *doorbe
 	return bars_doorbell((uintptr_t)vaddr, len, doorbell);
 }
 
+static int identify(void *ctx, uint64_t addr, struct uiommu_vfio_memory *memory)
+{
+	return identity_of(addr, memory);
+}
+
 void memory_host(struct uiommu_vfio_host *host)
 {
 	host->doorbell_at = doorbell_at;
+	host->identify = identify;
 	host->copy_in = copy_in;
 	host->copy_out = copy_out;
 }

@@ -70,6 +70,7 @@ void *__wrap_mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t o
 	SAME_AS("__wrap_mmap");
 int __wrap_munmap(void *addr, size_t len);
 int __wrap_mprotect(void *addr, size_t len, int prot);
+void *__wrap_mremap(void *addr, size_t len, size_t new_len, int flags, ...);
 int __wrap_memfd_create(const char *name, unsigned flags);
 int __wrap_eventfd(unsigned value, int flags);
 int __wrap_fstat(int fd, struct stat *st);
@@ -134,6 +135,12 @@ int __wrap_munmap(void *addr, size_t len)
 int __wrap_mprotect(void *addr, size_t len, int prot)
 {
 	return real_mprotect(addr, len, prot);
+}
+
+/* Never to a place that is said. */
+void *__wrap_mremap(void *addr, size_t len, size_t new_len, int flags, ...)
+{
+	return (void *)syscall(SYS_mremap, addr, len, new_len, flags & ~MREMAP_FIXED, NULL);
 }
 
 int __wrap_memfd_create(const char *name, unsigned flags)

@@ -134,6 +134,7 @@ static int make_vfio(struct run_state *state)
 		.memlock = config.memlock,
 		.unsafe_interrupts = config.unsafe_interrupts,
 		.iommufd_rfc = config.iommufd == RUN_IOMMUFD_RFC,
+		.iommufd_test = config.iommufd_test,
 	};
 
 	files_host(&options.host);

@@ -57,10 +57,11 @@ static uint64_t max_addr(const struct uiommu_domain *domain)
 	return format < domain->parent_last ? format : domain->parent_last;
 }
 
-/* Recompute what the domains of an IOAS have in common. */
-static void common_limits(struct uiommu_ioas *ioas)
+void ioas_common_limits(struct uiommu_ioas *ioas)
 {
-	ioas->alignment = ioas->page_size ? ioas->page_size : 1;
+	ioas->alignment = ioas->page_size > ioas->least ? ioas->page_size : ioas->least;
+	if (!ioas->alignment)
+		ioas->alignment = 1;
 	ioas->page_sizes = UINT64_MAX;
 	ioas->max_addr = UINT64_MAX;
 	for (struct uiommu_domain *d = ioas->domains; d; d = d->next) {
@@ -211,7 +212,7 @@ static int join(struct uiommu_domain *domain)
 	if (!ret) {
 		domain->next = ioas->domains;
 		ioas->domains = domain;
-		common_limits(ioas);
+		ioas_common_limits(ioas);
 	}
 	pthread_mutex_unlock(&ioas->lock);
 	return ret;
@@ -291,6 +292,14 @@ static int set_parent(struct uiommu_domain *domain, const struct uiommu_domain *
 	return 0;
 }
 
+/* Up to a page of the processor's. */
+static uint64_t small_leaves(const struct uiommu_domain *domain)
+{
+	uint64_t small = domain->leaf_sizes & (2 * UINT64_C(4096) - 1);
+
+	return small ? small : table_page(&domain->table);
+}
+
 UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas *ioas,
 				    const struct uiommu_domain_options *options,
 				    struct uiommu_domain **out)
@@ -317,7 +326,7 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 		goto free_domain;
 	domain->leaf_sizes = domain->table.leaf_sizes;
 	if (known.small_pages)
-		domain->table.leaf_sizes = table_page(&domain->table);
+		domain->table.leaf_sizes = small_leaves(domain);
 	ret = join(domain);
 	if (ret)
 		goto free_table;
@@ -346,7 +355,7 @@ static void take_shape(struct uiommu_domain *domain, struct table *table, uint64
 	domain->uid = uid; /* so that ports forget what they hold of the old one */
 	*table = old;
 	reserve_gaps(domain, NULL);
-	common_limits(ioas);
+	ioas_common_limits(ioas);
 }
 
 static int reshape_locked(struct uiommu_domain *domain, struct table *table, uint64_t uid,
@@ -421,7 +430,7 @@ UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain)
 	for (link = &ioas->domains; *link != domain; link = &(*link)->next)
 		;
 	*link = domain->next;
-	common_limits(ioas);
+	ioas_common_limits(ioas);
 	pthread_mutex_unlock(&ioas->lock);
 	uiommu_ioas_unreserve(ioas, domain);
 	unmake_table(domain->unit, &domain->table);
@@ -431,7 +440,7 @@ UIOMMU_API void uiommu_domain_destroy(struct uiommu_domain *domain)
 UIOMMU_API void uiommu_domain_large_pages(struct uiommu_domain *domain, bool on)
 {
 	pthread_mutex_lock(&domain->ioas->lock);
-	domain->table.leaf_sizes = on ? domain->leaf_sizes : table_page(&domain->table);
+	domain->table.leaf_sizes = on ? domain->leaf_sizes : small_leaves(domain);
 	pthread_mutex_unlock(&domain->ioas->lock);
 }
 

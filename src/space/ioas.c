@@ -411,6 +411,29 @@ UIOMMU_API uint64_t uiommu_ioas_alignment(struct uiommu_ioas *ioas)
 	return alignment;
 }
 
+UIOMMU_API int uiommu_ioas_align(struct uiommu_ioas *ioas, uint64_t least)
+{
+	uint64_t mask = least - 1;
+	struct imap_pos pos;
+	int ret = 0;
+
+	if (!is_pow2(least))
+		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "alignment: no power of two",
+				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	pthread_mutex_lock(&ioas->lock);
+	for (const struct imap_entry *e = imap_find(&ioas->areas, 0, &pos); e && !ret;
+	     e = imap_next(&pos))
+		if ((e->range.first | (e->range.last + 1) | e->value) & mask)
+			ret = uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EADDRINUSE,
+					    "an existing mapping", UIOMMU_RANGE_NONE, e->range);
+	if (!ret) {
+		ioas->least = least;
+		ioas_common_limits(ioas);
+	}
+	pthread_mutex_unlock(&ioas->lock);
+	return ret;
+}
+
 UIOMMU_API uint64_t uiommu_ioas_page_sizes(struct uiommu_ioas *ioas)
 {
 	uint64_t sizes;

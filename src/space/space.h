@@ -53,6 +53,7 @@ struct uiommu_ioas {
 
 	struct uiommu_domain *domains;
 	uint64_t alignment, page_sizes, max_addr;
+	uint64_t least;	    /* the alignment is this at least; 0: not asked for */
 	uint64_t page_size; /* the alignment is promised to be this at least, and enough; 0: no
 			       promise. Constant. */
 	struct uiommu_ioas_stats stats;
@@ -136,6 +137,9 @@ static inline int ioas_check_domains(struct uiommu_ioas *ioas, struct uiommu_ran
  * -EOVERFLOW: the address does not fit into an entry; what the format says. ioas->lock held. */
 int domain_check_placed(const struct uiommu_domain *domain, struct uiommu_range range,
 			uint64_t addr, int prot, const char *name);
+
+/* Recompute what the domains of an IOAS have in common: its limits. ioas->lock held. */
+void ioas_common_limits(struct uiommu_ioas *ioas);
 
 /* ---- domain ---- */
 

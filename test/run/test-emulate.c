@@ -102,6 +102,11 @@ void files_put(struct run_file *file)
 	file->refs--;
 }
 
+struct run_file *files_adopt(struct uiommu_vfio_file *vfio)
+{
+	return NULL;
+}
+
 void report_access(int error, struct uiommu_function *fn, unsigned bar, uint64_t offset,
 		   uint64_t rip, const unsigned char *bytes, unsigned len)
 {
