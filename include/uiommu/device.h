@@ -9,7 +9,9 @@
  *
  * Threads: the core serialises all operations of one function with that function's lock, but for
  * bar_post(); models need no locks of their own. work() runs on the function's worker thread,
- * everything else on whatever thread the program used.
+ * everything else on whatever thread the program used. A machine whose platform has page requests
+ * lets the DMA of all its functions wait for pages; resets, the end of bus mastering, and fork()
+ * end such waits as if there were no page.
  */
 #ifndef UIOMMU_DEVICE_H
 #define UIOMMU_DEVICE_H
@@ -52,6 +54,11 @@ enum uiommu_model_flags {
 	UIOMMU_MODEL_CONVENTIONAL = 1 << 0, /**< conventional PCI: 256 bytes of configuration space,
 					       no PCI Express capability, hence no FLR */
 	UIOMMU_MODEL_INTX = 1 << 1,	    /**< has interrupt pin A */
+	/** Where DMA of work() waits for a page (uiommu_domain_set_page_handler()), other
+	 * operations than reset() may run meanwhile: work() expects registers to change under it.
+	 * Without it the function keeps its lock while it waits, and register writes wait with it.
+	 */
+	UIOMMU_MODEL_LETS_IN = 1 << 3,
 	UIOMMU_MODEL_ON_REQUEST = 1 << 2, /**< changes what functions beside it can do: `uiommu run`
 					     has one only if told */
 };

@@ -369,6 +369,20 @@ static bool starts_flr(const struct uiommu_function *fn, unsigned offset, unsign
 	       (value >> (8 * (byte - offset)) & (PCI_EXP_DEVCTL_BCR_FLR >> 8));
 }
 
+/* Does such a write take bus mastering away, or the power? Then nothing waits for pages any more.
+ */
+static bool ends_dma(const struct uiommu_function *fn, unsigned offset, unsigned len,
+		     uint32_t value)
+{
+	unsigned power = fn->info.pm_cap + PCI_PM_CTRL;
+
+	if (starts_flr(fn, offset, len, value))
+		return true;
+	if (offset == PCI_COMMAND)
+		return !(value & PCI_COMMAND_MASTER);
+	return fn->info.pm_cap && offset == power && (value & PCI_PM_CTRL_STATE_MASK);
+}
+
 static void config_store(struct uiommu_function *fn, unsigned offset, unsigned len, uint32_t value)
 {
 	unsigned pmcsr = fn->info.pm_cap + PCI_PM_CTRL;
@@ -397,7 +411,10 @@ void uiommu_function_config_write(struct uiommu_function *fn, unsigned offset, u
 	 * passes before it uses the function; should that fail too, work waits for the next time.
 	 */
 	worker_start(fn);
-	function_lock(fn);
+	if (ends_dma(fn, offset, len, value))
+		function_lock_whole(fn);
+	else
+		function_lock(fn);
 	config_store(fn, offset, len, value);
 	if (starts_flr(fn, offset, len, value)) {
 		function_reset(fn);

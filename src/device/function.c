@@ -16,6 +16,17 @@
 #include "device/function.h"
 #include "util/alloc.h"
 
+/* Where the platform has page requests, the function's DMA may wait for a page. */
+static void let_wait(struct uiommu_function *fn, struct uiommu_port *port)
+{
+	const struct uiommu_platform_facts *facts =
+		uiommu_platform_facts(uiommu_machine_platform(fn->machine));
+
+	if (fn->model->flags & UIOMMU_MODEL_LETS_IN)
+		uiommu_port_set_wait(port, worker_let_in, worker_go_on, fn);
+	uiommu_port_set_paging(port, facts->iommufd.page_requests);
+}
+
 struct uiommu_function *function_create(struct uiommu_machine *machine,
 					const struct uiommu_model *model, uiommu_rid rid,
 					unsigned group, const char *driver, int *error)
@@ -55,6 +66,7 @@ struct uiommu_function *function_create(struct uiommu_machine *machine,
 	*error = uiommu_port_create(uiommu_machine_unit(machine), rid, &fn->port);
 	if (*error)
 		goto fail;
+	let_wait(fn, fn->port);
 	return fn;
 fail:
 	function_destroy(fn);
@@ -105,7 +117,7 @@ void function_reset(struct uiommu_function *fn)
 
 void uiommu_function_reset(struct uiommu_function *fn)
 {
-	function_lock(fn);
+	function_lock_whole(fn);
 	function_reset(fn);
 	function_unlock(fn);
 }
@@ -166,6 +178,7 @@ int uiommu_function_add_pasids(struct uiommu_function *fn, unsigned bits)
 
 		if (error)
 			return error;
+		let_wait(fn, fn->pasid_port);
 	}
 	fn->express = true;
 	fn->pasid_cap_bits = bits;

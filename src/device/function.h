@@ -10,6 +10,10 @@
  * because the interrupted instruction was a store of the program's, never code that holds this
  * lock.
  *
+ * While DMA waits for a page, a worker whose model allows it lets go of the lock in the middle of a
+ * step. Whoever needs whole steps, and whoever must not wait for a page, takes the lock with
+ * function_lock_whole().
+ *
  * bell_lock is a leaf beside it: whoever wakes the worker takes it for a moment, with the
  * function's lock or without.
  *
@@ -59,13 +63,14 @@ struct uiommu_function {
 	bool rung;	     /* the worker is to look at what there is for it */
 
 	/* Under the lock. */
-	pthread_cond_t idle; /* kicked became false */
+	pthread_cond_t idle; /* kicked or interrupted became false */
 	pthread_t thread;
 	bool worker; /* the thread is there */
 	bool stop;
-	uint64_t alarm;		    /* CLOCK_MONOTONIC in ns: work() is to be called; 0: none */
-	bool yield;		    /* work() is only looking */
-	bool kicked;		    /* work() is to be called */
+	bool interrupted; /* work() let go of the lock half way, and has not returned yet */
+	uint64_t alarm;	  /* CLOCK_MONOTONIC in ns: work() is to be called; 0: none */
+	bool yield;	  /* work() is only looking */
+	bool kicked;	  /* work() is to be called */
 	struct timespec not_before; /* and not earlier than that, by CLOCK_MONOTONIC */
 	bool master;		    /* what the port was told */
 
@@ -94,6 +99,11 @@ int function_locks_init(struct uiommu_function *fn);
 void function_locks_destroy(struct uiommu_function *fn);
 void function_lock(struct uiommu_function *fn);
 void function_unlock(struct uiommu_function *fn);
+/* The same, ending whatever the function's DMA waits for, and with no step of work() half done. */
+void function_lock_whole(struct uiommu_function *fn);
+/* Around a wait of the port's, if the model lets others in. */
+void worker_let_in(void *function);
+void worker_go_on(void *function);
 /* Start the worker if the model has work and there is none. Without the lock. */
 int worker_start(struct uiommu_function *fn);
 void worker_stop(struct uiommu_function *fn);

@@ -3,8 +3,9 @@
  * A function's lock and its worker thread.
  *
  * Invariants: work() runs on the worker alone, with the lock held; kicked or posted is true as long
- * as work() is due or may have more to do, so neither of them under the lock means idle. The worker
- * holds no lock while it waits. After a fork the child has no worker until worker_fork_child().
+ * as work() is due or may have more to do, interrupted while it has let others in half way; so none
+ * of them under the lock means idle. The worker holds no lock while it waits. After a fork the
+ * child has no worker until worker_fork_child().
  *
  * The worker waits for its bell, which stays rung until it has heard it. Ringing takes only the
  * bell's lock, a leaf, so anybody may post work, whatever is held. Posting does not even take that
@@ -78,6 +79,45 @@ void function_lock(struct uiommu_function *fn)
 void function_unlock(struct uiommu_function *fn)
 {
 	pthread_mutex_unlock(&fn->lock);
+}
+
+/* Have nothing of the function's wait for a page, and end what does. */
+static void hold_paging(struct uiommu_function *fn, bool hold)
+{
+	if (fn->port)
+		uiommu_port_hold_paging(fn->port, hold);
+	if (fn->pasid_port)
+		uiommu_port_hold_paging(fn->pasid_port, hold);
+}
+
+void function_lock_whole(struct uiommu_function *fn)
+{
+	hold_paging(fn, true);
+	function_lock(fn);
+	while (fn->interrupted)
+		pthread_cond_wait(&fn->idle, &fn->lock);
+	hold_paging(fn, false);
+}
+
+void worker_let_in(void *function)
+{
+	struct uiommu_function *fn = function;
+
+	fn->interrupted = true;
+	function_unlock(fn);
+}
+
+void worker_go_on(void *function)
+{
+	function_lock(function);
+}
+
+static void end_step(struct uiommu_function *fn)
+{
+	if (!fn->interrupted)
+		return;
+	fn->interrupted = false;
+	pthread_cond_broadcast(&fn->idle);
 }
 
 /* Is it too early for the work that is due? */
@@ -193,6 +233,7 @@ static void *worker_main(void *arg)
 			fn->alarm = 0;
 		if (fn->model->work(fn))
 			fn->kicked = true;
+		end_step(fn);
 		worker_pause(fn);
 	}
 	function_unlock(fn);
@@ -244,6 +285,8 @@ void worker_stop(struct uiommu_function *fn)
 {
 	bool running;
 
+	/* Held for good: the function is on its way out. */
+	hold_paging(fn, true);
 	function_lock(fn);
 	running = fn->worker;
 	fn->stop = true;
@@ -307,14 +350,14 @@ void uiommu_function_drain(struct uiommu_function *fn)
 	if (worker_start(fn))
 		return;
 	function_lock(fn);
-	while (fn->kicked || __atomic_load_n(&fn->posted, __ATOMIC_SEQ_CST))
+	while (fn->kicked || fn->interrupted || __atomic_load_n(&fn->posted, __ATOMIC_SEQ_CST))
 		pthread_cond_wait(&fn->idle, &fn->lock);
 	function_unlock(fn);
 }
 
 void worker_fork_prepare(struct uiommu_function *fn)
 {
-	function_lock(fn);
+	function_lock_whole(fn);
 }
 
 void worker_fork_parent(struct uiommu_function *fn)

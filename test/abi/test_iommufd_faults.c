@@ -202,6 +202,48 @@ static void test_ends(void **state)
 	rig_down(&w.rig);
 }
 
+/* edu's own DMA: while it waits, its other registers can be used; a reset, the end of bus mastering
+ * and the closing of the device end the wait. */
+static void test_device(void **state)
+{
+	struct iommu_hwpt_pgfault fault;
+	struct waiting w;
+	uint64_t faults;
+
+	waiting_up(&w);
+	edu_start(&w.rig, w.b.node, 0x5000, 8, false);
+	fault = next_fault(&w.rig, w.queue);
+	assert_int_equal(fault.addr, 0x5000);
+	assert_int_equal(fault.perm, IOMMU_PGFAULT_PERM_READ);
+	rig_reg_set(&w.rig, w.b.node, 0, 4, 0x12345678);
+	assert_int_equal(rig_reg(&w.rig, w.b.node, 0, 4), 0xedcba987);
+	assert_true(rig_reg(&w.rig, w.b.node, 0, 0x98) & 1);
+	memset(w.rig.memory, 0x5a, 8);
+	assert_int_equal(ioas_map_at(&w.rig, w.b.fd, w.b.ioas, w.rig.memory, PAGE, 0x5000), 0);
+	assert_int_equal(respond(&w.rig, w.queue, fault.cookie, IOMMUFD_PAGE_RESP_SUCCESS), 8);
+	edu_wait(&w.rig, w.b.node);
+	edu_dma(&w.rig, w.b.node, 0x5100, 8, true);
+	assert_int_equal(w.rig.memory[0x107], 0x5a);
+	assert_int_equal(w.rig.faults, 0);
+	/* Refused. */
+	edu_start(&w.rig, w.b.node, 0x9000, 8, true);
+	fault = next_fault(&w.rig, w.queue);
+	assert_int_equal(respond(&w.rig, w.queue, fault.cookie, IOMMUFD_PAGE_RESP_INVALID), 8);
+	edu_wait(&w.rig, w.b.node);
+	assert_int_equal(rig_fault(&w.rig, 1).iova, 0x9000);
+	/* Nobody answers: without bus mastering, and when the device is closed, it ends. */
+	faults = w.rig.faults;
+	edu_start(&w.rig, w.b.node, 0xa000, 8, true);
+	next_fault(&w.rig, w.queue);
+	rig_config_set(&w.rig, w.b.node, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	edu_wait(&w.rig, w.b.node);
+	assert_int_equal(w.rig.faults, faults + 1);
+	rig_config_set(&w.rig, w.b.node, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	edu_start(&w.rig, w.b.node, 0xa000, 8, true);
+	next_fault(&w.rig, w.queue);
+	waiting_down(&w);
+}
+
 static void test_arguments(void **state)
 {
 	uint8_t buf[100];
@@ -238,6 +280,7 @@ int main(void)
 		cmocka_unit_test(test_mapped_on_request),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_device),
 		cmocka_unit_test(test_arguments),
 	};
 

@@ -7,7 +7,8 @@
  * Registers below 0x80 take accesses of 4 bytes, those above 4 or 8; others are ignored. BAR memory
  * reads as all ones where there is no readable register, as there, the DMA buffer included: it has
  * an address for DMA alone. Transfers and factorials end on the worker; until then the registers
- * that started them keep their values.
+ * that started them keep their values. What a transfer needs it has read before it waits for a page
+ * that it asked for; the others can be used meanwhile.
  *
  * Nothing here can fail but the parsing of an option: a transfer that faults, or that would leave
  * the buffer, ends like any other and has moved less, or nothing.
@@ -269,7 +270,7 @@ const struct uiommu_model uiommu_model_edu = {
 	.subsystem_device = 0x1100,
 	.class_code = 0x00ff00,
 	.revision = 0x10,
-	.flags = UIOMMU_MODEL_CONVENTIONAL | UIOMMU_MODEL_INTX,
+	.flags = UIOMMU_MODEL_CONVENTIONAL | UIOMMU_MODEL_INTX | UIOMMU_MODEL_LETS_IN,
 	.msi_vectors = 1,
 	.bars = {{BAR_SIZE, 0}},
 	.options = edu_options,
