@@ -422,6 +422,7 @@ void leaf_part(struct imap_leaf *leaf, struct imap_leaf *right, unsigned at)
 {
 	struct imap_leaf left;
 
+	left.next = left.prev = NULL;
 	start_like(&left, leaf);
 	start_like(right, leaf);
 	for (unsigned i = leaf->begin;; i = leaf_above(leaf, i)) {
@@ -453,6 +454,7 @@ bool leaf_join(struct imap_leaf *a, const struct imap_leaf *b)
 	leaf_get(a->kind == LEAF_PACKED ? b : a, 0, &entry);
 	if (!leaf_alike(a->kind == LEAF_PACKED ? a : b, &entry))
 		return false;
+	both.next = both.prev = NULL;
 	start_like(&both, a->kind == LEAF_PACKED ? a : b);
 	if (!append(&both, a) || !append(&both, b))
 		return false;
