@@ -74,6 +74,9 @@ struct uiommu_vfio_host {
 	/** Which memory is at this address of the process: what two addresses share has one
 	 * identity. 0 or -EFAULT. NULL: the address says it. */
 	int (*identify)(void *ctx, uint64_t address, struct uiommu_vfio_memory *memory);
+	/** Is some of [vaddr, vaddr + len) the mmap of a device's registers? Type 1 takes them as
+	 * memory to be mapped, iommufd doesn't. NULL: no. */
+	bool (*registers_at)(void *ctx, uint64_t vaddr, uint64_t len);
 };
 
 struct uiommu_vfio_options {

@@ -320,6 +320,18 @@ struct map_memory {
 	int prot;
 };
 
+/* As type 1's, but a device's registers are no memory: they have no pages that could be pinned. */
+static int check_pages(struct iommufd *iommufd, struct uiommu_range iova, uint64_t vaddr,
+		       uint64_t bytes, int prot)
+{
+	const struct uiommu_vfio_host *host = &iommufd->vfio->host;
+
+	if (host->registers_at && host->registers_at(host->ctx, vaddr, bytes))
+		return uiommu_refuse(UIOMMU_RULE_SOURCE, -EFAULT, "a device's registers", iova,
+				     (struct uiommu_range){vaddr, vaddr + (bytes - 1)});
+	return vfio_check_source(iommufd->vfio, iova, vaddr, bytes, prot);
+}
+
 /* Memory has to be there once somebody may translate to it. */
 static int check_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas,
 			const struct map_memory *memory, uint64_t iova)
@@ -328,7 +340,7 @@ static int check_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas,
 
 	if (!atomic_load(&ioas->domains))
 		return 0;
-	return vfio_check_source(iommufd->vfio, range, memory->addr, memory->length, memory->prot);
+	return check_pages(iommufd, range, memory->addr, memory->length, memory->prot);
 }
 
 static int map_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas,
@@ -814,8 +826,8 @@ int iommufd_ioas_check_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas
 	struct uiommu_area area;
 
 	for (uint64_t at = 0; !uiommu_ioas_find(ioas->ioas, at, &area); at = area.range.last + 1) {
-		int ret = vfio_check_source(iommufd->vfio, area.range, area.addr,
-					    range_length(area.range), area.prot);
+		int ret = check_pages(iommufd, area.range, area.addr, range_length(area.range),
+				      area.prot);
 
 		if (ret)
 			return ret;

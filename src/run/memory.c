@@ -173,8 +173,15 @@ static int identify(void *ctx, uint64_t addr, struct uiommu_vfio_memory *memory)
 	return identity_of(addr, memory);
 }
 
+static bool registers_at(void *ctx, uint64_t vaddr, uint64_t len)
+{
+	return bars_near((const void *)(uintptr_t)vaddr, len) &&
+	       bars_touch((const void *)(uintptr_t)vaddr, len);
+}
+
 void memory_host(struct uiommu_vfio_host *host)
 {
+	host->registers_at = registers_at;
 	host->doorbell_at = doorbell_at;
 	host->identify = identify;
 	host->copy_in = copy_in;
