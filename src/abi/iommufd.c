@@ -445,7 +445,8 @@ static long run(struct iommufd *iommufd, const struct iommufd_op *op, uint32_t r
 	if (!call.made)
 		return ret;
 	pthread_mutex_lock(&iommufd->lock);
-	if (ret)
+	/* A queue whose file is out, though its number could not be told, goes after the file. */
+	if (ret && !call.made->users)
 		iommufd_object_remove(iommufd, call.made);
 	else
 		iommufd_object_finish(call.made);
