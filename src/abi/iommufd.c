@@ -67,17 +67,6 @@ void *iommufd_object_create_locked(struct iommufd *iommufd, size_t size, enum io
 	return object;
 }
 
-void *iommufd_object_create(struct iommufd *iommufd, size_t size, enum iommufd_type type,
-			    void (*destroy)(struct iommufd *, struct iommufd_object *))
-{
-	void *object;
-
-	pthread_mutex_lock(&iommufd->lock);
-	object = iommufd_object_create_locked(iommufd, size, type, destroy);
-	pthread_mutex_unlock(&iommufd->lock);
-	return object;
-}
-
 void iommufd_object_finish(struct iommufd_object *object)
 {
 	object->ready = true;

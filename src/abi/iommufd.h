@@ -129,11 +129,7 @@ void iommufd_each_ioas(struct iommufd *iommufd,
 
 /* Write the struct back, as much of it as the program has. */
 int iommufd_respond(const struct iommufd_call *call);
-/* A new object of @size bytes with a number, not to be found yet. lock not held. NULL: no memory.
- */
-void *iommufd_object_create(struct iommufd *iommufd, size_t size, enum iommufd_type type,
-			    void (*destroy)(struct iommufd *, struct iommufd_object *));
-/* lock held. */
+/* A new object of @size bytes with a number, not to be found yet. lock held. NULL: no memory. */
 void *iommufd_object_create_locked(struct iommufd *iommufd, size_t size, enum iommufd_type type,
 				   void (*destroy)(struct iommufd *, struct iommufd_object *));
 /* Now it can be found. lock held. */
@@ -199,6 +195,8 @@ int iommufd_cut(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t iov
 int iommufd_ioas_check_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas);
 /* Is all of the range mapped, by whatever areas? */
 bool iommufd_ioas_covers(struct iommufd_ioas *ioas, struct uiommu_range range);
+/* One more, or one less, area shows the file that is at our address @addr; if it is one. */
+void iommufd_file_count(struct iommufd *iommufd, uint64_t addr, int change);
 /* An area has gone: for the engine's callbacks, whose context is the iommufd. */
 void iommufd_area_removed(void *ctx, const struct uiommu_area *area);
 /* Keep a mapped range from being unmapped. -ENOENT: not all of it is mapped. */

@@ -41,7 +41,7 @@ static void unmap_file(const struct uiommu_vfio *vfio, const struct imap_entry *
 }
 
 /* One more, or one less, area shows the file that is at our address @addr; if it is one. */
-static void file_count(struct iommufd *iommufd, uint64_t addr, int change)
+void iommufd_file_count(struct iommufd *iommufd, uint64_t addr, int change)
 {
 	struct imap_entry *entry, gone = {.range = UIOMMU_RANGE_NONE};
 
@@ -80,7 +80,7 @@ void iommufd_area_removed(void *ctx, const struct uiommu_area *area)
 	uint64_t bytes = range_length(area->range);
 
 	vfio_count_removed(iommufd->vfio, bytes);
-	file_count(iommufd, area->addr, -1);
+	iommufd_file_count(iommufd, area->addr, -1);
 }
 
 int iommufd_ioas_init(struct iommufd_ioas *ioas, const struct uiommu_ioas_options *options)
@@ -484,7 +484,7 @@ int iommufd_ioas_map_file(struct iommufd_call *call)
 				 call->map_file.flags & IOMMU_IOAS_MAP_FIXED_IOVA,
 				 &call->map_file.iova);
 		if (ret)
-			file_count(call->iommufd, memory.addr, -1);
+			iommufd_file_count(call->iommufd, memory.addr, -1);
 	}
 	iommufd_put(call->iommufd, &ioas->obj);
 	return ret ? ret : iommufd_respond(call);
@@ -522,7 +522,7 @@ static int copy_hold(void *ctx, const struct uiommu_op *op, const struct uiommu_
 {
 	struct iommufd *iommufd = ctx;
 
-	file_count(iommufd, area->addr, 1);
+	iommufd_file_count(iommufd, area->addr, 1);
 	vfio_count_areas(iommufd->vfio, 1, range_length(area->range));
 	return 0;
 }
@@ -585,161 +585,6 @@ int iommufd_ioas_copy(struct iommufd_call *call)
 	if (target)
 		iommufd_put(call->iommufd, &target->obj);
 	iommufd_put(call->iommufd, &source->obj);
-	return ret ? ret : iommufd_respond(call);
-}
-
-/* ---- unmapping ---- */
-
-/* The first pin in the range, or NULL. pins_lock held. */
-static const struct iommufd_pin *pin_in(const struct iommufd_ioas *ioas, struct uiommu_range range)
-{
-	const struct iommufd_pin *first = NULL;
-
-	for (const struct iommufd_pin *pin = ioas->pins; pin; pin = pin->next)
-		if (range_overlaps(pin->range, range) &&
-		    (!first || pin->range.first < first->range.first))
-			first = pin;
-	return first;
-}
-
-int iommufd_pin(struct iommufd_ioas *ioas, struct uiommu_range range, struct iommufd_pin *pin)
-{
-	int ret;
-
-	pthread_mutex_lock(&ioas->pins_lock);
-	ret = check_source(ioas, range.first, range_length(range));
-	if (!ret) {
-		pin->range = range;
-		pin->next = ioas->pins;
-		ioas->pins = pin;
-	}
-	pthread_mutex_unlock(&ioas->pins_lock);
-	return ret;
-}
-
-void iommufd_unpin(struct iommufd_ioas *ioas, struct iommufd_pin *pin)
-{
-	struct iommufd_pin **link = &ioas->pins;
-
-	pthread_mutex_lock(&ioas->pins_lock);
-	while (*link != pin)
-		link = &(*link)->next;
-	*link = pin->next;
-	pthread_mutex_unlock(&ioas->pins_lock);
-}
-
-/* How much of the range can go before something is in the way, and what the kernel says of that. */
-static int clip(struct iommufd_ioas *ioas, struct uiommu_range *range)
-{
-	struct uiommu_area area, cut;
-	const struct iommufd_pin *pin;
-	int ret = 0;
-
-	if (!uiommu_ioas_find(ioas->ioas, range->first, &area) && area.range.first < range->first) {
-		ret = uiommu_refuse(UIOMMU_RULE_SPLIT, -ENOENT, "an existing mapping", *range,
-				    area.range);
-		*range = UIOMMU_RANGE_NONE;
-		return ret;
-	}
-	if (!uiommu_ioas_find(ioas->ioas, range->last, &cut) && cut.range.first <= range->last &&
-	    cut.range.last > range->last) {
-		ret = uiommu_refuse(UIOMMU_RULE_SPLIT, -ENOENT, "an existing mapping", *range,
-				    cut.range);
-		if (cut.range.first == range->first)
-			*range = UIOMMU_RANGE_NONE;
-		else
-			range->last = cut.range.first - 1;
-	}
-	pin = range_valid(*range) ? pin_in(ioas, *range) : NULL;
-	if (!pin || uiommu_ioas_find(ioas->ioas, pin->range.first, &area))
-		return ret;
-	ret = uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, "hardware works on it", *range, pin->range);
-	if (area.range.first <= range->first)
-		*range = UIOMMU_RANGE_NONE;
-	else
-		range->last = area.range.first - 1;
-	return ret;
-}
-
-int iommufd_unmap_range(struct iommufd *iommufd, struct iommufd_ioas *ioas,
-			struct uiommu_range range, uint64_t *bytes)
-{
-	int ret, stopped;
-
-	*bytes = 0;
-	pthread_mutex_lock(&ioas->pins_lock);
-	stopped = clip(ioas, &range);
-	if (range_valid(range))
-		iommufd_access_unmapping(ioas, range);
-	ret = range_valid(range)
-		      ? uiommu_ioas_unmap(ioas->ioas, range, bytes, iommufd_area_removed, iommufd)
-		      : 0;
-	pthread_mutex_unlock(&ioas->pins_lock);
-	if (*bytes)
-		atomic_fetch_add_explicit(&iommufd->vfio->counters.unmaps, 1, memory_order_relaxed);
-	/* Something was mapped there meanwhile, and cuts the range's end. */
-	if (ret == -EINVAL)
-		ret = -ENOENT;
-	return stopped ? stopped : ret;
-}
-
-int iommufd_unmap_all(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t *bytes)
-{
-	return iommufd_unmap_range(iommufd, ioas, UIOMMU_RANGE_ALL, bytes);
-}
-
-/* Under pins_lock, as unmapping: a file's areas are counted before another can take them away. */
-static int cut_locked(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t iova)
-{
-	struct uiommu_area area;
-	int ret;
-
-	if (uiommu_ioas_find(ioas->ioas, iova, &area) || area.range.first >= iova)
-		return 0;
-	if (iova & (alignment_of(ioas) - 1))
-		return refuse_range(UIOMMU_RULE_ALIGNMENT, -EINVAL, "iova or size", area.range);
-	ret = uiommu_ioas_split(ioas->ioas, iova);
-	if (ret)
-		return ret == -ENOENT ? 0 : ret;
-	file_count(iommufd, area.addr, 1);
-	vfio_count_areas(iommufd->vfio, 1, 0);
-	return 0;
-}
-
-int iommufd_cut(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t iova)
-{
-	int ret;
-
-	pthread_mutex_lock(&ioas->pins_lock);
-	ret = cut_locked(iommufd, ioas, iova);
-	pthread_mutex_unlock(&ioas->pins_lock);
-	return ret;
-}
-
-int iommufd_ioas_unmap(struct iommufd_call *call)
-{
-	struct iommufd_ioas *ioas = get_ioas(call->iommufd, call->unmap.ioas_id);
-	uint64_t bytes = 0;
-	struct uiommu_range range;
-	int ret;
-
-	if (!ioas)
-		return -ENOENT;
-	if (!call->unmap.iova && call->unmap.length == UINT64_MAX) {
-		ret = iommufd_unmap_all(call->iommufd, ioas, &bytes);
-	} else if (call->unmap.iova == UINT64_MAX || call->unmap.length == UINT64_MAX) {
-		ret = vfio_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "iova or length: 2^64 - 1");
-	} else if (!call->unmap.length) {
-		ret = vfio_refuse(UIOMMU_RULE_EMPTY, -EINVAL, "length: 0");
-	} else if (!range_from(call->unmap.iova, call->unmap.length, &range)) {
-		ret = vfio_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "iova + length");
-	} else {
-		ret = iommufd_unmap_range(call->iommufd, ioas, range, &bytes);
-		if (!ret && !bytes)
-			ret = refuse_range(UIOMMU_RULE_NOT_MAPPED, -ENOENT, NULL, range);
-	}
-	iommufd_put(call->iommufd, &ioas->obj);
-	call->unmap.length = bytes;
 	return ret ? ret : iommufd_respond(call);
 }
 
