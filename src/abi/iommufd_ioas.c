@@ -142,14 +142,6 @@ static struct iommufd_ioas *get_ioas(struct iommufd *iommufd, uint32_t id)
 	return iommufd_get(iommufd, id, IOMMUFD_IOAS, "no such IOAS");
 }
 
-/* Whole pages once there is a table, or once the program wants small ones. */
-static uint64_t alignment_of(const struct iommufd_ioas *ioas)
-{
-	uint64_t alignment = uiommu_ioas_alignment(ioas->ioas);
-
-	return ioas->small_pages && alignment < VFIO_PAGE ? VFIO_PAGE : alignment;
-}
-
 /* ---- ranges ---- */
 
 static int write_ranges(struct iommufd_call *call, struct iommufd_ioas *ioas)
@@ -167,7 +159,7 @@ static int write_ranges(struct iommufd_call *call, struct iommufd_ioas *ioas)
 		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
 	count = fits;
 	uiommu_ioas_ranges(ioas->ioas, list, &count);
-	call->ranges.out_iova_alignment = alignment_of(ioas);
+	call->ranges.out_iova_alignment = uiommu_ioas_alignment(ioas->ioas);
 	if (room && count)
 		ret = vfio_copy_out(call->vfio, call->ranges.allowed_iovas, list,
 				    (room < count ? room : count) * sizeof(*list));
@@ -283,7 +275,7 @@ static int check_map(uint32_t flags, uint64_t iova, uint64_t length)
 static int check_fixed(struct iommufd_ioas *ioas, uint64_t iova, uint64_t length,
 		       struct uiommu_range *range)
 {
-	uint64_t alignment = alignment_of(ioas);
+	uint64_t alignment = uiommu_ioas_alignment(ioas->ioas);
 	struct uiommu_area area;
 	int ret;
 
@@ -350,7 +342,7 @@ static int map_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas,
 		.size = sizeof(place),
 		.length = memory->length,
 	};
-	uint64_t alignment = alignment_of(ioas);
+	uint64_t alignment = uiommu_ioas_alignment(ioas->ioas);
 	struct uiommu_range range;
 	int ret;
 
