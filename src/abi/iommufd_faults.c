@@ -200,7 +200,13 @@ static ssize_t read_faults(struct iommufd_queue *queue, uint64_t buf, size_t cou
 	if (count % sizeof(fault))
 		return vfio_refuse(UIOMMU_RULE_ARGUMENT, -ESPIPE,
 				   "not a whole number of struct iommu_hwpt_pgfault");
-	while (!ret && done < count && peek(faults, &fault)) {
+	while (peek(faults, &fault)) {
+		if (done == count) {
+			if (!done)
+				ret = vfio_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
+						  "count: 0, and a request is there");
+			break;
+		}
 		ret = vfio_copy_out(queue->iommufd->vfio, buf + done, &fault, sizeof(fault));
 		if (ret)
 			break;

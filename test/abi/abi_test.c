@@ -68,7 +68,12 @@ int rig_install(struct rig *rig, struct uiommu_vfio_file *file)
 
 static int install(void *ctx, struct uiommu_vfio_file *file)
 {
-	return rig_install(ctx, file);
+	struct rig *rig = ctx;
+	int fd = rig_install(rig, file);
+
+	if (fd >= 0 && rig->installed)
+		rig->installed(rig, fd);
+	return fd;
 }
 
 static int eventfd_get(void *ctx, int fd)

@@ -37,6 +37,8 @@ struct rig {
 	/* Copies that touch [bad_first, bad_last] fail; after each copy in, race() may scribble. */
 	uintptr_t bad_first, bad_last;
 	void (*race)(struct rig *rig, const void *from, size_t len);
+	/* So may this, once a descriptor is out. */
+	void (*installed)(struct rig *rig, int fd);
 	_Atomic unsigned copies_in;
 
 	/* The last refusal reported. */

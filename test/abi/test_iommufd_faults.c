@@ -274,6 +274,58 @@ static void test_arguments(void **state)
 	rig_down(&rig);
 }
 
+/* A read of nothing is an error while there is something to be read. */
+static void test_read_nothing(void **state)
+{
+	struct iommu_hwpt_pgfault fault;
+	struct waiting w;
+	struct access a;
+
+	waiting_up(&w);
+	assert_int_equal(uiommu_vfio_pread(rig_file(&w.rig, w.queue), &fault, 0, 0), 0);
+	access_start(&w.rig, &a, 0x5000, false);
+	while (!w.rig.readable)
+		usleep(1000);
+	assert_int_equal(uiommu_vfio_pread(rig_file(&w.rig, w.queue), &fault, 0, 0), -EINVAL);
+	assert_true(w.rig.readable);
+	fault = next_fault(&w.rig, w.queue);
+	assert_int_equal(uiommu_vfio_pread(rig_file(&w.rig, w.queue), &fault, 0, 0), 0);
+	assert_int_equal(respond(&w.rig, w.queue, fault.cookie, IOMMUFD_PAGE_RESP_INVALID), 8);
+	assert_int_equal(access_end(&a), -EFAULT);
+	waiting_down(&w);
+}
+
+/* The struct goes away when its queue's descriptor is out already: the queue stays, for the file
+ * rests on it. */
+static int told_too_late;
+
+static void struct_goes(struct rig *rig, int fd)
+{
+	rig->bad_first = 0;
+	rig->bad_last = UINTPTR_MAX;
+	told_too_late = fd;
+}
+
+static void test_number_not_told(void **state)
+{
+	struct waiting w;
+	uint32_t id;
+	int queue;
+
+	waiting_up(&w);
+	w.rig.installed = struct_goes;
+	assert_int_equal(fault_alloc(&w.rig, w.b.fd, &queue, &id), -EFAULT);
+	w.rig.installed = NULL;
+	w.rig.bad_last = 0;
+	/* The first answer, which tried the struct out, said the number. */
+	assert_int_equal(destroy_id(&w.rig, w.b.fd, id), -EBUSY);
+	assert_int_equal(uiommu_vfio_pread(rig_file(&w.rig, told_too_late), &id, 0, 0), 0);
+	rig_close(&w.rig, told_too_late);
+	assert_int_equal(destroy_id(&w.rig, w.b.fd, id), 0);
+	assert_int_equal(destroy_id(&w.rig, w.b.fd, id), -ENOENT);
+	waiting_down(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -282,6 +334,8 @@ int main(void)
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_device),
 		cmocka_unit_test(test_arguments),
+		cmocka_unit_test(test_read_nothing),
+		cmocka_unit_test(test_number_not_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
