@@ -3,12 +3,17 @@
  * Batches: operations on address spaces with one flush after the last. Owns the way of an area from
  * being unmapped to being released.
  *
+ * A batch is closed if it holds its only lock from its start to its finish: it is one operation, or
+ * several on one IOAS of whose areas nobody is told. Nobody sees what it is about, so it has no
+ * identity (id 0), and an unmap forgets its areas at once. Only one that takes away several areas
+ * and tells of them keeps those until it finishes, as others do:
+ *
  * An unmap clears the table entries, which makes the invalidation pending in each domain, and marks
  * the area as leaving. It stays in the map of areas until the flush, so that its IOVAs are nobody
  * else's; table pages wait in the pending gather. A record says where to look for such areas once
  * the batch finishes; adjoining ranges share one. This needs no memory but for the records, of
  * which the first is part of the batch, and for marks where too many kinds of them stand beside
- * each other; a batch of one operation makes no marks. So an unmap by itself cannot fail.
+ * each other; a closed batch makes no marks. So an unmap by itself cannot fail.
  *
  * A map where only the batch's own areas are leaving takes their IOVAs over: see replace.c.
  *
@@ -20,8 +25,7 @@
  * batch; each area is released once, after the flush that follows its clearing.
  *
  * Locks: the ioas->lock of the operation at hand, of two in the order of their addresses; kept from
- * one operation to the next on the same IOAS, let go at a cut. A batch that never lets go of its
- * lock has no identity (id 0): nobody sees what it is about.
+ * one operation to the next on the same IOAS, let go at a cut.
  */
 #include <errno.h>
 #include <time.h>
@@ -29,8 +33,6 @@
 #include "space/batch.h"
 #include "util/alloc.h"
 #include "util/refuse.h"
-
-static _Atomic uint64_t next_id = 1;
 
 /* ---- locks ---- */
 
@@ -177,7 +179,7 @@ static inline int check_unmap(const struct uiommu_batch *batch, struct uiommu_io
 }
 
 /* Mark what is in the range as leaving, of which pos is the last. There is room for that. Nobody
- * sees what a batch of one operation is about. */
+ * sees what a closed batch is about. */
 static inline void mark(const struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 			struct uiommu_range range, struct imap_pos *pos)
 {
@@ -195,14 +197,20 @@ static inline void mark(const struct uiommu_batch *batch, struct uiommu_ioas *io
 	}
 }
 
+/* Clear the tables of all domains, to be flushed. */
+static inline void clear(struct uiommu_ioas *ioas, struct uiommu_range range)
+{
+	for (struct uiommu_domain *d = ioas->domains; d; d = d->next)
+		table_unmap(&d->table, range, &d->pending);
+}
+
 /* Make every area in the range leave, of which pos is the last. There is room for a record and for
  * the marks. */
 static inline void take_away(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 			     struct uiommu_range range, struct imap_pos *pos)
 {
 	mark(batch, ioas, range, pos);
-	for (struct uiommu_domain *d = ioas->domains; d; d = d->next)
-		table_unmap(&d->table, range, &d->pending);
+	clear(ioas, range);
 	record_add(batch, ioas, range);
 }
 
@@ -210,6 +218,27 @@ void batch_take_away(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 		     struct uiommu_range range, struct imap_pos *pos)
 {
 	take_away(batch, ioas, range, pos);
+}
+
+/* A closed batch: forget the areas in the range, of which pos is the last. False: they are several
+ * to be told of. */
+static inline bool forget_areas(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+				struct uiommu_range range, const struct imap_pos *pos)
+{
+	bool one = pos->entry.range.first == range.first;
+
+	if (!one && batch->release)
+		return false;
+	if (one) {
+		if (batch->release)
+			batch->gone = pos->entry;
+		count_bytes(ioas, range_length(range));
+		imap_erase_found(&ioas->areas, pos);
+	} else {
+		count_bytes(ioas, imap_drop(&ioas->areas, range, 0, 0, NULL, NULL));
+	}
+	batch->taken = true;
+	return true;
 }
 
 static inline int do_unmap(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
@@ -230,7 +259,10 @@ static inline int do_unmap(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 	*unmapped = bytes;
 	if (!bytes)
 		return 0;
-	take_away(batch, ioas, inside, &pos);
+	if (!batch->id && forget_areas(batch, ioas, inside, &pos))
+		clear(ioas, inside);
+	else
+		take_away(batch, ioas, inside, &pos);
 	ioas->stats.unmaps++;
 	return 0;
 }
@@ -269,7 +301,8 @@ static inline int place(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 	return ret;
 }
 
-/* Give up an area that was placed, held by nobody, in no table, and where nothing was. */
+/* Give up an area that was placed, held by nobody and where nothing was, and that is in no table or
+ * was in those of a closed batch. */
 static void displace(struct uiommu_ioas *ioas, struct uiommu_range range)
 {
 	imap_erase(&ioas->areas, range.first);
@@ -323,8 +356,10 @@ static inline int enter(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 		for (struct uiommu_domain *before = ioas->domains; before != d;
 		     before = before->next)
 			table_unmap(&before->table, entry->range, &before->pending);
+		batch->taken = true;
 		/* With nothing pending in the only table that was tried, it was not entered. */
-		if (!over && !batch->hold && d == ioas->domains && gather_empty(&d->pending))
+		if (!batch->id ||
+		    (!over && !batch->hold && d == ioas->domains && gather_empty(&d->pending)))
 			displace(ioas, entry->range);
 		else
 			retract(batch, ioas, entry->range, batch->hold);
@@ -385,6 +420,14 @@ static int choose(const struct uiommu_batch *batch, struct uiommu_op *op)
 
 /* ---- running ---- */
 
+static inline int map_op(struct uiommu_batch *batch, const struct uiommu_op *op)
+{
+	const struct imap_entry entry = {
+		.range = op->range, .value = op->addr, .tag = op->tag, .info = (unsigned)op->prot};
+
+	return do_map(batch, op->ioas, op, &entry, op->prot);
+}
+
 static void do_op(struct uiommu_batch *batch, struct uiommu_op *op)
 {
 	op->bytes = 0;
@@ -402,16 +445,7 @@ static void do_op(struct uiommu_batch *batch, struct uiommu_op *op)
 	op->status = op->place ? choose(batch, op) : 0;
 	if (op->status)
 		return;
-	if (op->kind == UIOMMU_OP_MAP) {
-		const struct imap_entry entry = {.range = op->range,
-						 .value = op->addr,
-						 .tag = op->tag,
-						 .info = (unsigned)op->prot};
-
-		op->status = do_map(batch, op->ioas, op, &entry, op->prot);
-	} else {
-		op->status = batch_copy(batch, op);
-	}
+	op->status = op->kind == UIOMMU_OP_MAP ? map_op(batch, op) : batch_copy(batch, op);
 	if (op->status && op->place)
 		op->range = UIOMMU_RANGE_NONE;
 }
@@ -434,6 +468,15 @@ static void prefetch(const struct uiommu_batch *batch, const struct uiommu_op *o
 	for (const struct uiommu_domain *d = ioas->domains; d; d = d->next)
 		for (unsigned i = 0; i < n; i++)
 			table_prefetch(&d->table, addr[i]);
+}
+
+/* For the operation at @done, once for several. */
+static inline void look_ahead(const struct uiommu_batch *batch, const struct uiommu_op *ops,
+			      size_t done, size_t count)
+{
+	if (done % IMAP_AHEAD == 1 && done + IMAP_AHEAD < count && batch->locked[0] &&
+	    batch->locked[0]->areas.hints)
+		prefetch(batch, &ops[done + IMAP_AHEAD], count - done - IMAP_AHEAD);
 }
 
 static uint64_t now(void)
@@ -460,9 +503,7 @@ UIOMMU_API size_t uiommu_batch_run(struct uiommu_batch *batch, struct uiommu_op 
 	while (done < count) {
 		if (done && ((end && now() >= end) || (budget->stop && budget->stop(budget->ctx))))
 			break;
-		if (done % IMAP_AHEAD == 1 && batch->locked[0] && batch->locked[0]->areas.hints &&
-		    done + IMAP_AHEAD < count)
-			prefetch(batch, &ops[done + IMAP_AHEAD], count - done - IMAP_AHEAD);
+		look_ahead(batch, ops, done, count);
 		do_op(batch, &ops[done++]);
 	}
 	unlock_all(batch);
@@ -480,8 +521,8 @@ static void tell(void *ctx, const struct imap_entry *entry)
 	batch->release(batch->ctx, &area);
 }
 
-/* Forget what left within a record, now that no device reaches it. Where the batch is one operation
- * that is all there is. */
+/* Forget what left within a record, now that no device reaches it. In a closed batch that is all
+ * there is. */
 static inline void drop(struct uiommu_batch *batch, const struct batch_record *record)
 {
 	uint64_t mask = batch->id ? ~AREA_PROT : 0, info = leaving_info(batch) & mask;
@@ -552,14 +593,14 @@ UIOMMU_API void uiommu_batch_finish(struct uiommu_batch *batch)
 	finish(batch);
 }
 
-/* ---- batches of one ---- */
+/* ---- closed batches ---- */
 
-static inline void start_one(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
-			     uiommu_area_fn release, void *ctx)
+static inline void closed_start(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+				uiommu_area_fn release, void *ctx)
 {
-	/* One by one: the first record need not be cleared, and clearing all would take a while. */
+	/* One by one: the records need not be cleared, and clearing all would take a while. */
 	batch->id = 0;
-	batch->silent = false;
+	batch->silent = batch->taken = false;
 	batch->locked[0] = ioas;
 	batch->locked[1] = NULL;
 	batch->chunks = batch->last_chunk = NULL;
@@ -568,7 +609,18 @@ static inline void start_one(struct uiommu_batch *batch, struct uiommu_ioas *ioa
 	batch->hold = NULL;
 	batch->release = release;
 	batch->ctx = ctx;
-	pthread_mutex_lock(&ioas->lock);
+}
+
+/* All but unlocking. */
+static inline void closed_finish(struct uiommu_batch *batch)
+{
+	if (!batch->last && !batch->taken)
+		return;
+	ioas_flush(batch->locked[0]);
+	if (batch->last)
+		drop(batch, &batch->first);
+	else if (batch->release)
+		tell(batch, &batch->gone);
 }
 
 UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
@@ -579,165 +631,134 @@ UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range ran
 	struct uiommu_batch batch;
 	int ret;
 
-	start_one(&batch, ioas, NULL, NULL);
+	closed_start(&batch, ioas, NULL, NULL);
+	pthread_mutex_lock(&ioas->lock);
 	ret = do_map(&batch, ioas, NULL, &entry, prot);
-	finish(&batch);
-	return ret;
-}
-
-UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
-				 uint64_t *unmapped, uiommu_area_fn each, void *ctx)
-{
-	struct uiommu_batch batch;
-	uint64_t bytes;
-	int ret;
-
-	start_one(&batch, ioas, each, ctx);
-	ret = do_unmap(&batch, ioas, range, unmapped ? unmapped : &bytes);
-	finish(&batch);
+	closed_finish(&batch);
+	pthread_mutex_unlock(&ioas->lock);
 	return ret;
 }
 
 int ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *unmapped,
 	       uiommu_area_fn each, void *ctx)
 {
-	struct uiommu_batch batch = {.locked = {ioas}, .release = each, .ctx = ctx};
-	int ret = do_unmap(&batch, ioas, range, unmapped);
+	struct uiommu_batch batch;
+	uint64_t bytes;
+	int ret;
 
-	/* A batch of one has one record. */
-	if (batch.last) {
-		flush_record(&batch, &batch.first);
-		drop(&batch, &batch.first);
-	}
+	closed_start(&batch, ioas, each, ctx);
+	ret = do_unmap(&batch, ioas, range, unmapped ? unmapped : &bytes);
+	closed_finish(&batch);
 	return ret;
+}
+
+UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
+				 uint64_t *unmapped, uiommu_area_fn each, void *ctx)
+{
+	int ret;
+
+	pthread_mutex_lock(&ioas->lock);
+	ret = ioas_unmap(ioas, range, unmapped, each, ctx);
+	pthread_mutex_unlock(&ioas->lock);
+	return ret;
+}
+
+/* Can these be the operations of a closed batch? */
+static bool closable(const struct uiommu_op *ops, size_t count)
+{
+	const struct uiommu_ioas *ioas = count ? ops->ioas : NULL;
+
+	for (size_t i = 0; i < count; i++)
+		if (ops[i].ioas != ioas || ops[i].place || (unsigned)ops[i].kind > UIOMMU_OP_UNMAP)
+			return false;
+	return ioas;
+}
+
+static inline bool adjoining_unmaps(const struct uiommu_op *a, const struct uiommu_op *b)
+{
+	return a->kind == UIOMMU_OP_UNMAP && b->kind == UIOMMU_OP_UNMAP &&
+	       a->range.last != UINT64_MAX && a->range.last + 1 == b->range.first;
+}
+
+/* Unmaps of one area each that adjoin, all at once: how many of the first ones that are. */
+static size_t unmap_row(struct uiommu_batch *batch, struct uiommu_op *ops, size_t count)
+{
+	struct uiommu_ioas *ioas = ops->ioas;
+	struct uiommu_range row = ops->range;
+	struct imap_pos pos;
+	const struct imap_entry *e = imap_find(&ioas->areas, row.first, &pos);
+	size_t n = 0;
+
+	while (e && e->range.first == ops[n].range.first && e->range.last == ops[n].range.last &&
+	       !(e->info & AREA_LEAVING)) {
+		row.last = e->range.last;
+		ops[n].status = 0;
+		ops[n].bytes = range_length(e->range);
+		if (++n == count || !adjoining_unmaps(&ops[n - 1], &ops[n]))
+			break;
+		e = imap_next(&pos);
+	}
+	if (!n)
+		return 0;
+	count_bytes(ioas, imap_drop(&ioas->areas, row, 0, 0, NULL, NULL));
+	clear(ioas, row);
+	ioas->stats.unmaps += n;
+	batch->taken = true;
+	return n;
+}
+
+static void run_closed(struct uiommu_op *ops, size_t count)
+{
+	struct uiommu_ioas *ioas = ops->ioas;
+	struct uiommu_batch batch;
+
+	closed_start(&batch, ioas, NULL, NULL);
+	pthread_mutex_lock(&ioas->lock);
+	for (size_t i = 0, row; i < count; i += row) {
+		struct uiommu_op *op = &ops[i];
+
+		row = i + 1 < count && adjoining_unmaps(op, op + 1)
+			      ? unmap_row(&batch, op, count - i)
+			      : 0;
+		if (row)
+			continue;
+		row = 1;
+		look_ahead(&batch, ops, i, count);
+		op->bytes = 0;
+		if (op->kind == UIOMMU_OP_UNMAP)
+			op->status = do_unmap(&batch, ioas, op->range, &op->bytes);
+		else
+			op->status = map_op(&batch, op);
+	}
+	closed_finish(&batch);
+	pthread_mutex_unlock(&ioas->lock);
 }
 
 /* An operation by itself, which may let go of a lock before it finishes. */
-static int run_one(struct uiommu_op *op)
+int batch_run_one(struct uiommu_op *op)
 {
-	struct uiommu_batch batch = {
-		.id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed),
-	};
+	struct uiommu_batch batch;
 
+	batch_init(&batch, NULL);
 	do_op(&batch, op);
 	finish(&batch);
 	return op->status;
-}
-
-UIOMMU_API int uiommu_ioas_copy(struct uiommu_ioas *ioas, struct uiommu_range range,
-				struct uiommu_ioas *source, uint64_t iova, int prot, void *tag)
-{
-	struct uiommu_op op = {
-		.kind = UIOMMU_OP_COPY,
-		.prot = prot,
-		.ioas = ioas,
-		.range = range,
-		.addr = iova,
-		.source = source,
-		.tag = tag,
-	};
-
-	return run_one(&op);
-}
-
-static int place_one(struct uiommu_op *op, uint64_t *iova)
-{
-	int ret = run_one(op);
-
-	if (!ret)
-		*iova = op->range.first;
-	return ret;
-}
-
-UIOMMU_API int uiommu_ioas_map_anywhere(struct uiommu_ioas *ioas, const struct uiommu_place *place,
-					uint64_t addr, int prot, void *tag, uint64_t *iova)
-{
-	struct uiommu_op op = {
-		.kind = UIOMMU_OP_MAP,
-		.prot = prot,
-		.ioas = ioas,
-		.addr = addr,
-		.tag = tag,
-		.place = place,
-	};
-
-	return place_one(&op, iova);
-}
-
-UIOMMU_API int uiommu_ioas_copy_anywhere(struct uiommu_ioas *ioas, const struct uiommu_place *place,
-					 struct uiommu_ioas *source, uint64_t from, int prot,
-					 void *tag, uint64_t *iova)
-{
-	struct uiommu_op op = {
-		.kind = UIOMMU_OP_COPY,
-		.prot = prot,
-		.ioas = ioas,
-		.addr = from,
-		.source = source,
-		.tag = tag,
-		.place = place,
-	};
-
-	return place_one(&op, iova);
-}
-
-/* ---- life ---- */
-
-static int init(struct uiommu_batch *batch, const struct uiommu_batch_options *options)
-{
-	static const struct uiommu_batch_options none = {.size = sizeof(none)};
-
-	if (!options)
-		options = &none;
-	if (options->size != sizeof(*options))
-		return uiommu_refuse(UIOMMU_RULE_ARGUMENT,
-				     options->size > sizeof(*options) ? -E2BIG : -EINVAL,
-				     "batch options", UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
-	*batch = (struct uiommu_batch){
-		.id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed),
-		.hold = options->hold,
-		.release = options->release,
-		.ctx = options->ctx,
-	};
-	return 0;
-}
-
-UIOMMU_API int uiommu_batch_open(const struct uiommu_batch_options *options,
-				 struct uiommu_batch **out)
-{
-	struct uiommu_batch *batch = uiommu_alloc(sizeof(*batch));
-	int ret;
-
-	if (!batch)
-		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "batch", UIOMMU_RANGE_NONE,
-				     UIOMMU_RANGE_NONE);
-	ret = init(batch, options);
-	if (ret) {
-		uiommu_free(batch, sizeof(*batch));
-		return ret;
-	}
-	*out = batch;
-	return 0;
-}
-
-UIOMMU_API void uiommu_batch_close(struct uiommu_batch *batch)
-{
-	if (!batch)
-		return;
-	finish(batch);
-	uiommu_free(batch, sizeof(*batch));
 }
 
 UIOMMU_API int uiommu_batch_submit(struct uiommu_op *ops, size_t count,
 				   const struct uiommu_batch_options *options)
 {
 	struct uiommu_batch batch;
-	int ret = init(&batch, options);
+	int ret = batch_init(&batch, options);
 
 	if (ret)
 		return ret;
-	uiommu_batch_run(&batch, ops, count, NULL);
-	finish(&batch);
+	if (!batch.hold && !batch.release && closable(ops, count)) {
+		run_closed(ops, count);
+	} else {
+		uiommu_batch_run(&batch, ops, count, NULL);
+		finish(&batch);
+	}
 	for (size_t i = 0; i < count && !ret; i++)
 		ret = ops[i].status;
 	return ret;

@@ -30,16 +30,18 @@ struct batch_ghost {
 };
 
 struct uiommu_batch {
-	uint64_t id; /* 0: one operation, the lock is held from its start to its finish */
+	uint64_t id; /* 0: it is closed: the lock is held from its start to its finish */
 	bool silent; /* it has areas that leave silently */
+	bool taken;  /* closed: it took something away that no record tells of */
 	struct uiommu_ioas *locked[2];		 /* NULL: none */
 	struct batch_record first;		 /* so that a batch of one needs no memory */
 	struct batch_chunk *chunks, *last_chunk; /* the records after it */
 	struct batch_record *last;		 /* NULL: there is none */
 	struct batch_ghost *ghosts;
 	int (*hold)(void *ctx, const struct uiommu_op *op, const struct uiommu_area *area);
-	uiommu_area_fn release;
+	uiommu_area_fn release; /* closed: of an unmap, the only operation */
 	void *ctx;
+	struct imap_entry gone; /* taken, and to be released; there if release is set */
 };
 
 static inline uint64_t leaving_info(const struct uiommu_batch *batch)
@@ -78,6 +80,12 @@ void batch_take_away(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 
 /* Carry out a copy whose range is known. */
 int batch_copy(struct uiommu_batch *batch, struct uiommu_op *op);
+
+/* A new batch, which needs no memory. */
+int batch_init(struct uiommu_batch *batch, const struct uiommu_batch_options *options);
+
+/* An operation by itself, which may let go of a lock before it finishes: its status. */
+int batch_run_one(struct uiommu_op *op);
 
 void batch_free_ghosts(struct batch_ghost *ghost);
 

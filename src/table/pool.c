@@ -45,19 +45,38 @@ static struct pool_chunk *add_chunk(struct pool *pool, unsigned first)
 	return chunk;
 }
 
+/* A page of a list that has some. */
+static inline struct pool_page *take(struct pool *pool, struct pool_page **list)
+{
+	struct pool_page *page = *list;
+
+	*list = page->next;
+	page->next = NULL;
+	page->live = 0;
+	pool->pages++;
+	return page;
+}
+
 void *pool_take(struct pool *pool)
 {
 	struct pool_page *page;
 
-	if (!pool->free && !add_chunk(pool, 0))
+	if (!pool->free && !pool->dirty && !add_chunk(pool, 0))
 		return NULL;
-	page = pool->free;
-	pool->free = page->next;
-	page->next = NULL;
-	page->live = 0;
-	pool->pages++;
-	if (page->dirty)
-		memset(pool_page_memory(page), 0, TABLE_PAGE);
+	if (pool->free)
+		return pool_page_memory(take(pool, &pool->free));
+	page = take(pool, &pool->dirty);
+	page->dirty = 0;
+	return memset(pool_page_memory(page), 0, TABLE_PAGE);
+}
+
+void *pool_take_unset(struct pool *pool)
+{
+	struct pool_page *page;
+
+	if (!pool->dirty)
+		return pool_take(pool);
+	page = take(pool, &pool->dirty);
 	page->dirty = 0;
 	return pool_page_memory(page);
 }
@@ -78,8 +97,10 @@ void *pool_take_run(struct pool *pool, unsigned count)
 
 void pool_give(struct pool *pool, struct pool_page *page)
 {
-	page->next = pool->free;
-	pool->free = page;
+	struct pool_page **list = page->dirty ? &pool->dirty : &pool->free;
+
+	page->next = *list;
+	*list = page;
 	pool->pages--;
 }
 
@@ -91,6 +112,6 @@ void pool_destroy(struct pool *pool)
 		pool->chunks = chunk->next;
 		uiommu_free(chunk, chunk->size);
 	}
-	pool->free = NULL;
+	pool->free = pool->dirty = NULL;
 	pool->pages = 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pages for I/O page tables: 4096 bytes, aligned, all zero when handed out. A page comes with a
- * count of its live entries, kept beside it, so that a table knows when it has become empty.
- * Not locked: a pool belongs to one table and shares its lock.
+ * Pages for I/O page tables: 4096 bytes, aligned, all zero when handed out (but for one that asks).
+ * A page comes with a count of its live entries, kept beside it, so that a table knows when it has
+ * become empty. Not locked: a pool belongs to one table and shares its lock.
  */
 #ifndef TABLE_POOL_H
 #define TABLE_POOL_H
@@ -18,9 +18,9 @@
 
 struct pool {
 	struct pool_chunk *chunks;
-	struct pool_page
-		*free;	/* linked through the counts, so that free pages stay zero or as they are */
-	uint64_t pages; /* in use */
+	/* Linked through the counts, so that free pages stay zero or as they are. */
+	struct pool_page *free, *dirty; /* the latter are not all zero */
+	uint64_t pages;			/* in use */
 };
 
 /* What stands beside a page. */
@@ -38,6 +38,9 @@ struct pool_chunk {
 
 /* A zeroed page, or NULL. */
 void *pool_take(struct pool *pool);
+
+/* One with anything in it, all of which is to be set. */
+void *pool_take_unset(struct pool *pool);
 
 /* count (a power of two, at most 16) adjoining pages, aligned to their size, which are given back
  * with the pool only; the first one's count is for all of them. NULL: no memory. */

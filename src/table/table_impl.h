@@ -195,8 +195,17 @@ static inline void put_leaf(const struct table *t, uint64_t *table, unsigned ind
 					  level, shift));
 }
 
-/* Enter all of a range into the last-level table that it lies below. Leaves of the smallest size
- * differ in the address alone, which all formats have in one piece. */
+/* What neighbours of the smallest size differ by: the address alone, which all formats have in one
+ * piece. */
+static inline uint64_t leaf_step(const struct table *t, uint64_t addr, int prot)
+{
+	unsigned shift = level_shift(0);
+
+	return fmt_make_leaf(t, addr + (UINT64_C(1) << shift), prot, 0, shift) -
+	       fmt_make_leaf(t, addr, prot, 0, shift);
+}
+
+/* Enter all of a range into the last-level table that it lies below. */
 static inline void fill_last(struct table *t, uint64_t *table, struct uiommu_range r, uint64_t addr,
 			     int prot)
 {
@@ -210,8 +219,7 @@ static inline void fill_last(struct table *t, uint64_t *table, struct uiommu_ran
 		return;
 	}
 	if (!FMT_RUNS) {
-		uint64_t next = fmt_make_leaf(t, addr + (UINT64_C(1) << shift), prot, 0, shift);
-		uint64_t step = next - leaf;
+		uint64_t step = leaf_step(t, addr, prot);
 
 		for (unsigned n = i + count; i < n; i++, leaf += step)
 			entry_write(&table[i], leaf);
@@ -229,6 +237,42 @@ static inline void fill_last(struct table *t, uint64_t *table, struct uiommu_ran
 		addr += done;
 		i += done >> level_shift(0);
 	}
+}
+
+/* Two entries at a time. */
+typedef uint64_t entry_pair __attribute__((vector_size(16), may_alias));
+
+/* Set all of a last-level table that no walker sees yet. */
+static inline void fill_all(const struct table *t, uint64_t *table, uint64_t addr, int prot)
+{
+	uint64_t leaf = fmt_make_leaf(t, addr, prot, 0, level_shift(0));
+	uint64_t step = leaf_step(t, addr, prot);
+	entry_pair pair = {leaf, leaf + step}, two = {2 * step, 2 * step};
+	entry_pair *to = (entry_pair *)table;
+
+#pragma GCC unroll 8
+	for (unsigned i = 0; i < LEVEL_ENTRIES / 2; i++, pair += two)
+		to[i] = pair;
+	pool_page_of(table)->live = LEVEL_ENTRIES;
+}
+
+/* A last-level table with all of a range, which lies below it, linked once that is in it. NULL: no
+ * memory. One that the range fills need not be zero before, nor is it written entry by entry. */
+static inline uint64_t *new_last(struct table *t, uint64_t *parent, unsigned index,
+				 struct uiommu_range r, uint64_t addr, int prot)
+{
+	bool full = !FMT_RUNS && r.last - r.first == (UINT64_C(1) << level_shift(1)) - 1;
+	uint64_t *table = full ? pool_take_unset(&t->pool) : pool_take(&t->pool);
+
+	if (!table)
+		return NULL;
+	if (full)
+		fill_all(t, table, addr, prot);
+	else
+		fill_last(t, table, r, addr, prot);
+	entry_write(&parent[index], fmt_make_table((uintptr_t)table, 1));
+	pool_page_of(parent)->live++;
+	return table;
 }
 
 /* Clear what is in a range of a last-level table, which may become empty. */
@@ -267,13 +311,22 @@ static int map_level(struct table *t, uint64_t *table, unsigned level, struct ui
 			i += count;
 		} else {
 			uint64_t entry = entry_peek(&table[i]), *child;
+			struct uiommu_range part;
 			int ret;
 
 			last = iova | (size - 1);
 			if (last > r.last)
 				last = r.last;
+			part = (struct uiommu_range){iova, last};
 			if (fmt_present(entry)) {
 				child = entry_table(entry);
+				ret = map_level(t, child, level - 1, part, addr, prot, gather,
+						done);
+			} else if (level == 1) {
+				child = new_last(t, table, i, part, addr, prot);
+				if (!child)
+					return -ENOMEM;
+				ret = 0;
 			} else {
 				child = pool_take(&t->pool);
 				if (!child)
@@ -282,9 +335,9 @@ static int map_level(struct table *t, uint64_t *table, unsigned level, struct ui
 				pool_page_of(table)->live++;
 				if (level == 2)
 					directory_enter(t->directory, directory_block(iova), child);
+				ret = map_level(t, child, level - 1, part, addr, prot, gather,
+						done);
 			}
-			ret = map_level(t, child, level - 1, (struct uiommu_range){iova, last},
-					addr, prot, gather, done);
 			if (ret) {
 				if (!pool_page_of(child)->live)
 					drop_table(t, table, i, child, level - 1, iova, gather);

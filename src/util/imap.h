@@ -71,6 +71,9 @@ uint64_t imap_skip(struct imap_pos *pos, uint64_t last, uint64_t bits);
 /* Remove the entry that starts at first. False if there is none. Cannot fail otherwise. */
 bool imap_erase(struct imap *map, uint64_t first);
 
+/* Remove the entry at pos, right after imap_find() found it. */
+void imap_erase_found(struct imap *map, const struct imap_pos *pos);
+
 typedef void (*imap_fn)(void *ctx, const struct imap_entry *entry);
 
 /* Remove all that starts in the range and whose info is @info in the bits of @mask; each (may be

@@ -220,6 +220,14 @@ bool imap_erase(struct imap *map, uint64_t first)
 	return true;
 }
 
+void imap_erase_found(struct imap *map, const struct imap_pos *pos)
+{
+	if (pos->leaf == map->near)
+		erase_at(map, pos->leaf, pos->index);
+	else
+		imap_erase(map, pos->entry.range.first);
+}
+
 /* Remove a whole leaf, the one that leaf_of() found. */
 static uint64_t erase_leaf(struct imap *map, struct imap_leaf *leaf, imap_fn each, void *ctx)
 {
