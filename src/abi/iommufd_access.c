@@ -270,8 +270,10 @@ static int check_piece(void *ctx, uint64_t addr, uint64_t length, uint64_t done)
 	return iommufd_same_memory(check->call, addr, check->uptr + done, length) ? 0 : -EBADE;
 }
 
+/* The access has the item from here on, unless there is an error: it may have let go again already.
+ */
 static int hold_pages(struct iommufd_call *call, struct iommufd_access *access,
-		      const struct iommu_test_cmd *cmd, struct uiommu_range range,
+		      struct iommu_test_cmd *cmd, struct uiommu_range range,
 		      struct access_item *item)
 {
 	struct page_check check = {call, cmd->access_pages.uptr, cmd->access_pages.length};
@@ -288,9 +290,27 @@ static int hold_pages(struct iommufd_call *call, struct iommufd_access *access,
 		item->id = access->next_id++;
 		item->next = access->items;
 		access->items = item;
+		cmd->access_pages.out_access_pages_id = item->id;
 	}
 	pthread_mutex_unlock(&how.ioas->pins_lock);
 	return ret;
+}
+
+static bool let_go(struct iommufd_access *access, uint32_t id)
+{
+	struct iommufd_ioas *ioas = lock_space(access);
+	struct access_item **link = &access->items, *item;
+	bool found;
+
+	while (*link && (*link)->id != id)
+		link = &(*link)->next;
+	item = *link;
+	found = item;
+	if (found)
+		*link = item->next;
+	pthread_mutex_unlock(&ioas->pins_lock);
+	uiommu_free(item, sizeof(*item));
+	return found;
 }
 
 int iommufd_access_pages(struct iommufd_call *call, struct iommu_test_cmd *cmd)
@@ -322,34 +342,23 @@ int iommufd_access_pages(struct iommufd_call *call, struct iommu_test_cmd *cmd)
 		uiommu_free(item, sizeof(*item));
 		return ret;
 	}
-	cmd->access_pages.out_access_pages_id = item->id;
-	return iommufd_respond(call);
+	ret = iommufd_respond(call);
+	if (ret)
+		let_go(access, cmd->access_pages.out_access_pages_id);
+	return ret;
 }
 
 int iommufd_access_pages_destroy(struct iommufd_call *call, const struct iommu_test_cmd *cmd)
 {
-	struct access_item **link, *item;
 	struct iommufd_access *access;
-	struct iommufd_ioas *ioas;
 	int ret = 0;
 
 	access = get_access(call, cmd->id, &ret);
 	if (!access)
 		return ret;
-	ioas = lock_space(access);
-	for (link = &access->items; *link;)
-		if ((*link)->id == cmd->destroy_access_pages.access_pages_id)
-			break;
-		else
-			link = &(*link)->next;
-	item = *link;
-	if (item)
-		*link = item->next;
-	pthread_mutex_unlock(&ioas->pins_lock);
-	if (!item)
-		return iommufd_refuse_id("access_pages_id: holds no such pages");
-	uiommu_free(item, sizeof(*item));
-	return 0;
+	return let_go(access, cmd->destroy_access_pages.access_pages_id)
+		       ? 0
+		       : iommufd_refuse_id("access_pages_id: holds no such pages");
 }
 
 /* ---- reading and writing ---- */

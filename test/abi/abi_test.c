@@ -141,6 +141,8 @@ static int memory_check(void *ctx, uint64_t addr, uint64_t len, int prot)
 	struct rig *rig = ctx;
 	uint64_t first = (uintptr_t)rig->memory, size = RIG_PAGES * PAGE;
 
+	if (rig->any_memory)
+		return 0;
 	if (addr >= rig->file_first && addr <= rig->file_last)
 		return len <= rig->file_last - addr + 1 ? 0 : -EFAULT;
 	if (prot & UIOMMU_WRITE)
@@ -280,6 +282,7 @@ bool rig_up(struct rig *rig, const struct rig_options *options)
 		.dma_entry_limit = options ? options->dma_entry_limit : 0,
 		.memlock = options && options->memlock,
 		.iommufd_rfc = options && options->iommufd_rfc,
+		.iommufd_test = options && options->iommufd_test,
 	};
 
 	memset(rig, 0, sizeof(*rig));

@@ -33,6 +33,7 @@ struct rig {
 	 * second only read. */
 	uint8_t *memory;
 	uintptr_t file_first, file_last; /* and what a file's mapping adds to it */
+	bool any_memory;		 /* all that there is is the program's */
 
 	/* Copies that touch [bad_first, bad_last] fail; after each copy in, race() may scribble. */
 	uintptr_t bad_first, bad_last;
@@ -69,6 +70,7 @@ struct rig_options {
 	unsigned dma_entry_limit;
 	bool memlock;
 	bool iommufd_rfc;
+	bool iommufd_test; /* the mock IOMMU of Linux's selftests */
 };
 
 /* The last fault, once there are at least @faults. */
