@@ -4,7 +4,6 @@
 #define TEST_MOCK_RIG_H
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "abi/iommufd_test.h"
 #include "iommufd_rig.h"
@@ -233,16 +232,6 @@ static long events_new(struct rig *rig, int fd, uint32_t viommu, int *queue, uin
 
 	*queue = (int)alloc.out_veventq_fd;
 	*id = alloc.out_veventq_id;
-	return ret;
-}
-
-static long faults_new(struct rig *rig, int fd, int *queue, uint32_t *id)
-{
-	struct iommu_fault_alloc alloc = {.size = sizeof(alloc)};
-	long ret = rig_ioctl(rig, fd, IOMMU_FAULT_QUEUE_ALLOC, &alloc);
-
-	*queue = (int)alloc.out_fault_fd;
-	*id = alloc.out_fault_id;
 	return ret;
 }
 

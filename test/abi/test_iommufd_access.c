@@ -440,7 +440,7 @@ static long step_queue(struct life *l)
 
 static long step_faults(struct life *l)
 {
-	return faults_new(&l->rig, l->fd, &l->faults, &l->faults_id);
+	return fault_alloc(&l->rig, l->fd, &l->faults, &l->faults_id);
 }
 
 static long step_events(struct life *l)

@@ -45,45 +45,6 @@ static int access_end(struct access *a)
 	return a->result;
 }
 
-static long fault_alloc(struct rig *rig, int fd, int *queue, uint32_t *id)
-{
-	struct iommu_fault_alloc alloc = {.size = sizeof(alloc)};
-	long ret = rig_ioctl(rig, fd, IOMMU_FAULT_QUEUE_ALLOC, &alloc);
-
-	*queue = (int)alloc.out_fault_fd;
-	*id = alloc.out_fault_id;
-	return ret;
-}
-
-static long hwpt_with_faults(struct rig *rig, const struct bound *b, uint32_t flags,
-			     uint32_t faults, uint32_t *id)
-{
-	struct iommu_hwpt_alloc alloc = {.size = sizeof(alloc),
-					 .flags = flags | IOMMU_HWPT_FAULT_ID_VALID,
-					 .dev_id = b->device,
-					 .pt_id = b->ioas,
-					 .fault_id = faults};
-	long ret = rig_ioctl(rig, b->fd, IOMMU_HWPT_ALLOC, &alloc);
-
-	*id = alloc.out_hwpt_id;
-	return ret;
-}
-
-/* The next request, once there is one. */
-static struct iommu_hwpt_pgfault next_fault(struct rig *rig, int queue)
-{
-	struct iommu_hwpt_pgfault fault;
-	ssize_t len = 0;
-
-	for (unsigned i = 0; i < 10000 && !len; i++) {
-		len = uiommu_vfio_pread(rig_file(rig, queue), &fault, sizeof(fault), 0);
-		if (!len)
-			usleep(1000);
-	}
-	assert_int_equal(len, sizeof(fault));
-	return fault;
-}
-
 static ssize_t respond(struct rig *rig, int queue, uint32_t cookie, uint32_t code)
 {
 	struct iommu_hwpt_page_response response = {cookie, code};

@@ -342,7 +342,7 @@ static void test_page_requests(void **state)
 	int queue;
 
 	mocked_up(&m, MOCK_DEVICE_PASID);
-	assert_int_equal(faults_new(&m.rig, m.fd, &queue, &faults), 0);
+	assert_int_equal(fault_alloc(&m.rig, m.fd, &queue, &faults), 0);
 	assert_int_equal(hwpt_alloc(&m.rig, m.fd, m.mock.device, m.ioas,
 				    IOMMU_HWPT_ALLOC_NEST_PARENT, &parent),
 			 0);
