@@ -9,40 +9,62 @@
 
 #include "util/alloc.h"
 
-#define PAGES_IN_CHUNK (POOL_CHUNK / TABLE_PAGE - 1) /* that are counted */
+_Static_assert(POOL_PAGES * sizeof(struct pool_page) == TABLE_PAGE, "counts are one page");
+_Static_assert(sizeof(struct pool_chunk) <= sizeof(struct pool_page), "it stands in place of one");
 
-_Static_assert(sizeof(struct pool_chunk) + PAGES_IN_CHUNK * sizeof(struct pool_page) <= TABLE_PAGE,
-	       "the counts of a chunk fit its first page");
-
-/* Make the pages of a chunk free, from the one given to the last; the first page holds the counts.
- */
-static void cut_chunk(struct pool *pool, struct pool_chunk *chunk, unsigned first)
+/* The page that holds the counts. */
+static unsigned counts_index(const void *memory)
 {
-	for (unsigned i = PAGES_IN_CHUNK; i-- > first;) {
-		chunk->page[i].next = pool->free;
-		pool->free = &chunk->page[i];
+	return (uintptr_t)memory / POOL_CHUNK % POOL_PAGES;
+}
+
+static struct pool_chunk *chunk_of(const void *memory)
+{
+	return (struct pool_chunk *)&pool_counts_of((uintptr_t)memory)[counts_index(memory)];
+}
+
+/* Make the pages of a chunk free, but for the one with the counts and for @count from the one given
+ * on. */
+static void cut_chunk(struct pool *pool, const char *memory, unsigned from, unsigned count)
+{
+	struct pool_page *page = pool_counts_of((uintptr_t)memory);
+
+	for (unsigned i = POOL_PAGES; i--;) {
+		if (i == counts_index(memory) || i - from < count)
+			continue;
+		page[i].next = pool->free;
+		pool->free = &page[i];
 	}
 }
 
-/* A new chunk, of which the pages from @first on are free. */
-static struct pool_chunk *add_chunk(struct pool *pool, unsigned first)
+/* The first of @count pages (a power of two) that adjoin and are aligned, the counts' not among
+ * them. */
+static unsigned find_run(const void *memory, unsigned count)
+{
+	return counts_index(memory) < count ? count : 0;
+}
+
+/* A new chunk, of which all pages are free but for a run of so many. NULL: no memory. */
+static char *add_chunk(struct pool *pool, unsigned run)
 {
 	size_t size = pool->pages * TABLE_PAGE < POOL_HUGE ? POOL_CHUNK : POOL_HUGE;
-	struct pool_chunk *chunk = uiommu_alloc_aligned(size, size);
+	char *memory = uiommu_alloc_aligned(size, size);
+	struct pool_chunk *chunk;
 
-	if (!chunk && size > POOL_CHUNK) {
+	if (!memory && size > POOL_CHUNK) {
 		size = POOL_CHUNK;
-		chunk = uiommu_alloc_aligned(size, size);
+		memory = uiommu_alloc_aligned(size, size);
 	}
-	if (!chunk)
+	if (!memory)
 		return NULL;
+	chunk = chunk_of(memory);
 	chunk->size = size;
 	chunk->next = pool->chunks;
 	pool->chunks = chunk;
 	for (size_t at = size - POOL_CHUNK; at; at -= POOL_CHUNK)
-		cut_chunk(pool, (struct pool_chunk *)((char *)chunk + at), 0);
-	cut_chunk(pool, chunk, first);
-	return chunk;
+		cut_chunk(pool, memory + at, 0, 0);
+	cut_chunk(pool, memory, find_run(memory, run), run);
+	return memory;
 }
 
 /* A page of a list that has some. */
@@ -83,16 +105,15 @@ void *pool_take_unset(struct pool *pool)
 
 void *pool_take_run(struct pool *pool, unsigned count)
 {
-	struct pool_chunk *chunk;
+	char *memory;
 
 	if (count == 1)
 		return pool_take(pool);
-	/* Pages count to 2 * count - 1 of a new chunk; those below stay unused. */
-	chunk = add_chunk(pool, 2 * count - 1);
-	if (!chunk)
+	memory = add_chunk(pool, count);
+	if (!memory)
 		return NULL;
 	pool->pages += count;
-	return pool_page_memory(&chunk->page[count - 1]);
+	return memory + (size_t)find_run(memory, count) * TABLE_PAGE;
 }
 
 void pool_give(struct pool *pool, struct pool_page *page)
@@ -110,7 +131,7 @@ void pool_destroy(struct pool *pool)
 		struct pool_chunk *chunk = pool->chunks;
 
 		pool->chunks = chunk->next;
-		uiommu_free(chunk, chunk->size);
+		uiommu_free((void *)((uintptr_t)chunk & ~(uintptr_t)(POOL_CHUNK - 1)), chunk->size);
 	}
 	pool->free = pool->dirty = NULL;
 	pool->pages = 0;

@@ -11,13 +11,16 @@
 #include <stdint.h>
 
 #define TABLE_PAGE 4096
-/* Pages are cut from aligned chunks; the first page of a chunk holds the counts of the others. */
-#define POOL_CHUNK (256 * TABLE_PAGE)
+/* Pages are cut from aligned chunks. One page of a chunk holds the counts of the others; which one
+ * differs from chunk to chunk, for if it were the first, all counts would compete for the same few
+ * places of a cache. */
+#define POOL_PAGES 256
+#define POOL_CHUNK (POOL_PAGES * TABLE_PAGE)
 /* A pool that has as much already takes chunks by this size: a huge page, if there are any. */
 #define POOL_HUGE (2 * POOL_CHUNK)
 
 struct pool {
-	struct pool_chunk *chunks;
+	struct pool_chunk *chunks; /* that were allocated, linked */
 	/* Linked through the counts, so that free pages stay zero or as they are. */
 	struct pool_page *free, *dirty; /* the latter are not all zero */
 	uint64_t pages;			/* in use */
@@ -30,10 +33,10 @@ struct pool_page {
 	struct pool_page *next; /* in a free list or a gather */
 };
 
+/* What stands beside the page that holds all this. */
 struct pool_chunk {
-	struct pool_chunk *next; /* of those that were allocated, with what follows of them */
-	size_t size;		 /* so much */
-	struct pool_page page[]; /* of the second page on */
+	struct pool_chunk *next;
+	size_t size; /* so much was allocated, of which this is the beginning */
 };
 
 /* A zeroed page, or NULL. */
@@ -52,20 +55,26 @@ void pool_give(struct pool *pool, struct pool_page *page);
 /* Free all chunks, whatever is in use. */
 void pool_destroy(struct pool *pool);
 
+/* What stands beside the first page of the chunk that addr is in. */
+static inline struct pool_page *pool_counts_of(uintptr_t addr)
+{
+	uintptr_t which = addr / POOL_CHUNK % POOL_PAGES;
+
+	return (struct pool_page *)((addr & ~(uintptr_t)(POOL_CHUNK - 1)) + which * TABLE_PAGE);
+}
+
 static inline struct pool_page *pool_page_of(const void *ptr)
 {
 	uintptr_t addr = (uintptr_t)ptr;
-	struct pool_chunk *chunk = (struct pool_chunk *)(addr & ~(uintptr_t)(POOL_CHUNK - 1));
 
-	return &chunk->page[(addr & (POOL_CHUNK - 1)) / TABLE_PAGE - 1];
+	return &pool_counts_of(addr)[addr / TABLE_PAGE % POOL_PAGES];
 }
 
 static inline void *pool_page_memory(const struct pool_page *page)
 {
-	uintptr_t addr = (uintptr_t)page;
-	struct pool_chunk *chunk = (struct pool_chunk *)(addr & ~(uintptr_t)(POOL_CHUNK - 1));
+	uintptr_t addr = (uintptr_t)page, index = addr % TABLE_PAGE / sizeof(*page);
 
-	return (char *)chunk + (size_t)(page - chunk->page + 1) * TABLE_PAGE;
+	return (void *)((addr & ~(uintptr_t)(POOL_CHUNK - 1)) + index * TABLE_PAGE);
 }
 
 #endif

@@ -430,11 +430,13 @@ static int fmt_map(struct table *t, struct uiommu_range range, uint64_t addr, in
 
 static void fmt_prefetch(const struct table *t, uint64_t iova)
 {
-	const uint64_t *table = t->root;
+	const uint64_t *table;
+	unsigned level;
 
 	if (t->near.table && t->near.block == iova >> level_shift(1))
 		return;
-	for (unsigned level = t->levels - 1; level; level--) {
+	table = first_table(t, iova, &level);
+	for (; level; level--) {
 		uint64_t entry = entry_peek(&table[level_index(t, iova, level)]);
 
 		if (!fmt_present(entry) || fmt_is_leaf(entry, level))

@@ -50,13 +50,15 @@ bool imap_prefetch(struct imap *map, const uint64_t *addr, unsigned count)
 
 const struct imap_entry *imap_find(struct imap *map, uint64_t addr, struct imap_pos *pos)
 {
+	struct imap_hint *hint;
 	struct imap_leaf *leaf;
 	unsigned i;
 
 	if (!map->root)
 		return NULL;
-	leaf = leaf_of(map, addr);
-	i = search(map, leaf, addr);
+	hint = hint_of(map, addr);
+	leaf = leaf_by(map, addr, hint);
+	i = search(hint, leaf, addr);
 	if (i == leaf->begin && leaf->prev && leaf_end_last(leaf->prev) >= addr) {
 		leaf = leaf->prev;
 		i = leaf->end - 1;
@@ -314,16 +316,17 @@ static int make_room(struct imap *map, struct imap_leaf *leaf, unsigned at,
 	return split(map, leaf, at, entry);
 }
 
-/* What the entry would overlap, of what is around index at of the leaf where it would start. */
-static bool overlaps(const struct imap *map, const struct imap_leaf *leaf, unsigned at,
-		     const struct imap_entry *entry, struct imap_pos *hit)
+/* Would the entry overlap what is around index at of the leaf where it would start? What it would
+ * is at *index of *hit then. */
+static inline bool overlaps(const struct imap *map, const struct imap_leaf *leaf, unsigned at,
+			    const struct imap_entry *entry, const struct imap_leaf **hit,
+			    unsigned *index)
 {
-	const struct imap_leaf *prev = leaf->prev;
-
-	*hit = (struct imap_pos){.leaf = (struct imap_leaf *)leaf, .index = at};
-	if (at == leaf->begin && prev && leaf_end_last(prev) >= entry->range.first) {
-		hit->leaf = leaf->prev;
-		hit->index = prev->end - 1;
+	*hit = leaf;
+	*index = at;
+	if (at == leaf->begin && leaf->prev && leaf_end_last(leaf->prev) >= entry->range.first) {
+		*hit = leaf->prev;
+		*index = leaf->prev->end - 1;
 		return true;
 	}
 	if (at < leaf->end)
@@ -331,15 +334,13 @@ static bool overlaps(const struct imap *map, const struct imap_leaf *leaf, unsig
 	/* What starts behind the leaf's own addresses is in the next one. */
 	if (entry->range.last <= map->near_range.last || !leaf->next)
 		return false;
-	hit->leaf = leaf->next;
-	hit->index = leaf->next->begin;
-	return leaf_first(hit->leaf, hit->index) <= entry->range.last;
+	*hit = leaf->next;
+	*index = leaf->next->begin;
+	return leaf_first(*hit, *index) <= entry->range.last;
 }
 
 int imap_insert(struct imap *map, const struct imap_entry *entry, struct imap_entry *blocking)
 {
-	struct imap_leaf *leaf;
-	struct imap_pos hit;
 	bool done = false;
 
 	if (!map->root) {
@@ -349,21 +350,22 @@ int imap_insert(struct imap *map, const struct imap_entry *entry, struct imap_en
 		map->height = 0;
 	}
 	while (!done) {
-		unsigned at;
+		struct imap_hint *hint = hint_of(map, entry->range.first);
+		struct imap_leaf *leaf = leaf_by(map, entry->range.first, hint);
+		unsigned at = leaf_search(leaf, entry->range.first), index;
+		const struct imap_leaf *hit;
 		int ret;
 
-		leaf = leaf_of(map, entry->range.first);
-		at = leaf_search(leaf, entry->range.first);
-		if (overlaps(map, leaf, at, entry, &hit)) {
+		if (overlaps(map, leaf, at, entry, &hit, &index)) {
 			if (blocking)
-				leaf_get(hit.leaf, hit.index, blocking);
+				leaf_get(hit, index, blocking);
 			return -EEXIST;
 		}
 		if (map->gaps && at > leaf->begin && at == leaf->end)
 			gaps_raise(map, path_of(map),
 				   gap_between(leaf, at - 1, entry->range.first));
 		if ((leaf->kind == LEAF_WIDE || !map->steady) && leaf_put(leaf, at, entry)) {
-			hint_index(map, leaf, entry->range.first, at);
+			hint_index(hint, leaf, at);
 			break;
 		}
 		ret = make_room(map, leaf, at, entry, &done);

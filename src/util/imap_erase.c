@@ -137,8 +137,7 @@ static void drop_root(struct imap *map)
 	forget(map);
 }
 
-/* After the leaf that leaf_of() found lost entries: keep nodes filled, upwards. */
-static void rebalance(struct imap *map, struct imap_leaf *leaf)
+static __attribute__((noinline)) void rebalance_up(struct imap *map, struct imap_leaf *leaf)
 {
 	struct path *path;
 	struct inner *in;
@@ -178,14 +177,21 @@ static void rebalance(struct imap *map, struct imap_leaf *leaf)
 	}
 }
 
+/* After the leaf that leaf_of() found lost entries: keep nodes filled, upwards. Most leaves have
+ * enough. */
+static inline void rebalance(struct imap *map, struct imap_leaf *leaf)
+{
+	if (leaf->kind != LEAF_PACKED || leaf->n < PACKED_MIN)
+		rebalance_up(map, leaf);
+}
+
 /* The entries from index i to j are about to go: the gap that they leave is the next entry's. */
-static void open_gap(struct imap *map, const struct imap_leaf *leaf, unsigned i, unsigned j)
+static __attribute__((noinline)) void open_gap_there(struct imap *map, const struct imap_leaf *leaf,
+						     unsigned i, unsigned j)
 {
 	const struct imap_leaf *before = i == leaf->begin ? leaf->prev : leaf;
 	unsigned at = 0;
 
-	if (!map->gaps)
-		return;
 	if (before)
 		at = before == leaf ? leaf_below(leaf, i) : before->end - 1u;
 	if (j + 1 < leaf->end)
@@ -196,8 +202,14 @@ static void open_gap(struct imap *map, const struct imap_leaf *leaf, unsigned i,
 				gap_between(before, at, leaf_first(leaf->next, leaf->next->begin)));
 }
 
+static inline void open_gap(struct imap *map, const struct imap_leaf *leaf, unsigned i, unsigned j)
+{
+	if (map->gaps)
+		open_gap_there(map, leaf, i, j);
+}
+
 /* Remove an entry of the leaf that leaf_of() found. */
-static void erase_at(struct imap *map, struct imap_leaf *leaf, unsigned i)
+static inline void erase_at(struct imap *map, struct imap_leaf *leaf, unsigned i)
 {
 	open_gap(map, leaf, i, i);
 	leaf_remove(leaf, i);
@@ -207,13 +219,15 @@ static void erase_at(struct imap *map, struct imap_leaf *leaf, unsigned i)
 
 bool imap_erase(struct imap *map, uint64_t first)
 {
+	struct imap_hint *hint;
 	struct imap_leaf *leaf;
 	unsigned i;
 
 	if (!map->root)
 		return false;
-	leaf = leaf_of(map, first);
-	i = search(map, leaf, first);
+	hint = hint_of(map, first);
+	leaf = leaf_by(map, first, hint);
+	i = search(hint, leaf, first);
 	if (i == leaf->end || leaf_first(leaf, i) != first)
 		return false;
 	erase_at(map, leaf, i);

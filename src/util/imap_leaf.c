@@ -61,6 +61,15 @@ static inline bool info_fits(const struct shared *s, uint64_t info)
 	return unused > 1 || (unused && info_find(s, info) < INFOS);
 }
 
+/* Which one it is or becomes, so that one is free then; INFOS: it can't be had. Mostly it is the
+ * first and few are in use. */
+static inline unsigned info_choose(struct shared *s, uint64_t info)
+{
+	if (s->info[0] == info && s->users[0] && !s->users[INFOS - 1])
+		return 0;
+	return info_fits(s, info) ? info_place(s, info) : INFOS;
+}
+
 /* ---- runs ---- */
 
 static inline bool bit_get(const uint64_t *words, unsigned i)
@@ -103,9 +112,11 @@ static unsigned run_slot(const struct shared *s, const struct imap_entry *e)
 	return slot;
 }
 
-static void run_put(struct imap_leaf *leaf, unsigned slot, unsigned which)
+static inline void run_put(struct imap_leaf *leaf, unsigned slot, unsigned which)
 {
 	struct run *run = &leaf->shared.run;
+
+	leaf->shared.users[which]++;
 
 	bit_put(run->present, slot, true);
 	bit_put(run->which[0], slot, which & 1);
@@ -129,11 +140,13 @@ static bool packed_fits(const struct shared *s, const struct imap_entry *e)
 	       value >> PACK_SHIFT >> 29 == value >> 63;
 }
 
-static void packed_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *e)
+static inline void packed_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *e,
+			      uint32_t which)
 {
 	struct shared *s = &leaf->shared;
-	uint32_t which = info_take(s, e->info);
 	unsigned move = leaf->n - at;
+
+	s->users[which]++;
 
 	memmove(&s->packed.at[at + 1], &s->packed.at[at], move * sizeof(uint32_t));
 	memmove(&s->packed.value[at + 1], &s->packed.value[at], move * sizeof(uint32_t));
@@ -162,15 +175,24 @@ static unsigned packed_search(const struct imap_leaf *leaf, uint64_t addr)
 	/* Those that start below the first multiple at or above this. */
 	uint32_t from = (uint32_t)((addr - s->span - s->first + (PACK_UNIT - 1)) >> PACK_SHIFT);
 	const uint32_t *at = s->packed.at;
-	unsigned n = leaf->n;
+	unsigned lo = 0, n = leaf->n;
 
+	/* The last that does; the first one does. The steps are the same for most leaves, and no
+	 * branch is to be guessed. */
+	if (n >= 64) {
+		lo = (n - 64) & -(unsigned)(at[n - 64] < from);
+#pragma GCC unroll 6
+		for (unsigned half = 32; half; half /= 2)
+			lo += half & -(unsigned)(at[lo + half] < from);
+		return lo + 1;
+	}
 	while (n > 1) {
 		unsigned half = n / 2;
 
-		at += half & -(unsigned)(at[half - 1] < from); /* no branch: it would be missed */
+		lo += half & -(unsigned)(at[lo + half] < from);
 		n -= half;
 	}
-	return (unsigned)(at - s->packed.at) + (*at < from);
+	return lo + 1;
 }
 
 /* ---- all kinds ---- */
@@ -258,6 +280,8 @@ bool leaf_alike(const struct imap_leaf *leaf, const struct imap_entry *entry)
 
 bool leaf_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entry)
 {
+	unsigned slot = 0, which;
+
 	if (leaf->kind == LEAF_WIDE) {
 		if (leaf->n == LEAF_MAX)
 			return false;
@@ -266,19 +290,20 @@ bool leaf_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entr
 		leaf->end = ++leaf->n;
 		return true;
 	}
-	if (!info_fits(&leaf->shared, entry->info))
-		return false;
 	if (leaf->kind == LEAF_RUN) {
-		unsigned slot = run_slot(&leaf->shared, entry);
-
+		slot = run_slot(&leaf->shared, entry);
 		if (slot == RUN_MAX)
 			return false;
-		run_put(leaf, slot, info_take(&leaf->shared, entry->info));
-		return true;
-	}
-	if (leaf->n == PACKED_MAX || !packed_fits(&leaf->shared, entry))
+	} else if (leaf->n == PACKED_MAX || !packed_fits(&leaf->shared, entry)) {
 		return false;
-	packed_put(leaf, at, entry);
+	}
+	which = info_choose(&leaf->shared, entry->info);
+	if (which == INFOS)
+		return false;
+	if (leaf->kind == LEAF_RUN)
+		run_put(leaf, slot, which);
+	else
+		packed_put(leaf, at, entry, which);
 	return true;
 }
 
@@ -413,9 +438,9 @@ static void move_entry(struct imap_leaf *to, const struct imap_leaf *from, unsig
 	if (to->kind == LEAF_WIDE)
 		leaf_put(to, to->end, &entry);
 	else if (to->kind == LEAF_PACKED)
-		packed_put(to, to->end, &entry);
+		packed_put(to, to->end, &entry, info_place(&to->shared, entry.info));
 	else
-		run_put(to, i, info_take(&to->shared, entry.info));
+		run_put(to, i, info_place(&to->shared, entry.info));
 }
 
 void leaf_part(struct imap_leaf *leaf, struct imap_leaf *right, unsigned at)

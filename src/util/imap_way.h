@@ -8,11 +8,19 @@
 
 #include "util/imap_nodes.h"
 
-/* The last child whose key is <= addr, else child 0. Without a branch that nobody could predict. */
+/* The last child whose key is <= addr, else child 0. Without a branch that nobody could predict: in
+ * a node of 32 and more, as most have, the steps are always the same. */
 static inline unsigned inner_search(const struct inner *in, uint64_t addr)
 {
 	unsigned lo = 0, n = in->n;
 
+	if (n >= 32) {
+		lo = (n - 32) & -(unsigned)(in->key[n - 32] <= addr);
+#pragma GCC unroll 5
+		for (unsigned half = 16; half; half /= 2)
+			lo += half & -(unsigned)(in->key[lo + half] <= addr);
+		return lo;
+	}
 	while (n > 1) {
 		unsigned half = n / 2;
 
@@ -47,9 +55,11 @@ struct imap_hint {
 	unsigned index; /* where in the leaf the address was; a guess */
 };
 
+/* The place of an address' hint; NULL: there are none. */
 static inline struct imap_hint *hint_of(const struct imap *map, uint64_t addr)
 {
-	return &map->hints[(addr >> PACK_SHIFT) * UINT64_C(0x9e3779b97f4a7c15) >> 53];
+	return map->hints ? &map->hints[(addr >> PACK_SHIFT) * UINT64_C(0x9e3779b97f4a7c15) >> 53]
+			  : NULL;
 }
 
 static inline bool hint_holds(const struct imap *map, const struct imap_hint *hint, uint64_t addr)
@@ -80,14 +90,11 @@ static inline struct imap_leaf *descend(const struct imap *map, uint64_t addr, s
 	return node;
 }
 
-/* The leaf where addr would start. */
-static inline struct imap_leaf *leaf_of(struct imap *map, uint64_t addr)
+/* The leaf where addr, whose hint this is, would start. */
+static inline struct imap_leaf *leaf_by(struct imap *map, uint64_t addr, struct imap_hint *hint)
 {
-	struct imap_hint *hint;
-
 	if (imap_is_near(map, addr))
 		return map->near;
-	hint = map->hints ? hint_of(map, addr) : NULL;
 	if (hint && hint_holds(map, hint, addr)) {
 		map->near = hint->leaf;
 		map->near_range = hint->range;
@@ -101,27 +108,29 @@ static inline struct imap_leaf *leaf_of(struct imap *map, uint64_t addr)
 	return map->near;
 }
 
-/* The entry that starts at addr was, or is now, at this index of the leaf where it would start. */
-static inline void hint_index(const struct imap *map, const struct imap_leaf *leaf, uint64_t addr,
-			      unsigned i)
+static inline struct imap_leaf *leaf_of(struct imap *map, uint64_t addr)
 {
-	struct imap_hint *hint = map->hints ? hint_of(map, addr) : NULL;
+	return leaf_by(map, addr, hint_of(map, addr));
+}
 
+/* The entry that starts at the hint's address was, or is now, at this index of the leaf where it
+ * would start. */
+static inline void hint_index(struct imap_hint *hint, const struct imap_leaf *leaf, unsigned i)
+{
 	if (hint && hint->leaf == leaf)
 		hint->index = i;
 }
 
-/* leaf_search() in the leaf where addr would start. */
-static inline unsigned search(const struct imap *map, const struct imap_leaf *leaf, uint64_t addr)
+/* leaf_search() in the leaf where addr, whose hint this is, would start. */
+static inline unsigned search(struct imap_hint *hint, const struct imap_leaf *leaf, uint64_t addr)
 {
-	const struct imap_hint *hint = map->hints ? hint_of(map, addr) : NULL;
 	unsigned i;
 
 	if (hint && hint->leaf == leaf && hint->index < leaf->end && leaf->kind != LEAF_RUN &&
 	    leaf_first(leaf, hint->index) == addr)
 		return hint->index;
 	i = leaf_search(leaf, addr);
-	hint_index(map, leaf, addr, i);
+	hint_index(hint, leaf, i);
 	return i;
 }
 
