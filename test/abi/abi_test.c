@@ -189,7 +189,7 @@ static int map_file(void *ctx, int fd, uint64_t offset, uint64_t length, bool wr
 	if (at == MAP_FAILED)
 		return -errno;
 	*addr = rig->file_first = (uintptr_t)at;
-	rig->file_last = rig->file_first + length - 1;
+	rig->file_last = (uintptr_t)at + length - 1;
 	rig->files_mapped++;
 	return 0;
 }

@@ -32,8 +32,8 @@ struct rig {
 	/* The program's memory, at a multiple of its size: the first half can be written, the
 	 * second only read. */
 	uint8_t *memory;
-	uintptr_t file_first, file_last; /* and what a file's mapping adds to it */
-	bool any_memory;		 /* all that there is is the program's */
+	_Atomic uintptr_t file_first, file_last; /* and what the last file's mapping adds to it */
+	bool any_memory;			 /* all that there is is the program's */
 
 	/* Copies that touch [bad_first, bad_last] fail; after each copy in, race() may scribble. */
 	uintptr_t bad_first, bad_last;
