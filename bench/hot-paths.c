@@ -4,13 +4,13 @@
  * counts under callgrind. Only what measured() calls is counted, so each path is prepared outside
  * of it. No clock, no thread, no address of the machine's: two runs execute the same instructions.
  *
- *   hot-paths map|unmap|hit|miss|batch        prints how many operations measured() did
+ *   hot-paths map|unmap|hit|miss|batch|places        prints how many operations measured() did
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <uiommu/space.h>
+#include <uiommu/places.h>
 
 #define PAGE UINT64_C(4096)
 
@@ -18,6 +18,7 @@ enum { LIVE = 16384, COUNT = 4096, BATCH = 256, NEAR = 64 };
 
 static struct uiommu_ioas *ioas;
 static struct uiommu_port *port;
+static struct uiommu_places *places;
 static uint64_t order = 1;
 
 static void must(int ret)
@@ -90,6 +91,18 @@ static void batch(uint64_t i)
 	must(uiommu_batch_submit(ops, BATCH, NULL));
 }
 
+/* One range back, and one of another length out. */
+static void exchange(uint64_t i)
+{
+	static struct uiommu_range held[NEAR];
+	struct uiommu_range *r = &held[i % NEAR];
+
+	if (r->last)
+		must(uiommu_places_give(places, *r));
+	must(uiommu_places_take(places, (1 + i * 7 % 16) * PAGE, 0, &r->first));
+	r->last = r->first + (1 + i * 7 % 16) * PAGE - 1;
+}
+
 /* The one function that callgrind collects in; it must stay a function of its own. */
 void measured(void (*path)(uint64_t), uint64_t first, uint64_t count);
 __attribute__((noinline)) void measured(void (*path)(uint64_t), uint64_t first, uint64_t count)
@@ -111,7 +124,10 @@ int main(int argc, char **argv)
 		{"hit", hit, 0, COUNT, COUNT, false},
 		{"miss", miss, 0, COUNT, COUNT, false},
 		{"batch", batch, 0, COUNT / BATCH, COUNT, false},
+		{"places", exchange, 10 * NEAR, COUNT, COUNT, false},
 	};
+	const struct uiommu_places_options above = {
+		.size = sizeof(above), .within = {UINT64_C(1) << 40, UINT64_MAX >> 17}};
 	const struct uiommu_domain_options options = {
 		.size = sizeof(options), .format = "vtd-ss", .width = 48};
 	struct uiommu_unit *unit;
@@ -127,6 +143,9 @@ int main(int argc, char **argv)
 		map(i);
 	for (uint64_t i = 0; i < NEAR; i++)
 		hit(i);
+	must(uiommu_places_create(ioas, &above, &places));
+	for (uint64_t i = 0; i < 10 * NEAR; i++)
+		exchange(i);
 	for (size_t p = 0; p < sizeof(paths) / sizeof(paths[0]); p++) {
 		if (argc != 2 || strcmp(argv[1], paths[p].name) != 0)
 			continue;
@@ -136,6 +155,6 @@ int main(int argc, char **argv)
 		printf("%llu\n", (unsigned long long)paths[p].operations);
 		return 0;
 	}
-	fprintf(stderr, "hot-paths: which path? map, unmap, hit, miss or batch\n");
+	fprintf(stderr, "hot-paths: which path? map, unmap, hit, miss, batch or places\n");
 	return 2;
 }

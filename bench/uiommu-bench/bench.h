@@ -53,6 +53,7 @@ uint64_t page_place(uint64_t i);
 void limits_add(void);
 void engine_add(void);
 void place_add(void);
+void places_add(void);
 void flush_add(void);
 void preloaded_add(void);
 void plain_add(void);

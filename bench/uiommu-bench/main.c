@@ -166,6 +166,7 @@ int main(int argc, char **argv)
 	limits_add();
 	engine_add();
 	place_add();
+	places_add();
 	flush_add();
 	preloaded_add();
 	plain_add();

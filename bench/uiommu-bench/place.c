@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * place - finding a place for a mapping and giving it back, in an address space that has no page
- * table (what a table costs is in the other figures): hot, where all is packed and of one page, and
+ * place - finding a place for a mapping, mapping and unmapping it, as iommufd does for programs, in
+ * an address space that has no page table (what a table costs is in the other figures): hot, where all is packed and of one page, and
  * mixed, where lengths are random and most holes too small. Every work leaves its space as it was.
  */
 #include "bench.h"

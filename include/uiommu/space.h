@@ -187,7 +187,8 @@ UIOMMU_API void uiommu_ioas_destroy(struct uiommu_ioas *ioas);
 
 /**
  * Reserve a range for @owner, which is @name to people. Ranges of several owners may overlap.
- * -EADDRINUSE: an area or an allowed range is there (refusal: RULE_OVERLAP); -ENOMEM.
+ * -EADDRINUSE: an area, an allowed range or somebody's places (uiommu/places.h) are there (refusal:
+ * RULE_OVERLAP); -ENOMEM.
  */
 UIOMMU_API int uiommu_ioas_reserve(struct uiommu_ioas *ioas, struct uiommu_range range,
 				   enum uiommu_resv_type type, const void *owner, const char *name);
@@ -240,7 +241,7 @@ UIOMMU_API uint64_t uiommu_ioas_alignment(struct uiommu_ioas *ioas);
 /**
  * Ask for an alignment of at least @least, a power of two, whatever the domains want, or (1) for no
  * more than they do. -EINVAL RULE_ARGUMENT; -EADDRINUSE RULE_ALIGNMENT: an area's IOVA, address or
- * length is not so aligned: then nothing changes. Thread safe.
+ * length is not so aligned, or places have a finer granule: then nothing changes. Thread safe.
  */
 UIOMMU_API int uiommu_ioas_align(struct uiommu_ioas *ioas, uint64_t least);
 
@@ -307,7 +308,7 @@ struct uiommu_place {
 /**
  * As uiommu_ioas_map(), at the lowest IOVA that will do, as Linux' iommufd chooses it: in the
  * allowed ranges (where there are none: everywhere), never in the first 4 KiB nor at the very end
- * of the 64-bit space, outside of what is reserved or mapped (what a batch is taking away still
+ * of the 64-bit space, outside of what is reserved, somebody's places or mapped (what a batch is taking away still
  * is), aligned as @place says, with the memory's offset in its 4 KiB page or'ed in. *@iova says
  * where. Takes no longer for being full: about logarithmic in the number of areas. -EINVAL
  * RULE_ARGUMENT:

@@ -201,7 +201,9 @@ static int join(struct uiommu_domain *domain)
 	if (ret)
 		return ret;
 	pthread_mutex_lock(&ioas->lock);
-	ret = reserve_gaps(domain, NULL);
+	ret = claims_check_page(ioas, table_page(&domain->table));
+	if (!ret)
+		ret = reserve_gaps(domain, NULL);
 	if (!ret) {
 		ret = fill(domain);
 		if (!ret)
@@ -369,7 +371,7 @@ static int reshape_locked(struct uiommu_domain *domain, struct table *table, uin
 	pthread_mutex_lock(&domain->unit->lock);
 	disabled = domain->disabled;
 	pthread_mutex_unlock(&domain->unit->lock);
-	if (!disabled || ioas->placed || ioas->allowed_count)
+	if (!disabled || ioas->placed || ioas->allowed_count || ioas->claims)
 		return uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, domain->name, UIOMMU_RANGE_NONE,
 				     UIOMMU_RANGE_NONE);
 	if (ioas_reserve_room(ioas, 2))

@@ -141,8 +141,9 @@ static int refuse_blocked(struct uiommu_ioas *ioas, int error, struct uiommu_ran
 
 static int check_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, const char *name)
 {
-	const struct uiommu_range *allowed;
+	const struct uiommu_range *allowed, *claimed;
 	const struct imap_entry *area;
+	const struct claim *claim;
 	struct imap_pos pos;
 
 	if (!range_valid(range))
@@ -155,6 +156,10 @@ static int check_reserve(struct uiommu_ioas *ioas, struct uiommu_range range, co
 	if (allowed)
 		return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EADDRINUSE, "an allowed range", range,
 				     *allowed);
+	claim = claims_hit(ioas, range, &claimed);
+	if (claim)
+		return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EADDRINUSE, claim->name, range,
+				     *claimed);
 	return 0;
 }
 
@@ -421,6 +426,7 @@ UIOMMU_API int uiommu_ioas_align(struct uiommu_ioas *ioas, uint64_t least)
 		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "alignment: no power of two",
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	pthread_mutex_lock(&ioas->lock);
+	ret = claims_check_page(ioas, least);
 	for (const struct imap_entry *e = imap_find(&ioas->areas, 0, &pos); e && !ret;
 	     e = imap_next(&pos))
 		if ((e->range.first | (e->range.last + 1) | e->value) & mask)

@@ -2,8 +2,8 @@
 /*
  * Choosing IOVAs: owns the rule by which a mapping without a place of its own gets one, which is
  * that of Linux' iommufd (iopt_alloc_iova()): the lowest that will do. Windows are what is allowed
- * less what is reserved; in each the map of areas finds the gap (util/imap.h), so the time is that
- * of a few windows, not of many areas.
+ * less what is reserved, or claimed by those who place by themselves (places.c); in each the map of
+ * areas finds the gap (util/imap.h), so the time is that of a few windows, not of many areas.
  *
  * Nothing is kept here, and nothing is changed. Locks: ioas->lock is held.
  */
@@ -20,12 +20,13 @@
 /* Where Linux looks: never at IOVA 0, nor where last + 1 would be 0. */
 #define EVERYWHERE ((struct uiommu_range){PLACE_FLOOR, UINT64_MAX - PAGE})
 
-/* The parts of a range that are allowed and not reserved, ascending. */
+/* The parts of a range that are allowed and neither reserved nor claimed, ascending. */
 struct windows {
 	const struct uiommu_ioas *ioas;
 	struct uiommu_range within;
 	struct uiommu_range allowed; /* being looked at: what is left of it */
 	size_t next_allowed, next_blocked;
+	bool claims; /* what is claimed is none */
 };
 
 /* The next allowed range; those that adjoin are one. */
@@ -47,32 +48,63 @@ static bool next_allowed(struct windows *w)
 	return true;
 }
 
+/* The first range from an address on, or around it, in which nothing is placed. */
+static bool next_hole(struct windows *w, uint64_t from, struct uiommu_range *hole)
+{
+	const struct uiommu_range *blocked = w->ioas->blocked, *claimed;
+	bool found;
+
+	while (w->next_blocked < w->ioas->blocked_count && blocked[w->next_blocked].last < from)
+		w->next_blocked++;
+	found = w->next_blocked < w->ioas->blocked_count;
+	*hole = found ? blocked[w->next_blocked] : UIOMMU_RANGE_NONE;
+	if (!w->claims || !claims_hit(w->ioas, (struct uiommu_range){from, UINT64_MAX}, &claimed))
+		return found;
+	/* They don't overlap. */
+	if (!found || claimed->first < hole->first)
+		*hole = *claimed;
+	return true;
+}
+
 static bool next_window(struct windows *w, struct uiommu_range *window)
 {
-	const struct uiommu_range *blocked = w->ioas->blocked;
-
 	for (;;) {
+		struct uiommu_range hole;
+
 		while (!range_valid(w->allowed))
 			if (!next_allowed(w))
 				return false;
-		while (w->next_blocked < w->ioas->blocked_count &&
-		       blocked[w->next_blocked].last < w->allowed.first)
-			w->next_blocked++;
 		*window = w->allowed;
-		if (w->next_blocked == w->ioas->blocked_count ||
-		    blocked[w->next_blocked].first > w->allowed.last) {
+		if (!next_hole(w, window->first, &hole) || hole.first > window->last) {
 			w->allowed = UIOMMU_RANGE_NONE;
 			return true;
 		}
-		if (blocked[w->next_blocked].last >= w->allowed.last)
+		if (hole.last >= window->last)
 			w->allowed = UIOMMU_RANGE_NONE;
 		else
-			w->allowed.first = blocked[w->next_blocked].last + 1;
-		if (window->first < blocked[w->next_blocked].first) {
-			window->last = blocked[w->next_blocked].first - 1;
+			w->allowed.first = hole.last + 1;
+		if (window->first < hole.first) {
+			window->last = hole.first - 1;
 			return true;
 		}
 	}
+}
+
+size_t ioas_windows(const struct uiommu_ioas *ioas, struct uiommu_range within,
+		    struct uiommu_range *list, size_t room)
+{
+	struct windows windows = {.ioas = ioas,
+				  .allowed = UIOMMU_RANGE_NONE,
+				  .within = range_common(within, EVERYWHERE)};
+	struct uiommu_range window;
+	size_t n = 0;
+
+	while (next_window(&windows, &window)) {
+		if (n < room)
+			list[n] = window;
+		n++;
+	}
+	return n;
 }
 
 /* Say what is in the way, at the lowest free address of the largest window. */
@@ -82,6 +114,8 @@ static int refuse_room(struct uiommu_ioas *ioas, struct uiommu_range within,
 	const struct imap_want least = {
 		.length = 1, .alignment = want->alignment, .offset = want->offset};
 	const struct imap_entry *area = NULL;
+	const struct uiommu_range *claimed;
+	const struct claim *claim;
 	struct imap_pos pos;
 	struct uiommu_range asked = within;
 
@@ -101,6 +135,9 @@ static int refuse_room(struct uiommu_ioas *ioas, struct uiommu_range within,
 		if (range_overlaps(ioas->reserved[i].range, asked))
 			return uiommu_refuse(UIOMMU_RULE_NO_ROOM, -ENOSPC, ioas->reserved[i].name,
 					     asked, ioas->reserved[i].range);
+	claim = claims_hit(ioas, asked, &claimed);
+	if (claim)
+		return uiommu_refuse(UIOMMU_RULE_NO_ROOM, -ENOSPC, claim->name, asked, *claimed);
 	return uiommu_refuse(UIOMMU_RULE_NO_ROOM, -ENOSPC, "outside of where to look", asked,
 			     range_valid(window) && window.last < asked.last
 				     ? (struct uiommu_range){window.last + 1, asked.last}
@@ -151,7 +188,7 @@ int ioas_place(struct uiommu_ioas *ioas, const struct uiommu_place *place, uint6
 	       struct uiommu_range *range)
 {
 	struct uiommu_range within = EVERYWHERE, window, largest = UIOMMU_RANGE_NONE;
-	struct windows windows = {.ioas = ioas, .allowed = UIOMMU_RANGE_NONE};
+	struct windows windows = {.ioas = ioas, .allowed = UIOMMU_RANGE_NONE, .claims = true};
 	struct uiommu_place known;
 	struct imap_want want;
 	uint64_t first;

@@ -100,8 +100,9 @@ static bool taken(struct uiommu_ioas *ioas, struct uiommu_range slot, bool regio
 {
 	struct imap_pos pos;
 	const struct imap_entry *area = imap_find(&ioas->areas, slot.first, &pos);
+	const struct uiommu_range *claimed;
 
-	if (area && area->range.first <= slot.last)
+	if ((area && area->range.first <= slot.last) || claims_hit(ioas, slot, &claimed))
 		return true;
 	for (size_t i = 0; i < ioas->blocked_count && !region; i++)
 		if (range_overlaps(ioas->blocked[i], slot))

@@ -37,6 +37,16 @@ struct reservation {
 
 struct placed;
 
+/* Ranges that somebody else chooses places in (places.c): the system places nothing there, and
+ * nothing may be reserved there. They neither overlap each other nor what is reserved. */
+struct claim {
+	struct claim *next;
+	struct uiommu_range *ranges; /* ascending, not adjacent */
+	size_t count;
+	uint64_t granule; /* the IOAS' alignment is promised to be no more */
+	char name[UIOMMU_OWNER_MAX];
+};
+
 struct uiommu_ioas {
 	pthread_mutex_t lock; /* guards all below, and the tables of the domains */
 	struct imap areas;    /* value: address, tag: the caller's, info: AREA_… */
@@ -50,6 +60,7 @@ struct uiommu_ioas {
 
 	struct uiommu_range *allowed; /* sorted, disjoint */
 	size_t allowed_count;
+	struct claim *claims;
 
 	struct uiommu_domain *domains;
 	uint64_t alignment, page_sizes, max_addr;
@@ -116,6 +127,17 @@ void ioas_count_map(struct uiommu_ioas *ioas, uint64_t largest, int prot);
 /* The lowest place for memory at addr: place.c. *range is valid on success only. */
 int ioas_place(struct uiommu_ioas *ioas, const struct uiommu_place *place, uint64_t addr, int prot,
 	       struct uiommu_range *range);
+
+/* The allowed parts of a range that are not reserved, as ioas_place() looks at them, ascending: how
+ * many there are; at most @room are written. Claims are not taken into account. */
+size_t ioas_windows(const struct uiommu_ioas *ioas, struct uiommu_range within,
+		    struct uiommu_range *list, size_t room);
+
+/* The lowest claimed range that overlaps r, and whose it is; NULL: none. ioas->lock held. */
+const struct claim *claims_hit(const struct uiommu_ioas *ioas, struct uiommu_range r,
+			       const struct uiommu_range **claimed);
+/* May pages be so large? -EADDRINUSE, in the name of whom it was promised otherwise. */
+int claims_check_page(const struct uiommu_ioas *ioas, uint64_t page);
 
 /* Refuse a range for the area that is in its way: -EEXIST, or -EBUSY if the area is leaving. */
 int ioas_refuse_area(struct uiommu_range range, const struct imap_entry *area);
