@@ -220,29 +220,8 @@ void batch_take_away(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 	take_away(batch, ioas, range, pos);
 }
 
-/* A closed batch: forget the areas in the range, of which pos is the last. False: they are several
- * to be told of. */
-static inline bool forget_areas(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
-				struct uiommu_range range, const struct imap_pos *pos)
-{
-	bool one = pos->entry.range.first == range.first;
-
-	if (!one && batch->release)
-		return false;
-	if (one) {
-		if (batch->release)
-			batch->gone = pos->entry;
-		count_bytes(ioas, range_length(range));
-		imap_erase_found(&ioas->areas, pos);
-	} else {
-		count_bytes(ioas, imap_drop(&ioas->areas, range, 0, 0, NULL, NULL));
-	}
-	batch->taken = true;
-	return true;
-}
-
-static inline int do_unmap(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
-			   struct uiommu_range range, uint64_t *unmapped)
+static int do_unmap(struct uiommu_batch *batch, struct uiommu_ioas *ioas, struct uiommu_range range,
+		    uint64_t *unmapped)
 {
 	struct uiommu_range inside = UIOMMU_RANGE_NONE;
 	struct imap_pos pos;
@@ -259,10 +238,13 @@ static inline int do_unmap(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
 	*unmapped = bytes;
 	if (!bytes)
 		return 0;
-	if (!batch->id && forget_areas(batch, ioas, inside, &pos))
+	if (!batch->id && !batch->release) {
+		count_bytes(ioas, imap_drop(&ioas->areas, inside, 0, 0, NULL, NULL));
 		clear(ioas, inside);
-	else
+		batch->taken = true;
+	} else {
 		take_away(batch, ioas, inside, &pos);
+	}
 	ioas->stats.unmaps++;
 	return 0;
 }
@@ -623,6 +605,35 @@ static inline void closed_finish(struct uiommu_batch *batch)
 		tell(batch, &batch->gone);
 }
 
+/* Unmap a range that is one area, as most are. False: it isn't, and nothing was done. */
+static inline bool unmap_one(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+			     struct uiommu_range range)
+{
+	struct imap_pos pos;
+	const struct imap_entry *e = imap_find(&ioas->areas, range.first, &pos);
+
+	if (!e || e->range.first != range.first || e->range.last != range.last ||
+	    (e->info & AREA_LEAVING))
+		return false;
+	if (batch->release)
+		batch->gone = *e;
+	imap_erase_found(&ioas->areas, &pos);
+	clear(ioas, range);
+	count_bytes(ioas, range_length(range));
+	ioas->stats.unmaps++;
+	batch->taken = true;
+	return true;
+}
+
+static inline int closed_unmap(struct uiommu_batch *batch, struct uiommu_ioas *ioas,
+			       struct uiommu_range range, uint64_t *unmapped)
+{
+	if (!unmap_one(batch, ioas, range))
+		return do_unmap(batch, ioas, range, unmapped);
+	*unmapped = range_length(range);
+	return 0;
+}
+
 UIOMMU_API int uiommu_ioas_map(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t addr,
 			       int prot, void *tag)
 {
@@ -647,7 +658,7 @@ int ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range range, uint64_t *un
 	int ret;
 
 	closed_start(&batch, ioas, each, ctx);
-	ret = do_unmap(&batch, ioas, range, unmapped ? unmapped : &bytes);
+	ret = closed_unmap(&batch, ioas, range, unmapped ? unmapped : &bytes);
 	closed_finish(&batch);
 	return ret;
 }
@@ -726,7 +737,7 @@ static void run_closed(struct uiommu_op *ops, size_t count)
 		look_ahead(&batch, ops, i, count);
 		op->bytes = 0;
 		if (op->kind == UIOMMU_OP_UNMAP)
-			op->status = do_unmap(&batch, ioas, op->range, &op->bytes);
+			op->status = closed_unmap(&batch, ioas, op->range, &op->bytes);
 		else
 			op->status = map_op(&batch, op);
 	}

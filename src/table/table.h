@@ -110,10 +110,11 @@ struct table {
 	unsigned root_pages; /* of the pool: more than one where start tables are concatenated */
 	bool dirty, snoop;
 	struct table_shared *shared;
-	/* The last-level table that map or unmap found last, and the IOVAs below it by number. The
-	 * owner's alone; NULL: forgotten, as whenever a table page is unlinked. */
+	/* The last-level table that map or unmap found last, where it is linked, and the IOVAs
+	 * below it by number. The owner's alone; NULL: forgotten, as whenever a table page is
+	 * unlinked. */
 	struct {
-		uint64_t *table;
+		uint64_t *table, *parent;
 		uint64_t block;
 	} near;
 	struct directory *directory; /* directory.h; of radix tables */

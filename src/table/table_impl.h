@@ -153,17 +153,13 @@ static void drop_tree(struct table *t, uint64_t *table, unsigned index, uint64_t
 	drop_table(t, table, index, child, level, iova, gather);
 }
 
-/* The last-level table for iova, which mostly is the one that was asked for last; NULL: there is
- * none. */
-static inline uint64_t *last_table(struct table *t, uint64_t iova)
+/* The level 1 table for iova; NULL: there is none. */
+static inline uint64_t *level1_table(struct table *t, uint64_t iova)
 {
-	uint64_t block = iova >> level_shift(1), *table;
 	unsigned level;
+	uint64_t *table = first_table(t, iova, &level);
 
-	if (t->near.table && t->near.block == block)
-		return t->near.table;
-	table = first_table(t, iova, &level);
-	for (; level; level--) {
+	for (; level > 1; level--) {
 		uint64_t entry = entry_peek(&table[level_index(t, iova, level)]);
 
 		if (!fmt_present(entry) || fmt_is_leaf(entry, level))
@@ -172,9 +168,29 @@ static inline uint64_t *last_table(struct table *t, uint64_t iova)
 		if (level == 2) /* one that another had displaced */
 			directory_enter(t->directory, directory_block(iova), table);
 	}
-	t->near.block = block;
-	t->near.table = table;
 	return table;
+}
+
+/* The last-level table for iova, which mostly is the one that was asked for last, and the level 1
+ * table that it is linked from; either is NULL if it isn't there. */
+static inline uint64_t *last_table(struct table *t, uint64_t iova, uint64_t **parent)
+{
+	uint64_t block = iova >> level_shift(1), entry;
+
+	if (t->near.table && t->near.block == block) {
+		*parent = t->near.parent;
+		return t->near.table;
+	}
+	*parent = level1_table(t, iova);
+	if (!*parent)
+		return NULL;
+	entry = entry_peek(&(*parent)[level_index(t, iova, 1)]);
+	if (!fmt_present(entry) || fmt_is_leaf(entry, 1))
+		return NULL;
+	t->near.block = block;
+	t->near.parent = *parent;
+	t->near.table = entry_table(entry);
+	return t->near.table;
 }
 
 /* Does the range lie below one last-level table? */
@@ -281,10 +297,10 @@ static inline void clear_last(struct table *t, uint64_t *table, struct uiommu_ra
 	unsigned i = level_index(t, r.first, 0), present = 0;
 	unsigned n = i + ((r.last - r.first) >> level_shift(0)) + 1;
 
-	for (; i < n; i++) {
+	do {
 		present += fmt_present(entry_peek(&table[i]));
 		entry_write(&table[i], 0);
-	}
+	} while (++i < n);
 	pool_page_of(table)->live -= present;
 }
 
@@ -389,23 +405,36 @@ static void unmap_level(struct table *t, uint64_t *table, unsigned level, struct
 	}
 }
 
+/* Clear a range that lies below one last-level table; false: that is not all there is to do. */
+static inline bool unmap_last(struct table *t, struct uiommu_range r, struct gather *gather)
+{
+	uint64_t pages = ((r.last - r.first) >> level_shift(0)) + 1, *parent;
+	uint64_t *table = last_table(t, r.first, &parent);
+
+	if (!table)
+		return false;
+	if (pool_page_of(table)->live > pages) {
+		clear_last(t, table, r);
+		return true;
+	}
+	/* It may become empty. All of it goes as it is; if the table above would become empty too,
+	 * that is found on a way down from the root. */
+	if (pages == LEVEL_ENTRIES || pool_page_of(parent)->live == 1)
+		return false;
+	clear_last(t, table, r);
+	if (!pool_page_of(table)->live)
+		drop_table(t, parent, level_index(t, r.first, 1), table, 0, r.first, gather);
+	return true;
+}
+
 static void fmt_unmap(struct table *t, struct uiommu_range range, struct gather *gather)
 {
 	gather_add(gather, range);
 	range = range_common(range, t->aperture);
 	if (!range_valid(range))
 		return;
-	/* A table that this may empty is better dropped from above, with what is in it. */
-	if (in_last_table(range)) {
-		uint64_t *table = last_table(t, range.first);
-		uint64_t pages = ((range.last - range.first) >> level_shift(0)) + 1;
-
-		if (table && pool_page_of(table)->live > pages) {
-			clear_last(t, table, range);
-			return;
-		}
-	}
-	unmap_level(t, t->root, t->levels - 1, range, gather);
+	if (!in_last_table(range) || !unmap_last(t, range, gather))
+		unmap_level(t, t->root, t->levels - 1, range, gather);
 }
 
 static int fmt_map(struct table *t, struct uiommu_range range, uint64_t addr, int prot,
@@ -415,12 +444,17 @@ static int fmt_map(struct table *t, struct uiommu_range range, uint64_t addr, in
 	int ret;
 
 	if (in_last_table(range) && !best_leaf(t, range.first, range.last, addr, 1)) {
-		uint64_t *table = last_table(t, range.first);
+		uint64_t *parent, *table = last_table(t, range.first, &parent);
 
 		if (table) {
 			fill_last(t, table, range, addr, prot);
 			return 0;
 		}
+		if (parent)
+			return new_last(t, parent, level_index(t, range.first, 1), range, addr,
+					prot)
+				       ? 0
+				       : -ENOMEM;
 	}
 	ret = map_level(t, t->root, t->levels - 1, range, addr, prot, gather, &done);
 	if (ret && done != range.first - 1)
