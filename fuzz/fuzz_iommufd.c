@@ -123,7 +123,7 @@ static void append_field(struct input *in, struct request *request, char field)
 		append(request, how < 128 ? 7 : how < 240 ? how % 8 : take16(in), 4);
 		break;
 	case 'g':
-		append(request, how < 240 ? how / 16 % 4 : take16(in), 4);
+		append(request, how < 240 ? how / 16 : take16(in), 4);
 		break;
 	case 't':
 		append(request, how < 240 ? how % 8 * (how < 120 ? 1 : 4) : take64(in), 4);
@@ -283,21 +283,23 @@ static void do_open(struct input *in)
 		store(file);
 }
 
-/* BIND, ATTACH, DETACH, and what hot resets ask. */
+/* BIND, ATTACH, DETACH, with a PASID and without, and what hot resets ask. */
 static void do_node(struct input *in)
 {
 	static const struct {
 		unsigned request, size;
-	} requests[] = {{18, 16}, {19, 12}, {19, 12}, {20, 8}, {12, 60}, {13, 12}, {11, 0}};
+		bool flag;
+	} requests[] = {{18, 16, false}, {19, 12, false}, {19, 16, true}, {20, 8, false},
+			{12, 60, false}, {13, 12, false}, {11, 0, false}, {20, 12, true}};
 	uint8_t which = take8(in), how = take8(in);
 	uint8_t *arg = arena + take8(in) % 16 * 4096;
 	struct uiommu_vfio_file *file = files[which % FILES];
-	unsigned request = which / 16 % 7;
+	unsigned request = which / 16 % 8;
 
 	put32(arg, 0, how < 240 ? requests[request].size : take16(in) % 64);
-	put32(arg, 4, how >= 232);
+	put32(arg, 4, requests[request].flag != (how >= 232));
 	put32(arg, 8, how < 200 ? how % 12 : take16(in));
-	put32(arg, 12, 0);
+	put32(arg, 12, how / 12 % 4);
 	if (file)
 		PROMISE(uiommu_vfio_ioctl(file,
 					  _IO(VFIO_TYPE, VFIO_BASE + requests[request].request),
@@ -321,6 +323,7 @@ static void do_dma(struct input *in)
 	if (!file || uiommu_vfio_file_kind(file) != UIOMMU_VFIO_DEVICE)
 		return;
 	set_register(file, (UINT64_C(7) << 40) + PCI_COMMAND, 6, 2);
+	set_register(file, 0xa0, how / 16 % 4, 4);
 	set_register(file, 0x80, how & 1 ? buffer : iova, 8);
 	set_register(file, 0x88, how & 1 ? iova : buffer, 8);
 	set_register(file, 0x90, 16 + how, 4);
@@ -361,11 +364,13 @@ static void (*const steps[16])(struct input *in) = {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char *const platforms[] = {"x86-vtd,dirty=on,nesting=on",
-						"arm-smmuv3,nesting=on", "x86-amd", "riscv"};
-	static const char *const functions[NODES] = {"edu@00:01.0,dma_mask=0xffffffffffffffff",
-						     "edu@00:02.0,dma_mask=0xffffffffffffffff",
-						     "edu@01:00.0,group=9", "ioat@01:01.0,group=9"};
+	static const char *const platforms[] = {"x86-vtd,dirty=on,nesting=on,pasid=20,pri=on",
+						"arm-smmuv3,nesting=on,pasid=20,pri=on",
+						"x86-amd,pasid=16", "riscv"};
+	static const char *const functions[NODES] = {
+		"edu@00:01.0,dma_mask=0xffffffffffffffff,pasid=8",
+		"edu@00:02.0,dma_mask=0xffffffffffffffff", "edu@01:00.0,group=9",
+		"ioat@01:01.0,group=9"};
 	struct uiommu_vfio_options front = {
 		.size = sizeof(front), .host = {.map_file = map_file, .unmap_file = unmap_file}};
 	struct input in = {data, size};
