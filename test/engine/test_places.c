@@ -119,6 +119,9 @@ static void test_elsewhere(void **state)
 	struct uiommu_range range;
 	uint64_t iova;
 
+	assert_int_equal(uiommu_ioas_reserve(ioas, from(4 * GIB, PAGE), UIOMMU_RESV_RESERVED, ioas,
+					     "behind them"),
+			 0);
 	assert_int_equal(create(0, GIB - 1, &places), 0);
 	assert_int_equal(create(GIB + PAGE, 2 * GIB - 1, &second), 0);
 	/* Nobody is placed there; at a given address everybody may map. */

@@ -15,6 +15,8 @@
 #define HELD  6000
 #define MANY  100000
 
+#define SCATTERED 500
+
 static const struct uiommu_range wide[] = {{1, 40000}, {41000, 41099}, {65000, 89999}};
 static const struct uiommu_range narrow[] = {{700, 2900}, {3000, 3300}};
 
@@ -229,6 +231,37 @@ static void test_span(void **state)
 	runs_destroy(&runs);
 }
 
+/* Chunks at numbers that have nothing to do with each other come and go in any order. */
+static void test_scattered(void **state)
+{
+	static struct uiommu_range windows[SCATTERED];
+	static uint64_t at[2 * SCATTERED];
+	struct rng rng = rng_seeded("scattered runs");
+	uint64_t number = 0;
+	struct runs runs;
+
+	for (unsigned i = 0; i < SCATTERED; i++) {
+		number += 1 + rng_below(&rng, 1 << 20);
+		windows[i].first = number * RUNS_CHUNK + RUNS_BLOCK * rng_below(&rng, 60);
+		windows[i].last = windows[i].first + RUNS_BLOCK - 1;
+	}
+	assert_int_equal(runs_init(&runs, windows, SCATTERED), 0);
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < 2 * SCATTERED; i++)
+			assert_int_equal(runs_take(&runs, 256, 256, &at[i]), 0);
+		assert_int_equal(runs_take(&runs, 1, 1, &number), -ENOSPC);
+		for (unsigned left = 2 * SCATTERED; left; left--) {
+			uint64_t *it = &at[rng_below(&rng, left)];
+
+			assert_true(runs_give(&runs, *it, 256));
+			assert_false(runs_give(&runs, *it, 256));
+			*it = at[left - 1];
+		}
+		assert_in_range(runs.chunks, 0, 8);
+	}
+	runs_destroy(&runs);
+}
+
 /* Huge spaces and lengths cost nothing. */
 static void test_huge(void **state)
 {
@@ -322,9 +355,8 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_model),
-		cmocka_unit_test(test_span),
-		cmocka_unit_test(test_huge),
+		cmocka_unit_test(test_model),	  cmocka_unit_test(test_span),
+		cmocka_unit_test(test_scattered), cmocka_unit_test(test_huge),
 		cmocka_unit_test(test_no_memory),
 	};
 
