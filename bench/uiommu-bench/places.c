@@ -25,15 +25,16 @@ struct chosen {
 	uint64_t seed;
 };
 
-static uint64_t next(struct chosen *c)
+/* A random number below @n, which is less than 2^32. */
+static uint64_t below(struct chosen *c, uint64_t n)
 {
 	c->seed = c->seed * UINT64_C(6364136223846793005) + 1442695040888963407;
-	return c->seed >> 33;
+	return (c->seed >> 32) * n >> 32;
 }
 
 static void take(struct chosen *c, uint64_t i)
 {
-	uint64_t pages = 1 + next(c) % MOST_PAGES, iova = 0;
+	uint64_t pages = 1 + below(c, MOST_PAGES), iova = 0;
 
 	must(uiommu_places_take(c->places, pages * PAGE, 0, &iova), "take");
 	c->live[i] = iova | (pages - 1);
@@ -66,8 +67,7 @@ static double hot(const struct work *work)
 static void pick(struct chosen *c, uint64_t done, struct uiommu_range *list, uint64_t n)
 {
 	for (uint64_t k = 0; k < n; k++) {
-		uint64_t last = c->count - 1 - done - k, at = next(c) % (last + 1),
-			 it = c->live[at];
+		uint64_t last = c->count - 1 - done - k, at = below(c, last + 1), it = c->live[at];
 
 		c->live[at] = c->live[last];
 		c->live[last] = it;

@@ -35,8 +35,8 @@
 #define PUT_AHEAD  8
 
 struct magazine {
-	uint64_t *first; /* units; NULL: none yet */
-	unsigned count;
+	uint64_t *first;      /* units */
+	unsigned count, room; /* no room: not made yet */
 };
 
 /* Off the way that is taken most often. */
@@ -44,8 +44,8 @@ struct magazine {
 
 struct uiommu_places {
 	uint64_t granule;
-	unsigned shift; /* log2 of it */
-	uint64_t taken_units, total, taken;
+	unsigned shift;			       /* log2 of it */
+	uint64_t total;			       /* units */
 	struct magazine magazines[RUNS_SHORT]; /* by length - 1 */
 	struct runs runs;
 	struct uiommu_ioas *ioas;
@@ -274,7 +274,7 @@ UIOMMU_API void uiommu_places_destroy(struct uiommu_places *p)
 		return;
 	leave_claim(p);
 	for (unsigned i = 0; i < RUNS_SHORT; i++)
-		uiommu_free(p->magazines[i].first, MAGAZINE * sizeof(uint64_t));
+		uiommu_free(p->magazines[i].first, p->magazines[i].room * sizeof(uint64_t));
 	runs_destroy(&p->runs);
 	free_places(p);
 }
@@ -311,15 +311,19 @@ static bool empty_magazines(struct uiommu_places *p)
 }
 
 /* Keep what has been let go. */
-static SLOW void keep(struct uiommu_places *p, struct magazine *m, uint64_t first, uint64_t n)
+static void keep(struct uiommu_places *p, uint64_t first, uint64_t n)
 {
-	if (!m->first)
+	struct magazine *m = &p->magazines[n - 1];
+
+	if (!m->room) {
 		m->first = uiommu_alloc_array(MAGAZINE, sizeof(*m->first));
-	if (!m->first) {
+		m->room = m->first ? MAGAZINE : 0;
+	}
+	if (!m->room) {
 		runs_put(&p->runs, first, n);
 		return;
 	}
-	if (m->count == MAGAZINE)
+	if (m->count == m->room)
 		empty_magazine(p, n, MAGAZINE / 2);
 	m->first[m->count++] = first;
 }
@@ -340,18 +344,6 @@ static bool pick_aligned(struct magazine *m, uint64_t alignment, uint64_t *first
 }
 
 /* ---- taking ---- */
-
-static void count_taken(struct uiommu_places *p, uint64_t n)
-{
-	p->taken_units += n;
-	p->taken++;
-}
-
-static void count_given(struct uiommu_places *p, uint64_t n)
-{
-	p->taken_units -= n;
-	p->taken--;
-}
 
 static int refuse_room(struct uiommu_places *p, uint64_t length, struct uiommu_range longest)
 {
@@ -408,11 +400,9 @@ static SLOW int take_slowly(struct uiommu_places *p, uint64_t length, uint64_t a
 				     (struct uiommu_range){0, p->granule - 1});
 	alignment = alignment > p->granule ? alignment >> p->shift : 1;
 	ret = take_searching(p, n, alignment, &first);
-	if (ret)
-		return ret;
-	count_taken(p, n);
-	*iova = first << p->shift;
-	return 0;
+	if (!ret)
+		*iova = first << p->shift;
+	return ret;
 }
 
 UIOMMU_API int uiommu_places_take(struct uiommu_places *p, uint64_t length, uint64_t alignment,
@@ -420,13 +410,17 @@ UIOMMU_API int uiommu_places_take(struct uiommu_places *p, uint64_t length, uint
 {
 	uint64_t n = length >> p->shift, first;
 	struct magazine *m = &p->magazines[(n - 1) % RUNS_SHORT];
+	struct runs_chunk *chunk;
 
 	if (n - 1 >= RUNS_SHORT || ((length | (alignment & (alignment - 1))) & (p->granule - 1)) ||
 	    alignment > p->granule || !m->count)
 		return take_slowly(p, length, alignment, iova);
-	first = m->first[--m->count];
-	runs_hold(&p->runs, first, n);
-	count_taken(p, n);
+	first = m->first[m->count - 1];
+	chunk = runs_chunk_soon(&p->runs, first);
+	if (!chunk)
+		return take_slowly(p, length, alignment, iova);
+	m->count--;
+	runs_hold_in(chunk, first, n);
 	*iova = first << p->shift;
 	return 0;
 }
@@ -435,7 +429,7 @@ UIOMMU_API int uiommu_places_take(struct uiommu_places *p, uint64_t length, uint
 
 static SLOW int give_slowly(struct uiommu_places *p, struct uiommu_range range)
 {
-	uint64_t n;
+	uint64_t first = range.first >> p->shift, n;
 
 	if (!range_valid(range))
 		return uiommu_refuse(UIOMMU_RULE_EMPTY, -EINVAL, p->claim.name, range,
@@ -443,11 +437,14 @@ static SLOW int give_slowly(struct uiommu_places *p, struct uiommu_range range)
 	if ((range.first | (range.last + 1)) & (p->granule - 1))
 		return uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EINVAL, p->claim.name, range,
 				     (struct uiommu_range){0, p->granule - 1});
-	n = (range.last >> p->shift) - (range.first >> p->shift) + 1;
-	if (!runs_give(&p->runs, range.first >> p->shift, n))
+	n = (range.last >> p->shift) - first + 1;
+	if (n <= RUNS_SHORT && runs_let_go(&p->runs, first, n)) {
+		keep(p, first, n);
+		return 0;
+	}
+	if (!runs_give(&p->runs, first, n))
 		return uiommu_refuse(UIOMMU_RULE_ORDER, -EINVAL, "no range that is taken", range,
 				     UIOMMU_RANGE_NONE);
-	count_given(p, n);
 	return 0;
 }
 
@@ -455,16 +452,16 @@ static inline int give(struct uiommu_places *p, struct uiommu_range range)
 {
 	uint64_t first = range.first >> p->shift, n = (range.last + 1 - range.first) >> p->shift;
 	struct magazine *m = &p->magazines[(n - 1) % RUNS_SHORT];
+	struct runs_chunk *chunk;
 
 	/* What ends before it begins wraps, and is no short one then. */
 	if (((range.first | (range.last + 1)) & (p->granule - 1)) || n - 1 >= RUNS_SHORT ||
-	    !runs_let_go(&p->runs, first, n))
+	    m->count >= m->room)
 		return give_slowly(p, range);
-	count_given(p, n);
-	if (m->first && m->count < MAGAZINE)
-		m->first[m->count++] = first;
-	else
-		keep(p, m, first, n);
+	chunk = runs_chunk_soon(&p->runs, first);
+	if (!chunk || !runs_let_go_in(chunk, first, n))
+		return give_slowly(p, range);
+	m->first[m->count++] = first;
 	return 0;
 }
 
@@ -492,25 +489,25 @@ UIOMMU_API size_t uiommu_places_give_list(struct uiommu_places *p,
 
 UIOMMU_API int uiommu_places_query(struct uiommu_places *p, struct uiommu_places_state *state)
 {
-	const struct uiommu_places_state known = {
-		.size = state->size,
-		.total = p->total << p->shift,
-		.free = (p->total - p->taken_units) << p->shift,
-		.taken = p->taken,
-	};
-	struct uiommu_range longest;
+	size_t size = state->size;
+	struct runs_state runs;
 
-	if (state->size < sizeof(known))
+	if (size < sizeof(*state))
 		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "state of places",
 				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
 	empty_magazines(p);
-	longest = runs_longest(&p->runs);
-	memset(state, 0, state->size);
-	*state = known;
-	state->longest = longest;
-	if (range_valid(longest)) {
-		state->longest.first = longest.first << p->shift;
-		state->longest.last = (longest.last << p->shift) + (p->granule - 1);
+	runs_look(&p->runs, &runs);
+	memset(state, 0, size);
+	*state = (struct uiommu_places_state){
+		.size = size,
+		.total = p->total << p->shift,
+		.free = runs.free << p->shift,
+		.taken = runs.held,
+		.longest = runs.longest,
+	};
+	if (range_valid(runs.longest)) {
+		state->longest.first = runs.longest.first << p->shift;
+		state->longest.last = (runs.longest.last << p->shift) + (p->granule - 1);
 	}
 	return 0;
 }

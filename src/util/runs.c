@@ -469,6 +469,7 @@ struct walk {
 	uint64_t found;
 	bool any, done;
 	struct uiommu_range run, longest; /* the one at hand, and the longest so far */
+	uint64_t free, held;		  /* units and ranges that were passed */
 };
 
 static void walk_run_ends(struct walk *walk)
@@ -492,6 +493,7 @@ static void walk_run_ends(struct walk *walk)
 /* Units that are free: they go on with the run at hand, or begin one. */
 static void walk_free(struct walk *walk, uint64_t first, uint64_t last)
 {
+	walk->free += last - first + 1;
 	if (walk->any && walk->run.last + 1 == first) {
 		walk->run.last = last;
 		return;
@@ -504,11 +506,14 @@ static void walk_free(struct walk *walk, uint64_t first, uint64_t last)
 static void walk_block(struct walk *walk, struct runs_block *block)
 {
 	const uint64_t *bits = block_bits(block);
+	const struct runs_marks *marks = chunk_of(block)->marks + block->index * WORDS;
 	uint64_t base = block_first(block);
 	unsigned first = 0, n;
 
 	for (n = next_run(bits, 0, &first); n; n = next_run(bits, first + n, &first))
 		walk_free(walk, base + first, base + first + (n - 1));
+	for (unsigned i = 0; i < WORDS; i++)
+		walk->held += (unsigned)__builtin_popcountll(marks[i].first);
 }
 
 /* Every run there is, ascending, until what is wanted is found. */
@@ -530,6 +535,7 @@ static void walk_all(struct runs *runs, struct walk *walk)
 				walk_free(walk, next, r.first - 1);
 			if (e->info == BLOCK)
 				walk_block(walk, block_at(runs, r.first));
+			walk->held += e->info == SINGLE;
 			next = r.last + 1;
 		}
 		if (next <= window.last)
@@ -615,12 +621,13 @@ int runs_take_anywhere(struct runs *runs, uint64_t n, uint64_t alignment, uint64
 	return -ENOSPC;
 }
 
-struct uiommu_range runs_longest(struct runs *runs)
+void runs_look(struct runs *runs, struct runs_state *state)
 {
 	struct walk walk = {.n = UINT64_MAX, .alignment = 1, .longest = UIOMMU_RANGE_NONE};
 
 	walk_all(runs, &walk);
-	return walk.longest;
+	*state = (struct runs_state){
+		.longest = walk.longest, .free = walk.free, .held = walk.held + runs->spans.count};
 }
 
 /* ---- giving back ---- */

@@ -88,8 +88,13 @@ int runs_take_anywhere(struct runs *runs, uint64_t n, uint64_t alignment, uint64
 /* Give back what is held. False: no range that is held is exactly this one. */
 bool runs_give(struct runs *runs, uint64_t first, uint64_t n);
 
-/* The longest run of free units; not valid if there is none. Time as runs_take_anywhere(). */
-struct uiommu_range runs_longest(struct runs *runs);
+struct runs_state {
+	struct uiommu_range longest; /* run of free units; not valid if there is none */
+	uint64_t free;		     /* units, those let go not counted */
+	uint64_t held;		     /* ranges */
+};
+/* Time as runs_take_anywhere(). */
+void runs_look(struct runs *runs, struct runs_state *state);
 
 /* Put back what was let go. */
 void runs_put(struct runs *runs, uint64_t first, uint64_t n);
@@ -130,32 +135,44 @@ static inline void runs_prefetch_put(const struct runs *runs, uint64_t first)
 	__builtin_prefetch(&chunk->block[first % RUNS_CHUNK / RUNS_BLOCK], 1);
 }
 
-/* Hold again what was let go. */
-static inline void runs_hold(const struct runs *runs, uint64_t first, uint64_t n)
+/* The chunk of a unit, if it stands where it is looked for first; else NULL. */
+static inline struct runs_chunk *runs_chunk_soon(const struct runs *runs, uint64_t unit)
 {
-	struct runs_chunk *chunk = runs_chunk_at(runs, first);
+	uint64_t number = unit / RUNS_CHUNK;
+	const struct runs_slot *slot =
+		&runs->slots[number * UINT64_C(0x9e3779b97f4a7c15) >> runs->shift];
+
+	return slot->number == number ? slot->chunk : NULL;
+}
+
+/* Hold again what was let go; in its chunk. */
+static inline void runs_hold_in(struct runs_chunk *chunk, uint64_t first, uint64_t n)
+{
 	uint64_t last = first + (n - 1);
 
 	chunk->marks[first % RUNS_CHUNK / 64].first |= UINT64_C(1) << first % 64;
 	chunk->marks[last % RUNS_CHUNK / 64].last |= UINT64_C(1) << last % 64;
 }
 
-/*
- * Let go of what is held, if it is short. False: it isn't held, or not inside one block. A range is
- * held if one starts at its first unit, none at another, and one ends at its last: held ranges are
- * disjoint. It lies in one or two words; that makes no branch, which would be guessed wrong.
- */
-static inline bool runs_let_go(const struct runs *runs, uint64_t first, uint64_t n)
+static inline void runs_hold(const struct runs *runs, uint64_t first, uint64_t n)
 {
-	struct runs_chunk *chunk = runs_chunk_at(runs, first);
+	runs_hold_in(runs_chunk_at(runs, first), first, n);
+}
+
+/*
+ * Let go of what is held, if it is short; in the chunk of its first unit. False: it isn't held, or
+ * not inside one block. A range is held if one starts at its first unit, none at another, and one
+ * ends at its last: held ranges are disjoint. None reaches across the border of a block, so where
+ * the last unit is the next chunk's, there is no end in this one's first word without a start.
+ * It lies in one or two words; that makes no branch, which would be guessed wrong.
+ */
+static inline bool runs_let_go_in(struct runs_chunk *chunk, uint64_t first, uint64_t n)
+{
 	uint64_t last = first + (n - 1), start = UINT64_C(1) << first % 64,
 		 end = UINT64_C(1) << last % 64, upto = end | (end - 1), two, wrong;
-	struct runs_marks *head, *tail;
+	struct runs_marks *head = &chunk->marks[first % RUNS_CHUNK / 64],
+			  *tail = &chunk->marks[last % RUNS_CHUNK / 64];
 
-	if (!chunk || (first ^ last) / RUNS_BLOCK)
-		return false;
-	head = &chunk->marks[first % RUNS_CHUNK / 64];
-	tail = &chunk->marks[last % RUNS_CHUNK / 64];
 	two = -(uint64_t)(head != tail);
 	wrong = ((head->first & -start & (upto | two)) ^ start) | (tail->first & upto & two) |
 		(~tail->last & end);
@@ -164,6 +181,13 @@ static inline bool runs_let_go(const struct runs *runs, uint64_t first, uint64_t
 	head->first ^= start;
 	tail->last ^= end;
 	return true;
+}
+
+static inline bool runs_let_go(const struct runs *runs, uint64_t first, uint64_t n)
+{
+	struct runs_chunk *chunk = runs_chunk_at(runs, first);
+
+	return chunk && runs_let_go_in(chunk, first, n);
 }
 
 #endif

@@ -138,16 +138,26 @@ static void step_give(struct runs *runs, struct rng *rng)
 
 static void check_all(struct runs *runs)
 {
-	struct uiommu_range longest = runs_longest(runs), expected;
+	struct uiommu_range expected;
+	struct runs_state found;
+	uint64_t free = 0, holds = 0;
 
 	look(1, 1, &expected);
-	assert_int_equal(longest.first, expected.first);
-	assert_int_equal(longest.last, expected.last);
+	for (uint64_t i = 0; i < UNITS; i++)
+		free += !unit[i];
+	for (size_t i = 0; i < held_count; i++)
+		holds += !held[i].loose;
+	runs_look(runs, &found);
+	assert_int_equal(found.longest.first, expected.first);
+	assert_int_equal(found.longest.last, expected.last);
+	assert_int_equal(found.free, free);
+	assert_int_equal(found.held, holds);
 }
 
 static void give_all(struct runs *runs, const struct uiommu_range *windows, size_t count)
 {
 	struct uiommu_range longest;
+	struct runs_state state;
 	uint64_t first;
 
 	while (held_count) {
@@ -164,7 +174,9 @@ static void give_all(struct runs *runs, const struct uiommu_range *windows, size
 			runs_take_anywhere(runs, range_length(windows[i]), 1, &first, &longest), 0);
 		assert_int_equal(first, windows[i].first);
 	}
-	assert_false(range_valid(runs_longest(runs)));
+	runs_look(runs, &state);
+	assert_false(range_valid(state.longest));
+	assert_int_equal(state.free, 0);
 	runs_destroy(runs);
 }
 
