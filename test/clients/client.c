@@ -229,10 +229,10 @@ volatile uint8_t *client_bar(int device)
 int client_irqs(int device, uint32_t flags, unsigned index, unsigned start, unsigned count,
 		const int *fds)
 {
-	_Alignas(8) char bytes[sizeof(struct vfio_irq_set) + 64 * sizeof(int)] = {0};
+	_Alignas(8) char bytes[sizeof(struct vfio_irq_set) + 256 * sizeof(int)] = {0};
 	struct vfio_irq_set *set = (void *)bytes;
 
-	REQUIRE(count <= 64);
+	REQUIRE(count <= 256);
 	set->argsz = sizeof(*set) + (fds ? count * sizeof(int) : 0);
 	set->flags = flags;
 	set->index = index;

@@ -17,7 +17,7 @@
 
 /* Open a function's node as programs find it: by its directory vfio-dev, with the device number
  * that is told there. */
-static int node_open(const char *bdf)
+static inline int node_open(const char *bdf)
 {
 	char path[512], name[64] = "";
 	unsigned major = 0, minor = 0;
@@ -48,7 +48,7 @@ static int node_open(const char *bdf)
 	return fd;
 }
 
-static int node_bind(int node, int iommufd, uint32_t *id)
+static inline int node_bind(int node, int iommufd, uint32_t *id)
 {
 	struct vfio_device_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = iommufd};
 	int ret = call(node, VFIO_DEVICE_BIND_IOMMUFD, &bind);
@@ -57,21 +57,21 @@ static int node_bind(int node, int iommufd, uint32_t *id)
 	return ret;
 }
 
-static int node_attach(int node, uint32_t id)
+static inline int node_attach(int node, uint32_t id)
 {
 	struct vfio_device_attach_iommufd_pt attach = {.argsz = sizeof(attach), .pt_id = id};
 
 	return call(node, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
 }
 
-static int node_detach(int node)
+static inline int node_detach(int node)
 {
 	struct vfio_device_detach_iommufd_pt detach = {.argsz = sizeof(detach)};
 
 	return call(node, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach);
 }
 
-static uint32_t ioas_alloc(int iommufd)
+static inline uint32_t ioas_alloc(int iommufd)
 {
 	struct iommu_ioas_alloc alloc = {.size = sizeof(alloc)};
 
@@ -79,7 +79,7 @@ static uint32_t ioas_alloc(int iommufd)
 	return alloc.out_ioas_id;
 }
 
-static int iommu_destroy_id(int iommufd, uint32_t id)
+static inline int iommu_destroy_id(int iommufd, uint32_t id)
 {
 	struct iommu_destroy destroy = {.size = sizeof(destroy), .id = id};
 
@@ -87,8 +87,8 @@ static int iommu_destroy_id(int iommufd, uint32_t id)
 }
 
 /* *@iova is in and out; @flags are the request's. */
-static int ioas_map(int iommufd, uint32_t ioas, uint32_t flags, const volatile void *memory,
-		    uint64_t length, uint64_t *iova)
+static inline int ioas_map(int iommufd, uint32_t ioas, uint32_t flags, const volatile void *memory,
+			   uint64_t length, uint64_t *iova)
 {
 	struct iommu_ioas_map map = {
 		.size = sizeof(map),
@@ -105,7 +105,7 @@ static int ioas_map(int iommufd, uint32_t ioas, uint32_t flags, const volatile v
 }
 
 /* Bytes removed, or -errno. */
-static int64_t ioas_unmap(int iommufd, uint32_t ioas, uint64_t iova, uint64_t length)
+static inline int64_t ioas_unmap(int iommufd, uint32_t ioas, uint64_t iova, uint64_t length)
 {
 	struct iommu_ioas_unmap unmap = {
 		.size = sizeof(unmap), .ioas_id = ioas, .iova = iova, .length = length};
@@ -114,7 +114,8 @@ static int64_t ioas_unmap(int iommufd, uint32_t ioas, uint64_t iova, uint64_t le
 	return ret ? ret : (int64_t)unmap.length;
 }
 
-static int hwpt_alloc(int iommufd, uint32_t device, uint32_t ioas, uint32_t flags, uint32_t *id)
+static inline int hwpt_alloc(int iommufd, uint32_t device, uint32_t ioas, uint32_t flags,
+			     uint32_t *id)
 {
 	struct iommu_hwpt_alloc alloc = {
 		.size = sizeof(alloc), .flags = flags, .dev_id = device, .pt_id = ioas};
@@ -125,8 +126,8 @@ static int hwpt_alloc(int iommufd, uint32_t device, uint32_t ioas, uint32_t flag
 }
 
 /* The ranges, in memory to be freed, asked for as programs do: without room, then with. */
-static struct iommu_iova_range *ioas_ranges(int iommufd, uint32_t ioas, uint32_t *count,
-					    uint64_t *alignment)
+static inline struct iommu_iova_range *ioas_ranges(int iommufd, uint32_t ioas, uint32_t *count,
+						   uint64_t *alignment)
 {
 	struct iommu_ioas_iova_ranges ask = {.size = sizeof(ask), .ioas_id = ioas};
 	struct iommu_iova_range *ranges;
