@@ -49,6 +49,11 @@ void must(int ret, const char *what);
  */
 uint64_t page_place(uint64_t i);
 
+enum { LOOKUPS = 100000 };
+/** LOOKUPS places among the first @live, at random: what the seed says, the thread's own. Made
+ * before the clock starts, so that no figure has the making of addresses in it. */
+const uint64_t *page_lookups(uint64_t live, uint64_t seed);
+
 /* What each part adds to the list. */
 void limits_add(void);
 void engine_add(void);

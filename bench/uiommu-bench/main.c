@@ -43,6 +43,18 @@ uint64_t page_place(uint64_t i)
 	return x << 12;
 }
 
+const uint64_t *page_lookups(uint64_t live, uint64_t seed)
+{
+	static _Thread_local uint64_t list[LOOKUPS];
+	uint64_t x = seed | 1;
+
+	for (int i = 0; i < LOOKUPS; i++) {
+		x = x * UINT64_C(6364136223846793005) + 1442695040888963407;
+		list[i] = page_place((x >> 33) % live);
+	}
+	return list;
+}
+
 struct work *work_add(double (*run)(const struct work *), void *state, uint64_t arg, uint64_t live,
 		      const char *format, ...)
 {

@@ -51,14 +51,13 @@ static double glib_pairs(const struct work *w)
 
 static double glib_find(const struct work *w)
 {
-	uint64_t x = settings.seed | 1;
+	const uint64_t *places = page_lookups(w->live, settings.seed);
 	double start = now_ns();
 
 	for (int i = 0; i < OPS; i++) {
 		struct mapping key;
 
-		x = x * UINT64_C(6364136223846793005) + 1442695040888963407;
-		key.first = key.last = page_place((x >> 33) % w->live);
+		key.first = key.last = places[i];
 		must(!g_tree_lookup(w->state, &key), "GTree");
 	}
 	return (now_ns() - start) / OPS;
@@ -101,12 +100,11 @@ static double judy_pairs(const struct work *w)
 
 static double judy_find(const struct work *w)
 {
-	uint64_t x = settings.seed | 1;
+	const uint64_t *places = page_lookups(w->live, settings.seed);
 	double start = now_ns();
 
 	for (int i = 0; i < OPS; i++) {
-		x = x * UINT64_C(6364136223846793005) + 1442695040888963407;
-		must(!JudyLGet(*(void **)w->state, page_place((x >> 33) % w->live) >> 12, NULL),
+		must(!JudyLGet(*(void **)w->state, places[i] >> 12, NULL),
 		     "Judy");
 	}
 	return (now_ns() - start) / OPS;
@@ -178,15 +176,14 @@ static double hash_pairs(const struct work *w)
 
 static double hash_find(const struct work *w)
 {
-	uint64_t x = settings.seed | 1;
+	const uint64_t *places = page_lookups(w->live, settings.seed);
 	double start = now_ns();
 
 	for (int i = 0; i < OPS; i++) {
 		struct cds_lfht_iter iter;
 		uint64_t page;
 
-		x = x * UINT64_C(6364136223846793005) + 1442695040888963407;
-		page = page_place((x >> 33) % w->live) >> 12;
+		page = places[i] >> 12;
 		rcu_read_lock();
 		cds_lfht_lookup(w->state, hash_of(page), hash_match, &page, &iter);
 		must(!cds_lfht_iter_get_node(&iter), "liburcu");
