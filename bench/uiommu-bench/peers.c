@@ -104,8 +104,7 @@ static double judy_find(const struct work *w)
 	double start = now_ns();
 
 	for (int i = 0; i < OPS; i++) {
-		must(!JudyLGet(*(void **)w->state, places[i] >> 12, NULL),
-		     "Judy");
+		must(!JudyLGet(*(void **)w->state, places[i] >> 12, NULL), "Judy");
 	}
 	return (now_ns() - start) / OPS;
 }

@@ -79,7 +79,7 @@ static const char usage[] =
 	"                   show the machine in namespaces, or by rewriting paths\n"
 	"  --memlock enforce|off  count mapped memory against RLIMIT_MEMLOCK (off)\n"
 	"  --dma-entries N  mappings allowed in one container (65535)\n"
-	"  --iotlb N|off    entries of the IOTLB (256)\n"
+	"  --iotlb N|off    entries of the IOTLB (1024)\n"
 	"  --allow-unsafe-interrupts\n"
 	"                   as the kernel's parameter of that name\n"
 	"  --iommufd on|off|container|rfc\n"

@@ -4,11 +4,14 @@
  * each port, and faults.
  *
  * A port is used by one thread at a time and takes no lock. What makes unmap safe: a port is inside
- * a section (its number is odd) from before it reads the attachment, the ring of invalidations or a
- * table entry until after its last access to memory. It announces that with a plain store. Whoever
- * takes a translation away clears it, then makes every running thread pass a barrier
- * (membarrier(2)), then waits for the ports that are in a section. So either the waiter sees the
- * section, or the port sees what was cleared.
+ * a section from before it reads the attachment, the ring of invalidations or a table entry until
+ * after its last access to memory. It announces that with a plain store of the unit's count of
+ * changes, and 0 when it leaves. Whoever takes a translation away clears it, counts up, makes every
+ * running thread pass a barrier (membarrier(2)), then waits for the ports that are in a section
+ * with a lower count. So either the waiter sees the section, or the port, which reads the count
+ * again after it has entered, sees that it must look at what has changed (port_look()). While the
+ * count is the one of its last look, nothing was taken away since, and the attachment, the stage 1
+ * and the IOTLB are used as they are; that is all that the inline functions ask.
  *
  * Doorbell writes are delivered outside of sections, with nothing held. So are faults reported, but
  * for those of uiommu_port_translate(), whose caller is inside one; and so does an access wait for
@@ -29,9 +32,6 @@
 
 /* ---- barrier ---- */
 
-/* Set when membarrier(2) is not to be had: then ports pay for a full fence. */
-static _Atomic bool reader_fence;
-
 /* A refusal shows in the result alone: errno is the program's. */
 static bool membarrier(int command)
 {
@@ -42,15 +42,14 @@ static bool membarrier(int command)
 	return done;
 }
 
-void port_barrier_init(void)
+bool port_barrier_init(void)
 {
-	if (!membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
-		atomic_store_explicit(&reader_fence, true, memory_order_seq_cst);
+	return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
 }
 
-void port_barrier(void)
+void port_barrier(const struct uiommu_unit *unit)
 {
-	if (atomic_load_explicit(&reader_fence, memory_order_relaxed)) {
+	if (unit->fence) {
 		__sync_synchronize();
 		return;
 	}
@@ -63,34 +62,46 @@ void port_barrier(void)
 	membarrier(MEMBARRIER_CMD_GLOBAL);
 }
 
+/* The inline ones as functions, for who takes their addresses. */
 UIOMMU_API void uiommu_port_enter(struct uiommu_port *port)
 {
-	uint64_t section = atomic_load_explicit(&port->section, memory_order_relaxed);
-
-	atomic_store_explicit(&port->section, section + 1, memory_order_relaxed);
-	if (atomic_load_explicit(&reader_fence, memory_order_relaxed))
-		__sync_synchronize();
-	else
-		atomic_signal_fence(memory_order_seq_cst);
+	uiommu_port_enter_now(port);
 }
 
 UIOMMU_API void uiommu_port_leave(struct uiommu_port *port)
 {
-	uint64_t section = atomic_load_explicit(&port->section, memory_order_relaxed);
-
-	atomic_store_explicit(&port->section, section + 1, memory_order_release);
+	uiommu_port_leave_now(port);
 }
 
 /* ---- IOTLB ---- */
 
-static struct iotlb_entry *iotlb_slot(struct uiommu_port *port, uint64_t iova)
+#define FREE_ENTRY ((struct uiommu_port_entry){.first = UINT64_MAX, .lacks = UINT64_MAX})
+
+/* 0: it is free. */
+static int entry_prot(const struct uiommu_port_entry *entry)
 {
-	return &port->iotlb[(iova / PAGE) & port->iotlb_mask];
+	return (int)(~entry->lacks & (UIOMMU_READ | UIOMMU_WRITE | UIOMMU_MMIO));
 }
 
-static void iotlb_forget(struct uiommu_port *port, struct iotlb_entry *entry)
+static bool iotlb_on(const struct uiommu_port *port)
 {
-	entry->range = UIOMMU_RANGE_NONE;
+	return port->fast.entries != &port->none;
+}
+
+static struct uiommu_port_entry *iotlb_slot(struct uiommu_port *port, uint64_t iova)
+{
+	return &port->fast.entries[(iova / PAGE) & port->fast.mask];
+}
+
+/* Drop an entry, if there is one and it overlaps the range. */
+static void iotlb_forget(struct uiommu_port *port, struct uiommu_port_entry *entry,
+			 struct uiommu_range range)
+{
+	struct uiommu_range own = {entry->first, entry->first + entry->span};
+
+	if (!entry_prot(entry) || !range_overlaps(own, range))
+		return;
+	*entry = FREE_ENTRY;
 	counter_add(&port->counters.entries_flushed, 1);
 }
 
@@ -101,19 +112,12 @@ static void iotlb_drop(struct uiommu_port *port, struct uiommu_range range, bool
 {
 	uint64_t pages = range.last / PAGE - range.first / PAGE;
 
-	if (cuts || pages > port->iotlb_mask) {
-		for (uint64_t i = 0; i <= port->iotlb_mask; i++)
-			if (range_valid(port->iotlb[i].range) &&
-			    range_overlaps(port->iotlb[i].range, range))
-				iotlb_forget(port, &port->iotlb[i]);
-		return;
-	}
-	for (uint64_t i = 0; i <= pages; i++) {
-		struct iotlb_entry *entry = iotlb_slot(port, range.first + i * PAGE);
-
-		if (range_valid(entry->range) && range_overlaps(entry->range, range))
-			iotlb_forget(port, entry);
-	}
+	if (cuts || pages > port->fast.mask)
+		for (uint64_t i = 0; i <= port->fast.mask; i++)
+			iotlb_forget(port, &port->fast.entries[i], range);
+	else
+		for (uint64_t i = 0; i <= pages; i++)
+			iotlb_forget(port, iotlb_slot(port, range.first + i * PAGE), range);
 }
 
 /* Drop what a domain's ring says from @seen to @head. */
@@ -159,14 +163,12 @@ static void iotlb_update(struct uiommu_port *port, struct uiommu_domain *domain,
 	port->stage1_inval_seen = stage1_head;
 }
 
-static inline void iotlb_catch_up(struct uiommu_port *port, struct uiommu_domain *domain,
-				  struct uiommu_domain *stage1)
+static void iotlb_catch_up(struct uiommu_port *port, struct uiommu_domain *domain,
+			   struct uiommu_domain *stage1)
 {
 	uint64_t head = atomic_load_explicit(&domain->inval_head, memory_order_acquire);
 	uint64_t uid = 0, stage1_head = 0;
 
-	if (!port->iotlb)
-		return;
 	if (stage1) {
 		uid = stage1->uid;
 		stage1_head = atomic_load_explicit(&stage1->inval_head, memory_order_acquire);
@@ -176,39 +178,91 @@ static inline void iotlb_catch_up(struct uiommu_port *port, struct uiommu_domain
 		iotlb_update(port, domain, head, stage1, stage1_head);
 }
 
+/* The lowest window that overlaps r, or NULL. */
+static const struct uiommu_doorbell_window *window_at(const struct uiommu_port *port,
+						      struct uiommu_range r)
+{
+	const struct uiommu_doorbell_window *lowest = NULL;
+
+	for (size_t i = 0; i < port->window_count; i++) {
+		const struct uiommu_doorbell_window *window = &port->unit->windows[i];
+
+		if (!window->translated && range_overlaps(window->range, r) &&
+		    (!lowest || window->range.first < lowest->range.first))
+			lowest = window;
+	}
+	return lowest;
+}
+
+/* Requests with a PASID meet no window. */
+static void set_windows(struct uiommu_port *port, uint32_t pasid)
+{
+	uint64_t first = UINT64_MAX, last = 0;
+
+	port->window_count = pasid == UIOMMU_NO_PASID ? port->unit->window_count : 0;
+	for (size_t i = 0; i < port->window_count; i++) {
+		const struct uiommu_doorbell_window *window = &port->unit->windows[i];
+
+		if (window->translated)
+			continue;
+		if (window->range.first < first)
+			first = window->range.first;
+		if (window->range.last > last)
+			last = window->range.last;
+	}
+	/* Whole pages, so that a page is in it if its first byte is. */
+	port->fast.hole_first = first & ~(PAGE - 1);
+	port->fast.hole_span = first <= last ? (last | (PAGE - 1)) - port->fast.hole_first : 0;
+}
+
+/* May inline functions use this leaf, which the table (the stage 1's, if there is one) translates:
+ * is it memory throughout, with neither doorbell nor border in front? */
+static inline bool leaf_plain(const struct uiommu_port *port, const struct table *table,
+			      const struct table_leaf *leaf)
+{
+	return !(leaf->prot & UIOMMU_MMIO) && leaf->range.last - leaf->range.first < INT64_MAX &&
+	       range_contains(table->aperture, leaf->range) &&
+	       !(port->window_count && window_at(port, leaf->range));
+}
+
 /* ---- translation ---- */
 
 /* The leaf that translates iova, from the IOTLB or the tables. @first is the stage 1's domain, NULL
- * without one; *stage1 becomes whether that stopped it. Inside a section. Compiled for either case:
- * most devices have no stage 1, and this is what every access passes. */
+ * without one; *stage1 becomes whether that stopped it. Inside a section, as of the last look.
+ * Compiled for either case: most devices have no stage 1. */
 static inline __attribute__((always_inline)) enum uiommu_fault_reason
 find_leaf(struct uiommu_port *port, struct uiommu_domain *first, struct uiommu_domain *domain,
 	  uint64_t iova, int access, struct table_leaf *leaf, bool *stage1)
 {
-	struct iotlb_entry *entry = NULL;
+	const struct table *table = first ? &first->table : &domain->table;
+	struct uiommu_port_entry *entry = iotlb_slot(port, iova);
 	enum uiommu_fault_reason reason;
 
 	*stage1 = first;
-	if (!table_covers(first ? &first->table : &domain->table, iova))
+	if (!table_covers(table, iova))
 		return UIOMMU_FAULT_BEYOND;
-	iotlb_catch_up(port, domain, first);
-	if (port->iotlb) {
-		entry = iotlb_slot(port, iova);
-		if (entry->range.first <= iova && iova <= entry->range.last &&
-		    (entry->prot & access)) {
-			counter_add(&port->counters.iotlb_hits, 1);
-			*leaf = (struct table_leaf){entry->range, entry->addr, entry->prot};
-			return UIOMMU_FAULT_NONE;
-		}
-		counter_add(&port->counters.iotlb_misses, 1);
+	if ((entry_prot(entry) & access) && iova - entry->first <= entry->span) {
+		uiommu_port_count_hit(port, iova);
+		*leaf = (struct table_leaf){{entry->first, entry->first + entry->span},
+					    entry->first + entry->delta,
+					    entry_prot(entry)};
+		return UIOMMU_FAULT_NONE;
 	}
-	counter_add(&port->counters.walks, 1);
+	if (iotlb_on(port))
+		uiommu_port_count(&port->fast.misses);
+	else
+		counter_add(&port->counters.walks, 1);
 	reason = first ? stage1_walk(first, domain, iova, access, leaf, stage1)
 		       : domain_walk(domain, iova, access, leaf);
 	if (reason)
 		return reason;
-	if (entry)
-		*entry = (struct iotlb_entry){leaf->range, leaf->addr, leaf->prot};
+	if (iotlb_on(port)) {
+		entry->first = leaf->range.first;
+		entry->span = leaf->range.last - leaf->range.first;
+		entry->delta = leaf->addr - leaf->range.first;
+		entry->lacks = ~((uint64_t)leaf->prot |
+				 (leaf_plain(port, table, leaf) ? UIOMMU_PORT_PLAIN : 0));
+	}
 	return check_prot(leaf->prot, access);
 }
 
@@ -260,16 +314,30 @@ translate_behind(struct uiommu_port *port, struct uiommu_stage1 *stage1,
 	return reason;
 }
 
-/* The leaf that translates iova for what the port's requester ID is attached to and what stands in
- * front of that. Inside a section. */
-static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iova, int access,
-					  struct table_leaf *leaf)
+static struct uiommu_port_found walk_otherwise(struct uiommu_port_fast *fast, uint64_t iova,
+					       uint64_t last, uint64_t need,
+					       struct uiommu_port_entry *entry)
+{
+	return (struct uiommu_port_found){0, 0};
+}
+
+/* Have inline functions walk the domain's table, if all that is found there is what the port gets:
+ * with nothing in front, and no bits to be set in entries. */
+static void choose_walk(struct uiommu_port *port, struct uiommu_domain *domain)
+{
+	bool direct = !port->stage1 && iotlb_on(port) && domain->table.ops->walk_for_port &&
+		      !atomic_load_explicit(&domain->tracking, memory_order_relaxed);
+
+	port->fast.walk = direct ? domain->table.ops->walk_for_port : walk_otherwise;
+	port->fast.table = &domain->table;
+}
+
+enum uiommu_fault_reason port_look(struct uiommu_port *port, uint64_t changes)
 {
 	struct uiommu_domain *domain =
 		atomic_load_explicit(&port->slot->domain, memory_order_acquire);
 	struct uiommu_stage1 *stage1 =
 		atomic_load_explicit(&port->slot->stage1, memory_order_acquire);
-	bool by_stage1;
 
 	if (!atomic_load_explicit(&port->master, memory_order_relaxed))
 		return UIOMMU_FAULT_BUS_MASTER;
@@ -277,9 +345,37 @@ static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iov
 		return atomic_load_explicit(&port->slot->cut, memory_order_relaxed)
 			       ? UIOMMU_FAULT_CUT_OFF
 			       : UIOMMU_FAULT_NO_DOMAIN;
-	if (stage1 && stage1_holds(stage1, domain))
-		return translate_behind(port, stage1, domain, iova, access, leaf);
-	return find_leaf(port, NULL, domain, iova, access, leaf, &by_stage1);
+	port->domain = domain;
+	port->stage1 = stage1 && stage1_holds(stage1, domain) ? stage1 : NULL;
+	choose_walk(port, domain);
+	if (iotlb_on(port) && (!port->stage1 || port->stage1->domain))
+		iotlb_catch_up(port, domain, port->stage1 ? port->stage1->domain : NULL);
+	/* A wall, or one that lets doorbells pass, must be asked each time, before the IOTLB; and
+	 * inline functions don't fence. */
+	if ((port->stage1 && (!port->stage1->domain || port->stage1->pass_count)) ||
+	    port->unit->fence)
+		changes = 0;
+	port->fast.checked = changes;
+	return UIOMMU_FAULT_NONE;
+}
+
+/* The leaf that translates iova for what the port's requester ID is attached to and what stands in
+ * front of that. Inside a section. */
+static enum uiommu_fault_reason translate(struct uiommu_port *port, uint64_t iova, int access,
+					  struct table_leaf *leaf)
+{
+	uint64_t changes = port_changes(port);
+	enum uiommu_fault_reason reason;
+	bool by_stage1;
+
+	if (changes != port->fast.checked) {
+		reason = port_look(port, changes);
+		if (reason)
+			return reason;
+	}
+	if (port->stage1)
+		return translate_behind(port, port->stage1, port->domain, iova, access, leaf);
+	return find_leaf(port, NULL, port->domain, iova, access, leaf, &by_stage1);
 }
 
 /* The requester reaches nothing from now on. Whoever attaches it anew meanwhile wins. */
@@ -291,6 +387,7 @@ static void cut_off(struct uiommu_port *port)
 	atomic_store_explicit(&port->slot->cut, true, memory_order_relaxed);
 	if (!domain || !atomic_compare_exchange_strong(&port->slot->domain, &domain, NULL))
 		atomic_store_explicit(&port->slot->cut, false, memory_order_relaxed);
+	unit_changed(port->unit);
 }
 
 /* Did the attachment's table refuse, rather than what is before or behind it? What a stage 1 stops
@@ -328,22 +425,6 @@ int port_fault(struct uiommu_port *port, uint64_t iova, int access, enum uiommu_
 	return -EFAULT;
 }
 
-/* The lowest window that overlaps r, or NULL. */
-static const struct uiommu_doorbell_window *window_at(const struct uiommu_port *port,
-						      struct uiommu_range r)
-{
-	const struct uiommu_doorbell_window *lowest = NULL;
-
-	for (size_t i = 0; i < port->window_count; i++) {
-		const struct uiommu_doorbell_window *window = &port->unit->windows[i];
-
-		if (!window->translated && range_overlaps(window->range, r) &&
-		    (!lowest || window->range.first < lowest->range.first))
-			lowest = window;
-	}
-	return lowest;
-}
-
 enum uiommu_fault_reason port_translate_piece(struct uiommu_port *port, uint64_t iova, int access,
 					      uint64_t *addr, uint64_t *piece)
 {
@@ -367,8 +448,9 @@ enum uiommu_fault_reason port_translate_piece(struct uiommu_port *port, uint64_t
 	return UIOMMU_FAULT_NONE;
 }
 
-UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova, uint64_t len,
-					 int access, struct uiommu_segment *segments, size_t *count)
+UIOMMU_API int64_t uiommu_port_translate_other(struct uiommu_port *port, uint64_t iova,
+					       uint64_t len, int access,
+					       struct uiommu_segment *segments, size_t *count)
 {
 	size_t room = *count, n = 0;
 	uint64_t done = 0;
@@ -396,6 +478,31 @@ UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova
 	}
 	*count = n;
 	return (int64_t)done;
+}
+
+UIOMMU_API int64_t uiommu_port_translate_other_one(struct uiommu_port *port, uint64_t iova,
+						   uint64_t len, int access, uint64_t *addr)
+{
+	struct uiommu_segment segment;
+	size_t count = 1;
+	int64_t ret = uiommu_port_translate_other(port, iova, len, access, &segment, &count);
+
+	if (ret > 0)
+		*addr = segment.addr;
+	return ret;
+}
+
+/* The inline ones as functions, as above. */
+UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova, uint64_t len,
+					 int access, struct uiommu_segment *segments, size_t *count)
+{
+	return uiommu_port_translate_now(port, iova, len, access, segments, count);
+}
+
+UIOMMU_API int64_t uiommu_port_translate_one(struct uiommu_port *port, uint64_t iova, uint64_t len,
+					     int access, uint64_t *addr)
+{
+	return uiommu_port_translate_one_now(port, iova, len, access, addr);
 }
 
 /* ---- access ---- */
@@ -446,7 +553,7 @@ static enum uiommu_fault_reason copy_piece(struct uiommu_port *port, uint64_t io
 	int ret;
 
 	port->can_wait = true;
-	uiommu_port_enter(port);
+	uiommu_port_enter_now(port);
 	reason = translate(port, iova, access, &leaf);
 	if (!reason) {
 		if (leaf.range.last - iova < *piece - 1)
@@ -461,7 +568,7 @@ static enum uiommu_fault_reason copy_piece(struct uiommu_port *port, uint64_t io
 		if (ret)
 			reason = UIOMMU_FAULT_MEMORY_GONE;
 	}
-	uiommu_port_leave(port);
+	uiommu_port_leave_now(port);
 	port->can_wait = false;
 	return reason;
 }
@@ -567,6 +674,15 @@ UIOMMU_API int uiommu_port_writev(struct uiommu_port *port, const struct uiommu_
 
 /* ---- life ---- */
 
+static void free_port(struct uiommu_port *port, size_t iotlb_bytes)
+{
+	if (!port)
+		return;
+	if (iotlb_on(port))
+		uiommu_free(port->fast.entries, iotlb_bytes);
+	uiommu_free(port, sizeof(*port));
+}
+
 UIOMMU_API int uiommu_port_create(struct uiommu_unit *unit, uiommu_rid rid,
 				  struct uiommu_port **out)
 {
@@ -576,25 +692,29 @@ UIOMMU_API int uiommu_port_create(struct uiommu_unit *unit, uiommu_rid rid,
 UIOMMU_API int uiommu_port_create_pasid(struct uiommu_unit *unit, uiommu_rid rid, uint32_t pasid,
 					struct uiommu_port **out)
 {
-	size_t bytes = unit->iotlb_entries * sizeof(struct iotlb_entry);
+	size_t bytes = unit->iotlb_entries * sizeof(struct uiommu_port_entry);
 	struct uiommu_port *port;
 	int ret = check_pasid(pasid, "port");
 
 	if (ret)
 		return ret;
-	port = uiommu_alloc(sizeof(*port));
+	port = uiommu_alloc_aligned(sizeof(*port), CACHE_LINE);
 	if (!port)
 		goto no_memory;
+	port->fast.changes = &unit->changes;
+	port->fast.entries = &port->none;
+	port->none = FREE_ENTRY;
+	port->fast.walk = walk_otherwise;
 	if (bytes) {
-		port->iotlb = uiommu_alloc(bytes);
-		if (!port->iotlb)
+		port->fast.entries = uiommu_alloc_aligned(bytes, CACHE_LINE);
+		if (!port->fast.entries)
 			goto no_memory;
 		for (uint32_t i = 0; i < unit->iotlb_entries; i++)
-			port->iotlb[i].range = UIOMMU_RANGE_NONE;
-		port->iotlb_mask = unit->iotlb_entries - 1;
+			port->fast.entries[i] = FREE_ENTRY;
+		port->fast.mask = unit->iotlb_entries - 1;
 	}
 	port->unit = unit;
-	port->window_count = pasid == UIOMMU_NO_PASID ? unit->window_count : 0;
+	set_windows(port, pasid);
 	pthread_mutex_lock(&unit->lock);
 	port->slot = unit_slot(unit, rid, pasid);
 	if (port->slot) {
@@ -612,10 +732,7 @@ UIOMMU_API int uiommu_port_create_pasid(struct uiommu_unit *unit, uiommu_rid rid
 	return 0;
 
 no_memory:
-	if (port) {
-		uiommu_free(port->iotlb, bytes);
-		uiommu_free(port, sizeof(*port));
-	}
+	free_port(port, bytes);
 	return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "port", UIOMMU_RANGE_NONE,
 			     UIOMMU_RANGE_NONE);
 }
@@ -633,7 +750,11 @@ UIOMMU_API int uiommu_port_set_pasid(struct uiommu_port *port, uint32_t pasid)
 	if (slot) {
 		slot->users++;
 		port->slot = slot;
-		port->window_count = pasid == UIOMMU_NO_PASID ? unit->window_count : 0;
+		set_windows(port, pasid);
+		port->fast.checked = 0;
+		/* Which entries are plain was said with other windows in mind. */
+		if (unit->window_count)
+			port->domain_uid = 0;
 	}
 	pthread_mutex_unlock(&unit->lock);
 	if (!slot)
@@ -657,8 +778,7 @@ UIOMMU_API void uiommu_port_destroy(struct uiommu_port *port)
 	port_counters_add(port, &unit->retired);
 	pthread_mutex_unlock(&unit->lock);
 	slot_put(unit, port->slot);
-	uiommu_free(port->iotlb, unit->iotlb_entries * sizeof(struct iotlb_entry));
-	uiommu_free(port, sizeof(*port));
+	free_port(port, unit->iotlb_entries * sizeof(struct uiommu_port_entry));
 }
 
 UIOMMU_API void uiommu_port_set_master(struct uiommu_port *port, bool enabled)
@@ -675,15 +795,17 @@ UIOMMU_API void uiommu_port_set_master(struct uiommu_port *port, bool enabled)
 void port_counters_add(struct uiommu_port *port, struct uiommu_unit_stats *sum)
 {
 	struct port_counters *c = &port->counters;
+	uint64_t misses = __atomic_load_n(&port->fast.misses, __ATOMIC_RELAXED);
 
 	sum->reads += counter_get(&c->reads);
 	sum->writes += counter_get(&c->writes);
 	sum->bytes_read += counter_get(&c->bytes_read);
 	sum->bytes_written += counter_get(&c->bytes_written);
 	sum->doorbells += counter_get(&c->doorbells);
-	sum->iotlb_hits += counter_get(&c->iotlb_hits);
-	sum->iotlb_misses += counter_get(&c->iotlb_misses);
-	sum->walks += counter_get(&c->walks);
+	for (unsigned i = 0; i < UIOMMU_PORT_COUNTS; i++)
+		sum->iotlb_hits += __atomic_load_n(&port->fast.hits[i], __ATOMIC_RELAXED);
+	sum->iotlb_misses += misses;
+	sum->walks += counter_get(&c->walks) + misses;
 	sum->entries_flushed += counter_get(&c->entries_flushed);
 	sum->faults += counter_get(&c->faults);
 }

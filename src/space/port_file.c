@@ -144,7 +144,7 @@ static ssize_t move_directly(struct uiommu_port *port, const struct cursor *at,
 	if (flags < 0)
 		return 0;
 	port->can_wait = true;
-	uiommu_port_enter(port);
+	uiommu_port_enter_now(port);
 	total = lend_pieces(port, *at, most, access, iov, &count, &reason);
 	if (total) {
 		n = file_call(number, file, iov, count, offset, flags);
@@ -154,7 +154,7 @@ static ssize_t move_directly(struct uiommu_port *port, const struct cursor *at,
 			n = flags < 0 ? 0 : file_call(number, file, iov, count, offset, flags);
 		}
 	}
-	uiommu_port_leave(port);
+	uiommu_port_leave_now(port);
 	port->can_wait = false;
 	if (reason && port_page_request(port, at->sg->iova + at->used, access, reason))
 		return 0;

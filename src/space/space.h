@@ -292,7 +292,10 @@ struct slot {
 };
 
 struct uiommu_unit {
-	pthread_mutex_t attach_lock;	  /* one attach or detach at a time */
+	/* How often something was taken away from a port: mostly read, by each access of each port,
+	 * so it has a cache line of its own. Never 0. */
+	_Alignas(64) uint64_t changes;
+	_Alignas(64) pthread_mutex_t attach_lock; /* one attach or detach at a time */
 	pthread_mutex_t lock;		  /* slots, ports, domains' attached, retired, shared */
 	struct slot **buses[256];	  /* [bus][device and function]: without a PASID */
 	struct imap pasids;		  /* with one: value: the slot; by slot_key() */
@@ -306,6 +309,7 @@ struct uiommu_unit {
 	/* Constant from creation on. */
 	struct uiommu_memory memory;
 	uint32_t iotlb_entries; /* 0: off */
+	bool fence;		/* ports use full fences */
 	struct uiommu_doorbell_window *windows;
 	size_t window_count;
 	void (*fault)(void *ctx, const struct uiommu_fault *fault);
@@ -379,12 +383,6 @@ void unit_fork_child(struct uiommu_unit *unit);
 
 /* ---- port ---- */
 
-struct iotlb_entry {
-	struct uiommu_range range; /* NONE: free */
-	uint64_t addr;
-	int prot; /* what is known to be permitted; the tables may permit more */
-};
-
 /* Written by one thread, read by any. */
 typedef _Atomic uint64_t counter;
 
@@ -400,12 +398,25 @@ static inline uint64_t counter_get(counter *c)
 }
 
 struct port_counters {
-	counter reads, writes, bytes_read, bytes_written, doorbells, iotlb_hits, iotlb_misses,
-		walks, entries_flushed, faults;
+	counter reads, writes, bytes_read, bytes_written, doorbells, entries_flushed, faults;
+	counter walks; /* beside those that IOTLB misses make */
 };
 
 struct uiommu_port {
-	_Atomic uint64_t section; /* odd: inside an access section; written by the port's thread */
+	/* What inline functions see; written by the port's thread. Of the section, see port.c. */
+	struct uiommu_port_fast fast;
+
+	/* The port's thread only. */
+	/* As of fast.checked: what the requester ID is attached to, and what stands in front. */
+	struct uiommu_domain *domain;
+	struct uiommu_stage1 *stage1;
+	/* What the IOTLB holds translations of: the attachment's domain and the stage 1's; 0: none.
+	 */
+	uint64_t domain_uid, stage1_uid;
+	uint64_t inval_seen, stage1_inval_seen;
+	struct uiommu_port_entry none; /* the one entry, never used, of an IOTLB that is off */
+	struct port_counters counters;
+
 	struct slot *slot; /* written by the port's thread under unit->lock, outside of sections */
 	struct uiommu_unit *unit;
 	size_t window_count; /* of the unit's that it meets: none with a PASID; likewise */
@@ -418,27 +429,41 @@ struct uiommu_port {
 	void *wait_ctx;
 
 	/* The port's thread only. */
-	/* What the IOTLB holds translations of: the attachment's domain and the stage 1's; 0: none.
-	 */
-	uint64_t domain_uid, stage1_uid;
-	uint64_t inval_seen, stage1_inval_seen;
-	struct iotlb_entry *iotlb;
-	uint64_t iotlb_mask;
 	struct uiommu_fault last_fault;
 	bool interrupt; /* an MSI is being written, with this data */
 	uint32_t interrupt_data;
 	bool stopped_by_stage1; /* what the last translation faulted at */
 	bool can_wait; /* the access at hand is one that can, once it has left its section */
 
-	struct port_counters counters;
 	struct uiommu_port *next, **link; /* unit->lock */
 };
 
-/* Learn whether membarrier(2) is there, once; readers without it use full fences. */
-void port_barrier_init(void);
+/* Two ports, used by two threads, share no cache line. */
+#define CACHE_LINE 64
+
+/* Learn whether membarrier(2) is there; ports without it use full fences. */
+bool port_barrier_init(void);
 
 /* The writer's half of the barrier pairing with uiommu_port_enter(). */
-void port_barrier(void);
+void port_barrier(const struct uiommu_unit *unit);
+
+/* Make sure that ports look at what has changed before they translate again. */
+static inline uint64_t unit_changed(struct uiommu_unit *unit)
+{
+	return __atomic_add_fetch(&unit->changes, 1, __ATOMIC_ACQ_REL);
+}
+
+/* The unit's count of changes, as seen from inside of the section. */
+static inline uint64_t port_changes(const struct uiommu_port *port)
+{
+	if (port->unit->fence)
+		__sync_synchronize();
+	return __atomic_load_n(port->fast.changes, __ATOMIC_ACQUIRE);
+}
+
+/* Look at what has changed for the port, as of the unit's count. Inside a section. NONE: fast,
+ * domain and stage1 are valid until the count changes. */
+enum uiommu_fault_reason port_look(struct uiommu_port *port, uint64_t changes);
 
 /* Longest access within one section: unmap may have to wait for it. */
 #define SECTION_BYTES 65536

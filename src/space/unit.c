@@ -21,7 +21,7 @@
 #include "util/options.h"
 #include "util/refuse.h"
 
-#define DEFAULT_IOTLB 256
+#define DEFAULT_IOTLB 1024
 #define MAX_IOTLB     65536
 
 /* How a writer waits for a port before it goes to sleep in between. */
@@ -109,7 +109,7 @@ UIOMMU_API int uiommu_unit_create(const struct uiommu_unit_options *options,
 
 	if (ret)
 		return refuse_options(ret);
-	unit = uiommu_alloc(sizeof(*unit));
+	unit = uiommu_alloc_aligned(sizeof(*unit), CACHE_LINE);
 	if (!unit)
 		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "unit", UIOMMU_RANGE_NONE,
 				     UIOMMU_RANGE_NONE);
@@ -121,7 +121,8 @@ UIOMMU_API int uiommu_unit_create(const struct uiommu_unit_options *options,
 	pthread_mutex_init(&unit->attach_lock, NULL);
 	pthread_mutex_init(&unit->lock, NULL);
 	page_requests_init(&unit->paging);
-	port_barrier_init();
+	unit->fence = !port_barrier_init();
+	unit->changes = 1;
 	ret = uiommu_stage1_create(
 		unit, &(struct uiommu_stage1_options){.size = sizeof(struct uiommu_stage1_options)},
 		&unit->wall);
@@ -290,17 +291,21 @@ static bool port_matches(const struct uiommu_port *port, const struct slot *slot
 	       (stage1 && stage1->domain == domain);
 }
 
-static void wait_port(struct uiommu_port *port)
+/* Is it in a section that it may have entered before this change? One entered later has seen it. */
+static bool inside(struct uiommu_port *port, uint64_t change)
 {
-	uint64_t section = atomic_load_explicit(&port->section, memory_order_acquire);
+	uint64_t section = __atomic_load_n(&port->fast.section, __ATOMIC_ACQUIRE);
+
+	return section && section < change;
+}
+
+static void wait_port(struct uiommu_port *port, uint64_t change)
+{
 	const struct timespec pause = {.tv_nsec = 20000};
 
-	if (!(section & 1))
-		return;
 	/* Sections are short copies; a port whose thread was preempted needs a processor first, and
 	 * yielding alone does not always give it one. */
-	for (unsigned i = 0; atomic_load_explicit(&port->section, memory_order_acquire) == section;
-	     i++)
+	for (unsigned i = 0; inside(port, change); i++)
 		if (i >= SPINS + YIELDS)
 			clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 		else if (i >= SPINS)
@@ -311,15 +316,17 @@ void unit_wait(struct uiommu_unit *unit, const struct slot *slot,
 	       const struct uiommu_domain *domain)
 {
 	struct uiommu_port *port = unit->ports;
+	uint64_t change;
 
 	while (port && !port_matches(port, slot, domain))
 		port = port->next;
 	if (!port)
 		return;
-	port_barrier();
+	change = unit_changed(unit);
+	port_barrier(unit);
 	for (; port; port = port->next)
 		if (port_matches(port, slot, domain))
-			wait_port(port);
+			wait_port(port, change);
 }
 
 /* ---- attachments ---- */
@@ -547,6 +554,7 @@ UIOMMU_API void uiommu_domain_enable(struct uiommu_domain *domain, bool enabled)
 			open_if_attached(unit->buses[bus][i], domain);
 	for (const struct imap_entry *e = imap_find(&unit->pasids, 0, &pos); e; e = imap_next(&pos))
 		open_if_attached((struct slot *)(uintptr_t)e->value, domain);
+	unit_changed(unit); /* a stage 1 may hold again that its governor's absence disarmed */
 	if (!enabled)
 		unit_wait(unit, NULL, domain);
 	pthread_mutex_unlock(&unit->lock);

@@ -86,6 +86,13 @@ struct table_ops {
 	/* Have fetched what map() or unmap() will write for one page. */
 	void (*prefetch)(const struct table *table, uint64_t iova);
 	bool (*walk)(const struct table *table, uint64_t iova, struct table_leaf *leaf);
+	/* The same for a port (uiommu/port_inline.h): kept short, so that a processor can have the
+	 * next one's loads under way while this one waits for memory. Absent: walk() is all. */
+	struct uiommu_port_found (*walk_for_port)(struct uiommu_port_fast *port, uint64_t iova,
+						  uint64_t last, uint64_t need,
+						  struct uiommu_port_entry *entry);
+	/* Have the entries for these IOVAs come to the cache: a hint, without an answer. */
+	void (*prefetch_walks)(const struct table *table, const uint64_t *iovas, size_t count);
 	/* What the operating system's driver answers, where that is not what a device gets. */
 	bool (*lookup)(const struct table *table, uint64_t iova, struct table_leaf *leaf);
 	bool (*mark_dirty)(struct table *table, uint64_t iova);
@@ -202,6 +209,14 @@ static inline void table_prefetch(const struct table *table, uint64_t iova)
 static inline bool table_walk(const struct table *table, uint64_t iova, struct table_leaf *leaf)
 {
 	return table->ops->walk(table, iova, leaf);
+}
+
+/* Walks for these IOVAs are to come, soon but not next; any IOVAs will do. Lock-free, as a walk. */
+static inline void table_prefetch_walks(const struct table *table, const uint64_t *iovas,
+					size_t count)
+{
+	if (table->ops->prefetch_walks)
+		table->ops->prefetch_walks(table, iovas, count);
 }
 
 /* The same as the operating system's driver answers it. Not beside map and unmap. */

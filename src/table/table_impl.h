@@ -544,6 +544,87 @@ static bool fmt_walk(const struct table *t, uint64_t iova, struct table_leaf *le
 	return true;
 }
 
+static const struct uiommu_port_found found_nothing = {0, 0};
+
+/* Give the port a leaf, if it is as simple as inline functions want it. */
+static inline __attribute__((always_inline)) struct uiommu_port_found
+give_port(struct uiommu_port_fast *port, uint64_t iova, uint64_t last, uint64_t need,
+	  struct uiommu_port_entry *entry, uint64_t leaf, unsigned shift, int prot)
+{
+	uint64_t mask = (UINT64_C(1) << shift) - 1, first = iova & ~mask, delta;
+	uint64_t lacks = ~((uint64_t)prot | UIOMMU_PORT_PLAIN);
+
+	if ((need & lacks) || (prot & UIOMMU_MMIO) || ((iova ^ last) & ~mask))
+		return found_nothing;
+	delta = (fmt_addr(leaf) & ~mask) - first;
+	*entry = (struct uiommu_port_entry){first, mask, delta, lacks};
+	uiommu_port_count(&port->misses);
+	return (struct uiommu_port_found){1, iova + delta};
+}
+
+/* Any leaf, from anywhere: those that are large may reach beyond the aperture or into the hole. */
+static __attribute__((noinline)) struct uiommu_port_found
+walk_for_port_from_root(struct uiommu_port_fast *port, uint64_t iova, uint64_t last, uint64_t need,
+			struct uiommu_port_entry *entry)
+{
+	const struct table *t = port->table;
+	struct uiommu_range range, hole = {port->hole_first, port->hole_first + port->hole_span};
+	struct found found;
+	unsigned shift;
+	uint64_t mask;
+
+	if (!table_covers(t, iova) || !find_leaf(t, iova, &found))
+		return found_nothing;
+	shift = fmt_leaf_shift(found.entry, found.level);
+	if (shift >= 63)
+		return found_nothing;
+	mask = (UINT64_C(1) << shift) - 1;
+	range = (struct uiommu_range){iova & ~mask, iova | mask};
+	if (!range_contains(t->aperture, range) || range_overlaps(range, hole))
+		return found_nothing;
+	return give_port(port, iova, last, need, entry, found.entry, shift, found.prot);
+}
+
+/* What nearly all walks need, with few instructions: a page that the directory leads to. Nothing is
+ * mapped outside the aperture, so that need not be asked for. */
+static struct uiommu_port_found fmt_walk_for_port(struct uiommu_port_fast *port, uint64_t iova,
+						  uint64_t last, uint64_t need,
+						  struct uiommu_port_entry *entry)
+{
+	const struct table *t = port->table;
+	uint64_t *table = directory_find(t->directory, directory_block(iova)), upper, leaf;
+
+	if (__builtin_expect(!table, 0))
+		goto other;
+	upper = entry_read(&table[level_index(t, iova, 1)]);
+	if (__builtin_expect(!fmt_present(upper) || fmt_is_leaf(upper, 1), 0))
+		goto other;
+	leaf = entry_read(&entry_table(upper)[level_index(t, iova, 0)]);
+	if (__builtin_expect(!fmt_present(leaf) || fmt_leaf_shift(leaf, 0) != FMT_PAGE_SHIFT ||
+				     iova - port->hole_first <= port->hole_span,
+			     0))
+		goto other;
+	return give_port(port, iova, last, need, entry, leaf, FMT_PAGE_SHIFT,
+			 fmt_prot(leaf) & fmt_table_prot(upper));
+other:
+	return walk_for_port_from_root(port, iova, last, need, entry);
+}
+
+/* As far as the directory helps: the level 1 entry is read, the last one asked for. */
+static void fmt_prefetch_walks(const struct table *t, const uint64_t *iovas, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint64_t iova = iovas[i], entry;
+		uint64_t *table = directory_find(t->directory, directory_block(iova));
+
+		if (!table)
+			continue;
+		entry = entry_read(&table[level_index(t, iova, 1)]);
+		if (fmt_present(entry) && !fmt_is_leaf(entry, 1))
+			__builtin_prefetch(&entry_table(entry)[level_index(t, iova, 0)]);
+	}
+}
+
 #if FMT_DIRTY
 static bool fmt_mark_dirty(struct table *t, uint64_t iova)
 {
@@ -680,6 +761,8 @@ const struct table_ops FMT_OPS = {
 	.unmap = fmt_unmap,
 	.prefetch = fmt_prefetch,
 	.walk = fmt_walk,
+	.walk_for_port = fmt_walk_for_port,
+	.prefetch_walks = fmt_prefetch_walks,
 #if FMT_DIRTY
 	.mark_dirty = fmt_mark_dirty,
 	.scan_dirty = fmt_scan_dirty,

@@ -3,8 +3,9 @@
  * The flush protocol as a model for Spin: what src/space/port.c, domain.c, unit.c and batch.c do
  * between a device's access and an unmap, step by step, and every order in which the steps can come.
  *
- * Readers are ports: they enter an access section, find their domain, see to the ring of
- * invalidations, translate by IOTLB or by a walk, access memory and leave. The owner is whoever
+ * Readers are ports: they enter an access section, and if the count of changes is not the one of
+ * their last look they find their domain and see to the ring of invalidations; they translate by
+ * IOTLB or by a walk, access memory and leave. The owner is whoever
  * holds ioas->lock: in any order it carries out the operations of two batches, each of which maps
  * and unmaps one IOVA, maps over what it takes away, and finishes, once the other has flushed or
  * not. The mover detaches the requester ID from the domain and attaches it again.
@@ -55,7 +56,8 @@
 
 /* ---- memory ---- */
 
-byte section[READERS];	/* odd: inside */
+byte section[READERS];	/* 0: outside; else the count when it was entered */
+byte changes = 1;
 byte root[IOVAS];	/* the table page of each IOVA */
 byte leaf[PAGES + 1];	/* the entry in each table page: a frame */
 byte claim, head;	/* inval_claim, inval_head */
@@ -66,7 +68,7 @@ bool gone[FRAMES];	/* the unmap has returned, or it was never mapped */
 byte held[READERS];	/* the table page that a reader's walk may be in */
 
 /* A section's number, or SECTIONS + a frame that a device writes to. */
-#define SECTIONS 4
+#define SECTIONS (FLUSHES + MOVES + 4)
 chan buffer[READERS] = [STORES] of {byte};
 
 /* A plain store by a reader: it takes its time. */
@@ -130,7 +132,7 @@ inline catch_up()
 proctype reader(byte me)
 {
 	byte iotlb[IOVAS];
-	byte iova, number, inval_seen, seen_head, from, to, frame, i;
+	byte iova, checked, now, inval_seen, seen_head, from, to, frame, i;
 end:
 	do
 	:: atomic {
@@ -141,19 +143,30 @@ end:
 		:: iova = 1
 #endif
 		fi;
-		/* uiommu_port_enter() */
-		number = (number + 1) % SECTIONS;
-		store(number)
+		now = changes
 	   };
+	   /* uiommu_port_enter() */
+	   store(now);
 #ifdef FENCE
 	   empty(buffer[me]);
+	   checked = 0; /* inline functions, which don't fence, never find that nothing has changed */
 #endif
-	   /* translate() */
+	   /* uiommu_port_find(), translate() */
+	   now = changes;
 	   if
-	   :: !domain -> goto leave
+	   :: now != checked ->
+		/* port_look() */
+		if
+		:: !domain -> goto leave
+		:: else
+		fi;
+		catch_up();
+#ifdef LATE_CHECK /* the count is read after the look */
+		now = changes;
+#endif
+		checked = now
 	   :: else
 	   fi;
-	   catch_up();
 	   if
 	   :: iotlb[iova] != NONE -> frame = iotlb[iova]
 	   :: else ->
@@ -175,13 +188,13 @@ end:
 	   };
 leave:	   /* uiommu_port_leave() */
 	   atomic {
-		number = (number + 1) % SECTIONS;
 #ifdef NO_RELEASE /* the end of the section overtakes the access */
-		section[me] = number;
+		section[me] = 0;
 #else
-		store(number);
+		store(0);
 #endif
 		held[me] = NONE;
+		now = 0;
 		frame = NONE;
 		iova = 0
 	   }
@@ -196,6 +209,13 @@ bool attached = true; /* slot->attachment; unit->lock */
 /* unit_wait(), unit->lock held. The barrier comes to one processor after the other. */
 inline unit_wait()
 {
+#if defined(NO_COUNT) /* ports are not told to look */
+	change = changes + 1;
+#elif defined(EARLY_COUNT) /* they may have looked before there was anything to see */
+	change = changes;
+#else
+	atomic { changes++; change = changes };
+#endif
 #if !defined(NO_BARRIER) && !defined(FENCE)
 	empty(buffer[0]);
 #if READERS > 1
@@ -206,16 +226,12 @@ inline unit_wait()
 	r = 0;
 	do
 	:: r < READERS ->
-		seen = section[r];
-		if
-		:: seen % 2 == 1 -> section[r] != seen
-		:: else
-		fi;
-		atomic { seen = 0; r++ }
+		atomic { section[r] == 0 || section[r] >= change -> r++ }
 	:: else -> break
 	od;
-	r = 0
+	r = 0;
 #endif
+	change = 0
 }
 
 /* ---- batches ---- */
@@ -317,6 +333,9 @@ inline ring_put()
 /* domain_flush() */
 inline flush()
 {
+#ifdef EARLY_COUNT
+	changes++;
+#endif
 #ifndef NO_RING
 	ring_put();
 #endif
@@ -369,7 +388,7 @@ inline finish(b)
 
 proctype owner()
 {
-	byte r, seen;
+	byte r, change;
 
 	do
 	:: epoch < FLUSHES ->
@@ -388,7 +407,7 @@ proctype owner()
 /* slot_switch() */
 proctype mover()
 {
-	byte moves, r, seen;
+	byte moves, r, change;
 
 	do
 	:: moves < MOVES ->
