@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * place - finding a place for a mapping, mapping and unmapping it, as iommufd does for programs, in
- * an address space that has no page table (what a table costs is in the other figures): hot, where all is packed and of one page, and
- * mixed, where lengths are random and most holes too small. Every work leaves its space as it was.
+ * an address space that has no page table (what a table costs is in the other figures): hot, where
+ * all is packed and of one page, and mixed, where lengths are random and most holes too small.
+ * Every work leaves its space as it was.
  */
 #include "bench.h"
 
@@ -109,9 +110,9 @@ void place_add(void)
 			const char *kind = mixed ? "random sizes" : "hot";
 
 			work_add(place_one, p, 0, sizes[i].live,
-				 "ours: place + release, %s, %s live", kind, sizes[i].name);
+				 "ours: place, map, unmap, %s, %s live", kind, sizes[i].name);
 			work_add(place_batches, p, 0, sizes[i].live,
-				 "ours: place + release, %s, batches, %s live", kind,
+				 "ours: place, map, unmap, %s, batches, %s live", kind,
 				 sizes[i].name);
 		}
 }
