@@ -47,7 +47,8 @@ struct uiommu_places_options {
 	 *  the 64-bit space. */
 	struct uiommu_range within;
 	/** Lengths are multiples of it, and so are IOVAs. A power of two of at least 4096, and not
-	 *  less than the IOAS' alignment; 0: the smallest such. */
+	 *  less than the IOAS' alignment; 0: the smallest such. Where a format's rules are coarser
+	 *  than that (windows of pamu and TCEs), it has to be given. */
 	uint64_t granule;
 	/** All of @within must be had. Else what is reserved there, or not among the allowed
 	 * ranges if there are any, is left out. */

@@ -557,7 +557,8 @@ struct uiommu_domain_window {
  * reserved in @ioas. Options may be those of an older header (shorter), or of a newer one if what
  * is new in it is zero. -EINVAL: unknown format or width, an aperture, number of windows or page
  * sizes that the format can't have; -E2BIG: options that this library does not know of;
- * -EADDRINUSE: an area or an allowed range lies outside of what it translates, or an area is not
+ * -EADDRINUSE: an area, an allowed range or somebody's places lie outside of what it translates,
+ * or places have a finer granule than its pages, or an area is not
  * aligned to its pages, breaks another rule of the format, or its memory's address does not fit it
  * or, nested, is more than the parent translates; -EOPNOTSUPP RULE_UNSUPPORTED: dirty, for a
  * format without dirty bits (pamu and TCEs);
@@ -572,7 +573,8 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
  * Give a domain another shape: aperture, windows, width, page sizes; the format stays. Whoever is
  * attached stays attached. It must be disabled, and nobody may enable it meanwhile. Everything in
  * its IOAS is unmapped, with @each called as by uiommu_ioas_unmap() (may be NULL). -EBUSY: it is
- * enabled, the system has placed doorbells in its space, or that has allowed ranges; -EINVAL,
+ * enabled, the system has placed doorbells in its space, or that has allowed ranges or somebody's
+ * places; -EINVAL,
  * -E2BIG and -ENOSPC: as uiommu_domain_create() says of @options; -ENOMEM. All of them leave
  * everything as it was.
  */
@@ -635,8 +637,8 @@ UIOMMU_API int uiommu_domain_window_create(struct uiommu_domain *domain,
 /**
  * Remove the window that starts at @first. Returns when no device can be in its table any more.
  * -ENOENT RULE_NOT_MAPPED: no window starts there; -EBUSY RULE_BUSY: something is mapped in it,
- * which must be unmapped first; -EADDRINUSE: an allowed range lies in it; -EOPNOTSUPP. Needs no
- * memory.
+ * which must be unmapped first; -EADDRINUSE: an allowed range or somebody's places lie in it;
+ * -EOPNOTSUPP. Needs no memory.
  */
 UIOMMU_API int uiommu_domain_window_remove(struct uiommu_domain *domain, uint64_t first);
 

@@ -188,7 +188,8 @@ int ioas_place(struct uiommu_ioas *ioas, const struct uiommu_place *place, uint6
 	       struct uiommu_range *range)
 {
 	struct uiommu_range within = EVERYWHERE, window, largest = UIOMMU_RANGE_NONE;
-	struct windows windows = {.ioas = ioas, .allowed = UIOMMU_RANGE_NONE, .claims = true};
+	struct windows windows = {
+		.ioas = ioas, .allowed = UIOMMU_RANGE_NONE, .claims = ioas->claims};
 	struct uiommu_place known;
 	struct imap_want want;
 	uint64_t first;

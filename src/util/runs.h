@@ -164,22 +164,20 @@ static inline void runs_hold(const struct runs *runs, uint64_t first, uint64_t n
  * not inside one block. A range is held if one starts at its first unit, none at another, and one
  * ends at its last: held ranges are disjoint. None reaches across the border of a block, so where
  * the last unit is the next chunk's, there is no end in this one's first word without a start.
- * It lies in one or two words; that makes no branch, which would be guessed wrong.
+ * It lies in one or two words; that makes no branch, which would be guessed wrong: in one, what is
+ * shifted in from the second is beyond it.
  */
 static inline bool runs_let_go_in(struct runs_chunk *chunk, uint64_t first, uint64_t n)
 {
-	uint64_t last = first + (n - 1), start = UINT64_C(1) << first % 64,
-		 end = UINT64_C(1) << last % 64, upto = end | (end - 1), two, wrong;
+	uint64_t last = first + (n - 1), from, one = UINT64_C(1) << (64 - n);
 	struct runs_marks *head = &chunk->marks[first % RUNS_CHUNK / 64],
 			  *tail = &chunk->marks[last % RUNS_CHUNK / 64];
 
-	two = -(uint64_t)(head != tail);
-	wrong = ((head->first & -start & (upto | two)) ^ start) | (tail->first & upto & two) |
-		(~tail->last & end);
-	if (wrong)
+	from = head->first >> first % 64 | tail->first << 1 << (63 - first % 64);
+	if (from << (64 - n) != one || !(tail->last >> last % 64 & 1))
 		return false;
-	head->first ^= start;
-	tail->last ^= end;
+	head->first ^= UINT64_C(1) << first % 64;
+	tail->last ^= UINT64_C(1) << last % 64;
 	return true;
 }
 
