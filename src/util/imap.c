@@ -14,12 +14,17 @@
  * never fails.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "util/alloc.h"
 #include "util/imap_way.h"
 
 /* ---- finding ---- */
+
+/* What a search in a packed leaf looks at lies in front of this. Of what is behind, an insertion
+ * touches a line or two. */
+#define SEARCHED offsetof(struct imap_leaf, shared.packed.value)
 
 bool imap_prefetch(struct imap *map, const uint64_t *addr, unsigned count)
 {
@@ -42,7 +47,7 @@ bool imap_prefetch(struct imap *map, const uint64_t *addr, unsigned count)
 	for (unsigned i = 0; i < n; i++) {
 		*hint_of(map, want[i]) = (struct imap_hint){map->version, range[i], node[i], 0};
 #pragma GCC unroll 16
-		for (unsigned at = 0; at < NODE_SIZE; at += 64)
+		for (unsigned at = 0; at < SEARCHED; at += 64)
 			__builtin_prefetch((char *)node[i] + at, 1);
 	}
 	return n;
@@ -215,9 +220,7 @@ static int split(struct imap *map, struct imap_leaf *leaf, unsigned at,
 /* The index that halves a leaf of more than one entry. */
 static unsigned middle(const struct imap_leaf *leaf)
 {
-	unsigned i = leaf->kind == LEAF_RUN ? (leaf->begin + leaf->end) / 2 : leaf->n / 2;
-
-	return leaf->kind == LEAF_RUN ? leaf_above(leaf, i - 1) : i;
+	return leaf_above(leaf, (leaf->begin + leaf->end) / 2 - 1);
 }
 
 struct imap_entry *imap_edit(struct imap *map, uint64_t addr)
@@ -250,7 +253,7 @@ static bool put_next(struct imap *map, const struct imap_entry *entry)
 	if (!in || slot + 1 == in->n)
 		return false;
 	next = in->child[slot + 1];
-	if ((next->kind != LEAF_WIDE && map->steady) || !leaf_put(next, next->begin, entry)) {
+	if ((next->kind != LEAF_WIDE && map->steady) || leaf_put(next, next->begin, entry) < 0) {
 		if (next->kind == LEAF_WIDE || next->n >= LEAF_MAX)
 			return false;
 		leaf_unpack(next);
@@ -279,12 +282,12 @@ static bool spill(struct imap *map, struct imap_leaf *leaf)
 	gaps_level(in, slot);
 	most = (PACKED_MAX - next->n) / 2;
 	while (most--) {
-		leaf_get(leaf, leaf->n - 1, &entry);
-		if (!leaf_put(next, 0, &entry))
+		leaf_get(leaf, leaf->end - 1, &entry);
+		if (leaf_put(next, next->begin, &entry) < 0)
 			break;
-		leaf_remove(leaf, leaf->n - 1);
+		leaf_remove(leaf, leaf->end - 1);
 	}
-	in->key[slot + 1] = leaf_first(next, 0);
+	in->key[slot + 1] = leaf_first(next, next->begin);
 	forget(map);
 	return leaf->n < PACKED_MAX;
 }
@@ -354,7 +357,7 @@ int imap_insert(struct imap *map, const struct imap_entry *entry, struct imap_en
 		struct imap_leaf *leaf = leaf_by(map, entry->range.first, hint);
 		unsigned at = leaf_search(leaf, entry->range.first), index;
 		const struct imap_leaf *hit;
-		int ret;
+		int ret, put = -1;
 
 		if (overlaps(map, leaf, at, entry, &hit, &index)) {
 			if (blocking)
@@ -364,8 +367,10 @@ int imap_insert(struct imap *map, const struct imap_entry *entry, struct imap_en
 		if (map->gaps && at > leaf->begin && at == leaf->end)
 			gaps_raise(map, path_of(map),
 				   gap_between(leaf, at - 1, entry->range.first));
-		if ((leaf->kind == LEAF_WIDE || !map->steady) && leaf_put(leaf, at, entry)) {
-			hint_index(hint, leaf, at);
+		if (leaf->kind == LEAF_WIDE || !map->steady)
+			put = leaf_put(leaf, at, entry);
+		if (put >= 0) {
+			hint_index(hint, leaf, (unsigned)put);
 			break;
 		}
 		ret = make_room(map, leaf, at, entry, &done);

@@ -3,10 +3,11 @@
  * Owns what is inside a leaf of struct imap: its three kinds (imap_nodes.h), and how entries are
  * found, put in, taken out and moved in each.
  *
- * Invariants: entries ascend with their indices; the lowest and the highest index have one; users
- * of an info are counted, and one without users is free. A leaf becomes a tighter kind only when it
- * is full, and a wide one when few are left, so going to and fro is paid for by many changes. No
- * locks; nothing here takes memory.
+ * Invariants: entries ascend with their indices; the lowest and the highest index have one; the
+ * address of an empty slot of a packed leaf, up to the end, is between those of its neighbours, so
+ * that a search need not know which are; users of an info are counted, and one without users is
+ * free. A leaf becomes a tighter kind only when it is full, and a wide one when few are left, so
+ * going to and fro is paid for by many changes. No locks; nothing here takes memory.
  */
 #include <string.h>
 
@@ -70,12 +71,7 @@ static inline unsigned info_choose(struct shared *s, uint64_t info)
 	return info_fits(s, info) ? info_place(s, info) : INFOS;
 }
 
-/* ---- runs ---- */
-
-static inline bool bit_get(const uint64_t *words, unsigned i)
-{
-	return words[i / 64] >> i % 64 & 1;
-}
+/* ---- slots ---- */
 
 static inline void bit_put(uint64_t *words, unsigned i, bool on)
 {
@@ -84,16 +80,65 @@ static inline void bit_put(uint64_t *words, unsigned i, bool on)
 	words[i / 64] = on ? words[i / 64] | bit : words[i / 64] & ~bit;
 }
 
-/* The first slot with something in it from i on; there is one. */
-static unsigned run_from(const struct run *run, unsigned i)
+/* The first bit from i on; there is one. */
+static inline unsigned bits_from(const uint64_t *words, unsigned i)
 {
 	unsigned w = i / 64;
-	uint64_t word = run->present[w] >> i % 64 << i % 64;
+	uint64_t word = words[w] >> i % 64 << i % 64;
 
 	while (!word)
-		word = run->present[++w];
+		word = words[++w];
 	return w * 64 + __builtin_ctzll(word);
 }
+
+/* The last bit below i; there is one. */
+static inline unsigned bits_below(const uint64_t *words, unsigned i)
+{
+	unsigned w = (i - 1) / 64;
+	uint64_t word = words[w] << (63 - (i - 1) % 64);
+
+	if (word)
+		return i - 1 - __builtin_clzll(word);
+	while (!words[--w])
+		;
+	return w * 64 + 63 - __builtin_clzll(words[w]);
+}
+
+/* Which slots have something in them, of a leaf that is not wide. */
+static inline uint64_t *slots_of(struct imap_leaf *leaf)
+{
+	return leaf->kind == LEAF_RUN ? leaf->shared.run.present : leaf->shared.packed.present;
+}
+
+static inline const uint64_t *const_slots_of(const struct imap_leaf *leaf)
+{
+	return leaf->kind == LEAF_RUN ? leaf->shared.run.present : leaf->shared.packed.present;
+}
+
+/* Something has been put into a slot. */
+static inline void slot_taken(struct imap_leaf *leaf, unsigned slot)
+{
+	if (!leaf->n || slot < leaf->begin)
+		leaf->begin = slot;
+	if (slot >= leaf->end)
+		leaf->end = slot + 1;
+	leaf->n++;
+}
+
+/* What was in a slot has been taken out. */
+static inline void slot_emptied(struct imap_leaf *leaf, unsigned i)
+{
+	if (!--leaf->n) {
+		leaf->kind = LEAF_WIDE;
+		leaf->begin = leaf->end = 0;
+	} else if (i == leaf->begin) {
+		leaf->begin = bits_from(slots_of(leaf), i);
+	} else if (i + 1u == leaf->end) {
+		leaf->end = bits_below(slots_of(leaf), i) + 1;
+	}
+}
+
+/* ---- runs ---- */
 
 static unsigned run_shift(const struct shared *s)
 {
@@ -117,15 +162,10 @@ static inline void run_put(struct imap_leaf *leaf, unsigned slot, unsigned which
 	struct run *run = &leaf->shared.run;
 
 	leaf->shared.users[which]++;
-
 	bit_put(run->present, slot, true);
 	bit_put(run->which[0], slot, which & 1);
 	bit_put(run->which[1], slot, which & 2);
-	if (!leaf->n || slot < leaf->begin)
-		leaf->begin = slot;
-	if (slot >= leaf->end)
-		leaf->end = slot + 1;
-	leaf->n++;
+	slot_taken(leaf, slot);
 }
 
 /* ---- packed leaves ---- */
@@ -140,19 +180,97 @@ static bool packed_fits(const struct shared *s, const struct imap_entry *e)
 	       value >> PACK_SHIFT >> 29 == value >> 63;
 }
 
-static inline void packed_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *e,
-			      uint32_t which)
+/* The empty slot from i on, or PACKED_MAX; and the one below i, or PACKED_MAX. */
+static inline unsigned empty_from(const struct packed *p, unsigned i)
+{
+	for (unsigned w = i / 64; w < PACKED_WORDS; w++, i = w * 64) {
+		uint64_t word = ~p->present[w] >> i % 64 << i % 64;
+
+		if (word)
+			return w * 64 + __builtin_ctzll(word);
+	}
+	return PACKED_MAX;
+}
+
+static inline unsigned empty_below(const struct packed *p, unsigned i)
+{
+	while (i && bit_get(p->present, i - 1))
+		i--;
+	return i ? i - 1 : PACKED_MAX;
+}
+
+/* Move what is in the slots from i to j - 1 one up (by: 1) or down (-1). */
+static inline void packed_shift(struct packed *p, unsigned i, unsigned j, int by)
+{
+	memmove(&p->at[i + by], &p->at[i], (j - i) * sizeof(uint32_t));
+	memmove(&p->value[i + by], &p->value[i], (j - i) * sizeof(uint32_t));
+}
+
+/* Have an empty slot for what belongs before the entry in slot @before (the end: behind all) of a
+ * leaf that is not full: the slot. */
+static unsigned packed_open(struct imap_leaf *leaf, unsigned before, uint32_t at)
+{
+	struct packed *p = &leaf->shared.packed;
+	unsigned slot = before, empty;
+
+	/* Past the empty ones whose addresses are not below. */
+	while (slot && !bit_get(p->present, slot - 1) && p->at[slot - 1] >= at)
+		slot--;
+	if (slot < PACKED_MAX && !bit_get(p->present, slot))
+		return slot;
+	if (slot && !bit_get(p->present, slot - 1))
+		return slot - 1;
+	empty = empty_from(p, slot);
+	if (empty < PACKED_MAX) {
+		packed_shift(p, slot, empty, 1);
+	} else {
+		empty = empty_below(p, slot);
+		packed_shift(p, empty + 1, slot, -1);
+		slot--;
+	}
+	bit_put(p->present, empty, true);
+	if (empty >= leaf->end)
+		leaf->end = empty + 1;
+	if (empty < leaf->begin)
+		leaf->begin = empty;
+	bit_put(p->present, slot, false);
+	return slot;
+}
+
+/* Before the entry in slot @before: its slot. There is room. */
+static inline unsigned packed_put(struct imap_leaf *leaf, unsigned before,
+				  const struct imap_entry *e, uint32_t which)
 {
 	struct shared *s = &leaf->shared;
-	unsigned move = leaf->n - at;
+	uint32_t at = (uint32_t)((e->range.first - s->first) >> PACK_SHIFT);
+	unsigned slot = packed_open(leaf, before, at);
 
 	s->users[which]++;
+	s->packed.at[slot] = at;
+	s->packed.value[slot] = (uint32_t)((e->value - s->value) >> PACK_SHIFT) << 2 | which;
+	bit_put(s->packed.present, slot, true);
+	slot_taken(leaf, slot);
+	return slot;
+}
 
-	memmove(&s->packed.at[at + 1], &s->packed.at[at], move * sizeof(uint32_t));
-	memmove(&s->packed.value[at + 1], &s->packed.value[at], move * sizeof(uint32_t));
-	s->packed.at[at] = (uint32_t)((e->range.first - s->first) >> PACK_SHIFT);
-	s->packed.value[at] = (uint32_t)((e->value - s->value) >> PACK_SHIFT) << 2 | which;
-	leaf->end = ++leaf->n;
+/* Entries that are one behind the other, with slot 0 the first one's, get all slots, evenly. */
+static void packed_spread(struct imap_leaf *leaf)
+{
+	struct packed *p = &leaf->shared.packed;
+	unsigned end = PACKED_MAX;
+
+	memset(p->present, 0, sizeof(p->present));
+	for (unsigned i = leaf->n; i--;) {
+		unsigned slot = i * PACKED_MAX / leaf->n;
+		uint32_t at = p->at[i];
+
+		p->value[slot] = p->value[i];
+		bit_put(p->present, slot, true);
+		if (end == PACKED_MAX)
+			leaf->end = end = slot + 1;
+		while (end > slot)
+			p->at[--end] = at;
+	}
 }
 
 /* An empty leaf for entries like this one. */
@@ -165,17 +283,18 @@ static void packed_start(struct imap_leaf *leaf, const struct imap_entry *e)
 	leaf->shared.span = e->range.last - e->range.first;
 	leaf->shared.tag = e->tag;
 	memset(leaf->shared.users, 0, sizeof(leaf->shared.users));
+	memset(leaf->shared.packed.present, 0, sizeof(leaf->shared.packed.present));
 }
 
-/* How many entries lie wholly below addr, which is above the first one's end and not above the last
- * one's. */
+/* The first entry that ends at or above addr, which is above the first one's end and not above the
+ * last one's. */
 static unsigned packed_search(const struct imap_leaf *leaf, uint64_t addr)
 {
 	const struct shared *s = &leaf->shared;
 	/* Those that start below the first multiple at or above this. */
 	uint32_t from = (uint32_t)((addr - s->span - s->first + (PACK_UNIT - 1)) >> PACK_SHIFT);
 	const uint32_t *at = s->packed.at;
-	unsigned lo = 0, n = leaf->n;
+	unsigned lo = 0, n = leaf->end;
 
 	/* The last that does; the first one does. The steps are the same for most leaves, and no
 	 * branch is to be guessed. */
@@ -184,7 +303,7 @@ static unsigned packed_search(const struct imap_leaf *leaf, uint64_t addr)
 #pragma GCC unroll 6
 		for (unsigned half = 32; half; half /= 2)
 			lo += half & -(unsigned)(at[lo + half] < from);
-		return lo + 1;
+		return bits_from(s->packed.present, lo + 1);
 	}
 	while (n > 1) {
 		unsigned half = n / 2;
@@ -192,7 +311,7 @@ static unsigned packed_search(const struct imap_leaf *leaf, uint64_t addr)
 		lo += half & -(unsigned)(at[lo + half] < from);
 		n -= half;
 	}
-	return lo + 1;
+	return bits_from(s->packed.present, lo + 1);
 }
 
 /* ---- all kinds ---- */
@@ -208,8 +327,8 @@ unsigned leaf_search(const struct imap_leaf *leaf, uint64_t addr)
 			return hi;
 		if (leaf->kind == LEAF_PACKED)
 			return packed_search(leaf, addr);
-		return run_from(&leaf->shared.run,
-				(addr - leaf->shared.first) >> run_shift(&leaf->shared));
+		return bits_from(leaf->shared.run.present,
+				 (addr - leaf->shared.first) >> run_shift(&leaf->shared));
 	}
 	for (unsigned n = hi; n;) {
 		unsigned half = (n + 1) / 2;
@@ -246,15 +365,12 @@ void leaf_get(const struct imap_leaf *leaf, unsigned i, struct imap_entry *entry
 
 unsigned leaf_above(const struct imap_leaf *leaf, unsigned i)
 {
-	return leaf->kind == LEAF_RUN ? run_from(&leaf->shared.run, i + 1) : i + 1;
+	return leaf->kind == LEAF_WIDE ? i + 1 : bits_from(const_slots_of(leaf), i + 1);
 }
 
 unsigned leaf_below(const struct imap_leaf *leaf, unsigned i)
 {
-	i--;
-	while (leaf->kind == LEAF_RUN && !bit_get(leaf->shared.run.present, i))
-		i--;
-	return i;
+	return leaf->kind == LEAF_WIDE ? i - 1 : bits_below(const_slots_of(leaf), i);
 }
 
 unsigned leaf_stretch(const struct imap_leaf *leaf, unsigned i)
@@ -278,70 +394,52 @@ bool leaf_alike(const struct imap_leaf *leaf, const struct imap_entry *entry)
 	       (leaf->kind == LEAF_PACKED ? packed_fits(s, entry) : run_slot(s, entry) < RUN_MAX);
 }
 
-bool leaf_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entry)
+int leaf_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entry)
 {
 	unsigned slot = 0, which;
 
 	if (leaf->kind == LEAF_WIDE) {
 		if (leaf->n == LEAF_MAX)
-			return false;
+			return -1;
 		memmove(&leaf->entry[at + 1], &leaf->entry[at], (leaf->n - at) * sizeof(*entry));
 		leaf->entry[at] = *entry;
 		leaf->end = ++leaf->n;
-		return true;
+		return (int)at;
 	}
 	if (leaf->kind == LEAF_RUN) {
 		slot = run_slot(&leaf->shared, entry);
 		if (slot == RUN_MAX)
-			return false;
+			return -1;
 	} else if (leaf->n == PACKED_MAX || !packed_fits(&leaf->shared, entry)) {
-		return false;
+		return -1;
 	}
 	which = info_choose(&leaf->shared, entry->info);
 	if (which == INFOS)
-		return false;
+		return -1;
 	if (leaf->kind == LEAF_RUN)
 		run_put(leaf, slot, which);
 	else
-		packed_put(leaf, at, entry, which);
-	return true;
-}
-
-static void run_remove(struct imap_leaf *leaf, unsigned i)
-{
-	struct run *run = &leaf->shared.run;
-
-	leaf->shared.users[bit_get(run->which[0], i) | bit_get(run->which[1], i) << 1]--;
-	bit_put(run->present, i, false);
-	if (!--leaf->n)
-		leaf->kind = LEAF_WIDE;
-	if (!leaf->n)
-		leaf->begin = leaf->end = 0;
-	else if (i == leaf->begin)
-		leaf->begin = run_from(run, i);
-	else if (i + 1u == leaf->end)
-		leaf->end = leaf_below(leaf, i) + 1;
+		slot = packed_put(leaf, at, entry, which);
+	return (int)slot;
 }
 
 void leaf_remove(struct imap_leaf *leaf, unsigned i)
 {
-	struct packed *p = &leaf->shared.packed;
-	unsigned move = leaf->end - i - 1;
+	struct shared *s = &leaf->shared;
 
-	if (leaf->kind == LEAF_RUN) {
-		run_remove(leaf, i);
-		return;
-	}
 	if (leaf->kind == LEAF_WIDE) {
-		memmove(&leaf->entry[i], &leaf->entry[i + 1], move * sizeof(leaf->entry[0]));
+		memmove(&leaf->entry[i], &leaf->entry[i + 1],
+			(leaf->end - i - 1) * sizeof(leaf->entry[0]));
+		leaf->end = --leaf->n;
+	} else if (leaf->kind == LEAF_PACKED) {
+		s->users[s->packed.value[i] & 3]--;
+		bit_put(s->packed.present, i, false);
+		slot_emptied(leaf, i);
 	} else {
-		leaf->shared.users[p->value[i] & 3]--;
-		memmove(&p->at[i], &p->at[i + 1], move * sizeof(uint32_t));
-		memmove(&p->value[i], &p->value[i + 1], move * sizeof(uint32_t));
+		s->users[bit_get(s->run.which[0], i) | bit_get(s->run.which[1], i) << 1]--;
+		bit_put(s->run.present, i, false);
+		slot_emptied(leaf, i);
 	}
-	leaf->end = --leaf->n;
-	if (!leaf->n)
-		leaf->kind = LEAF_WIDE;
 }
 
 /* All but the links. */
@@ -361,7 +459,7 @@ static bool append(struct imap_leaf *to, const struct imap_leaf *from)
 
 	for (unsigned i = from->begin; from->n; i = leaf_above(from, i)) {
 		leaf_get(from, i, &entry);
-		if (!leaf_put(to, to->end, &entry))
+		if (leaf_put(to, to->end, &entry) < 0)
 			return false;
 		if (i + 1u == from->end)
 			break;
@@ -377,8 +475,8 @@ static bool run_start(struct imap_leaf *run, const struct imap_leaf *leaf,
 	struct imap_entry a, b;
 	uint64_t slots;
 
-	leaf_get(leaf, 0, &a);
-	leaf_get(leaf, 1, &b);
+	leaf_get(leaf, leaf->begin, &a);
+	leaf_get(leaf, leaf_above(leaf, leaf->begin), &b);
 	run->kind = LEAF_RUN;
 	run->n = run->begin = run->end = 0;
 	s->first = a.range.first;
@@ -404,7 +502,7 @@ bool leaf_pack(struct imap_leaf *leaf, unsigned at, const struct imap_entry *ent
 		packed_start(&tight, &leaf->entry[0]);
 	else if (leaf->kind == LEAF_RUN || !run_start(&tight, leaf, entry))
 		return false;
-	if (!append(&tight, leaf) || !leaf_put(&tight, at, entry))
+	if (!append(&tight, leaf) || leaf_put(&tight, at, entry) < 0)
 		return false;
 	take_body(leaf, &tight);
 	return true;
@@ -427,6 +525,8 @@ static void start_like(struct imap_leaf *leaf, const struct imap_leaf *model)
 		memset(leaf->shared.users, 0, sizeof(leaf->shared.users));
 	if (leaf->kind == LEAF_RUN)
 		memset(&leaf->shared.run, 0, sizeof(leaf->shared.run));
+	if (leaf->kind == LEAF_PACKED)
+		memset(leaf->shared.packed.present, 0, sizeof(leaf->shared.packed.present));
 }
 
 /* Infos that were given without a free one being left are no reason not to move an entry. */
@@ -455,6 +555,11 @@ void leaf_part(struct imap_leaf *leaf, struct imap_leaf *right, unsigned at)
 		if (i + 1u == leaf->end)
 			break;
 	}
+	/* Both have room then, and wherever they get more there is an empty slot not far. */
+	if (leaf->kind == LEAF_PACKED) {
+		packed_spread(&left);
+		packed_spread(right);
+	}
 	take_body(leaf, &left);
 	if (!leaf->n)
 		leaf->kind = LEAF_WIDE;
@@ -476,13 +581,15 @@ bool leaf_join(struct imap_leaf *a, const struct imap_leaf *b)
 		return true;
 	}
 	/* Mostly one look tells. */
-	leaf_get(a->kind == LEAF_PACKED ? b : a, 0, &entry);
+	leaf_get(a->kind == LEAF_PACKED ? b : a, a->kind == LEAF_PACKED ? b->begin : a->begin,
+		 &entry);
 	if (!leaf_alike(a->kind == LEAF_PACKED ? a : b, &entry))
 		return false;
 	both.next = both.prev = NULL;
 	start_like(&both, a->kind == LEAF_PACKED ? a : b);
 	if (!append(&both, a) || !append(&both, b))
 		return false;
+	packed_spread(&both);
 	take_body(a, &both);
 	return true;
 }

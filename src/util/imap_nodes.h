@@ -18,26 +18,29 @@
 #define NODE_SIZE 1024
 
 /*
- * WIDE: entries as they are. PACKED: entries of one length and tag, whose first addresses and
- * values differ by multiples of PACK_UNIT from the leaf's and fit into 32 and 30 bits so. RUN:
- * slots of one length, a power of two, one behind the other; slot i, if there is something in it,
- * has the value of slot 0 and i times the stride.
+ * WIDE: entries as they are. PACKED: slots for entries of one length and tag, whose first addresses
+ * and values differ by multiples of PACK_UNIT from the leaf's and fit into 32 and 30 bits so; any
+ * slot may be empty, so that entries come and go without all behind them being moved. RUN: slots of
+ * one length, a power of two, one behind the other; slot i, if there is something in it, has the
+ * value of slot 0 and i times the stride.
  *
  * The last two share their infos, four at most: each entry says which one. An entry is put in only
  * if one of the four is free afterwards.
  */
 enum leaf_kind { LEAF_WIDE, LEAF_PACKED, LEAF_RUN };
 
-#define LEAF_MAX   25
-#define PACKED_MAX 115
-#define RUN_WORDS  38
-#define RUN_MAX	   (RUN_WORDS * 64)
-#define INFOS	   4
-#define PACK_SHIFT 12
-#define PACK_UNIT  (UINT64_C(1) << PACK_SHIFT)
+#define LEAF_MAX     25
+#define PACKED_MAX   112
+#define PACKED_WORDS 2
+#define RUN_WORDS    38
+#define RUN_MAX	     (RUN_WORDS * 64)
+#define INFOS	     4
+#define PACK_SHIFT   12
+#define PACK_UNIT    (UINT64_C(1) << PACK_SHIFT)
 
 struct packed {
-	uint32_t at[PACKED_MAX];
+	uint64_t present[PACKED_WORDS];
+	uint32_t at[PACKED_MAX];    /* ascending up to the end, of empty slots too */
 	uint32_t value[PACKED_MAX]; /* which info in the two lowest bits, the value signed above */
 };
 
@@ -58,8 +61,8 @@ struct shared {
 	};
 };
 
-/* Entries have indices from begin to end - 1, in a run with indices between that have none. Where
- * there is none at all, begin and end are 0 and the leaf is wide. */
+/* Entries have indices from begin to end - 1, with indices between that have none if it isn't wide.
+ * Where there is none at all, begin and end are 0 and the leaf is wide. */
 struct imap_leaf {
 	struct imap_leaf *next, *prev;
 	uint16_t n, begin, end;
@@ -95,8 +98,9 @@ unsigned leaf_above(const struct imap_leaf *leaf, unsigned i);
 unsigned leaf_below(const struct imap_leaf *leaf, unsigned i);
 /* The last index up to which entries are known to adjoin, from the one at i on. */
 unsigned leaf_stretch(const struct imap_leaf *leaf, unsigned i);
-/* Put an entry in, before the one at index at, as far as the leaf can have it as it is now. */
-bool leaf_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entry);
+/* Put an entry in, before the one at index at, as far as the leaf can have it as it is now: its
+ * index, which may be another; -1: it can't. */
+int leaf_put(struct imap_leaf *leaf, unsigned at, const struct imap_entry *entry);
 /* Would it fit if the leaf, which is not wide, had room? */
 bool leaf_alike(const struct imap_leaf *leaf, const struct imap_entry *entry);
 void leaf_remove(struct imap_leaf *leaf, unsigned i);
@@ -111,6 +115,17 @@ bool leaf_join(struct imap_leaf *a, const struct imap_leaf *b);
 /* Is the info of every entry @info in the bits of @mask? */
 bool leaf_all(const struct imap_leaf *leaf, uint64_t mask, uint64_t info);
 uint64_t leaf_bytes(const struct imap_leaf *leaf);
+
+static inline bool bit_get(const uint64_t *words, unsigned i)
+{
+	return words[i / 64] >> i % 64 & 1;
+}
+
+/* Is there an entry at this index, which is below the end, of a leaf that is no run? */
+static inline bool leaf_has(const struct imap_leaf *leaf, unsigned i)
+{
+	return leaf->kind == LEAF_WIDE || bit_get(leaf->shared.packed.present, i);
+}
 
 static inline uint64_t leaf_first(const struct imap_leaf *leaf, unsigned i)
 {

@@ -127,7 +127,7 @@ static inline unsigned search(struct imap_hint *hint, const struct imap_leaf *le
 	unsigned i;
 
 	if (hint && hint->leaf == leaf && hint->index < leaf->end && leaf->kind != LEAF_RUN &&
-	    leaf_first(leaf, hint->index) == addr)
+	    leaf_has(leaf, hint->index) && leaf_first(leaf, hint->index) == addr)
 		return hint->index;
 	i = leaf_search(leaf, addr);
 	hint_index(hint, leaf, i);

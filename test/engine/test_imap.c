@@ -287,6 +287,23 @@ static bool used[SLOTS];
 static uint64_t kinds_seen[3];
 static bool starved; /* an allocation may fail */
 
+/* Slots that have something lie from begin to end, and addresses ascend over the empty ones too. */
+static void check_packed(const struct imap_leaf *leaf)
+{
+	const struct packed *p = &leaf->shared.packed;
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < PACKED_WORDS * 64; i++) {
+		bool there = bit_get(p->present, i);
+
+		assert_true(!there || (i >= leaf->begin && i < leaf->end));
+		assert_true(!i || i >= leaf->end || p->at[i - 1] <= p->at[i]);
+		count += there;
+	}
+	assert_int_equal(count, leaf->n);
+	assert_true(leaf_has(leaf, leaf->begin) && leaf_has(leaf, leaf->end - 1));
+}
+
 /* Leaves in order, counts, which infos have users; and that all of it says what the oracle says. */
 static void check_leaves(struct imap *map)
 {
@@ -314,6 +331,8 @@ static void check_leaves(struct imap *map)
 		for (unsigned k = 0; leaf->kind != LEAF_WIDE && k < INFOS; k++)
 			users += leaf->shared.users[k];
 		assert_true(leaf->kind == LEAF_WIDE || users == leaf->n);
+		if (leaf->kind == LEAF_PACKED)
+			check_packed(leaf);
 		count -= leaf->n;
 	}
 	assert_int_equal(count, 0);
