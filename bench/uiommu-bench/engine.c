@@ -172,10 +172,11 @@ static inline void translate(struct uiommu_port *port, uint64_t iova)
 static double translate_some(struct world *w, int port, uint64_t seed)
 {
 	const uint64_t *places = page_lookups(w->live, seed);
+	struct uiommu_port *from = w->port[port];
 	double start = now_ns();
 
 	for (int i = 0; i < LOOKUPS; i++)
-		translate(w->port[port], places[i]);
+		translate(from, places[i]);
 	return (now_ns() - start) / LOOKUPS;
 }
 
@@ -210,6 +211,8 @@ static double random_one(const struct work *work)
 static double local(const struct work *work)
 {
 	struct world *w = work->state;
+	struct uiommu_port *port = w->port[0];
+	const uint64_t step = work->arg;
 	uint64_t at = 0;
 	double start;
 
@@ -219,8 +222,8 @@ static double local(const struct work *work)
 		     "map");
 	start = now_ns();
 	for (int i = 0; i < LOOKUPS; i++) {
-		translate(w->port[0], HIGH + at);
-		at = (at + work->arg) % (512 * PAGE);
+		translate(port, HIGH + at);
+		at = (at + step) % (512 * PAGE);
 	}
 	start = now_ns() - start;
 	must(uiommu_ioas_unmap(w->ioas, range_of(HIGH, 512 * PAGE), NULL, NULL, NULL), "unmap");

@@ -147,14 +147,15 @@ UIOMMU_PORT_INLINE int64_t uiommu_port_translate_now(struct uiommu_port *port, u
 UIOMMU_PORT_INLINE int64_t uiommu_port_translate_one_now(struct uiommu_port *port, uint64_t iova,
 							 uint64_t len, int access, uint64_t *addr)
 {
-	uint64_t other = 0; /* or the caller's could not stay in a register */
-	int64_t ret;
-
 	if (__builtin_expect(uiommu_port_find(port, iova, len, access, addr), 1))
 		return (int64_t)len;
-	ret = uiommu_port_translate_other_one(port, iova, len, access, &other);
-	*addr = other;
-	return ret;
+	{
+		uint64_t other = 0; /* or the caller's could not stay in a register */
+		int64_t ret = uiommu_port_translate_other_one(port, iova, len, access, &other);
+
+		*addr = other;
+		return ret;
+	}
 }
 
 /* By the names of the library's functions. */

@@ -117,6 +117,9 @@ static size_t lend_pieces(struct uiommu_port *port, struct cursor at, uint64_t m
 		total += piece;
 		cursor_skip(&at, piece);
 	}
+	/* What stopped it further on is no fault yet, and may be gone when its turn comes. */
+	if (total)
+		port->stopped_by_stage1 = false;
 	return total;
 }
 
