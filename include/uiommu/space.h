@@ -289,7 +289,7 @@ UIOMMU_API int uiommu_ioas_unmap(struct uiommu_ioas *ioas, struct uiommu_range r
  * unmapped. All or nothing. What map says of @range and @prot, then -EOVERFLOW RULE_WRAP: the
  * source range wraps; -ENOENT RULE_NOT_MAPPED: not all of it is mapped; -EBUSY RULE_BUSY: an open
  * batch is taking some of it away; -EPERM RULE_PERMISSION: write is asked for where the source has
- * none.
+ * none. @tag: NULL for that of each area of the source.
  */
 UIOMMU_API int uiommu_ioas_copy(struct uiommu_ioas *ioas, struct uiommu_range range,
 				struct uiommu_ioas *source, uint64_t iova, int prot, void *tag);
@@ -448,7 +448,8 @@ struct uiommu_op {
 	struct uiommu_range range;  /**< out, where @place is given; {1, 0} if it can't be had */
 	uint64_t addr;		    /**< map: the memory; copy: the first IOVA in @source */
 	struct uiommu_ioas *source; /**< copy */
-	void *tag;		    /**< map, copy: the caller's, for the area */
+	void *tag;		    /**< map, copy: the caller's, for the area; copy: NULL for that
+					 of the source's area */
 	/** Out: 0, or what the function of this kind returns; an unmap may also get -ENOMEM, for a
 	 *  batch has to remember what it takes away: nothing is changed then. -EINVAL
 	 *  RULE_ARGUMENT: no such kind, or an IOAS is missing. What an unmap's 0 says holds once

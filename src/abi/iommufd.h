@@ -8,8 +8,8 @@
  * and destroying them is EBUSY. An object under construction has a number, but is not found.
  *
  * Lock order: uiommu_vfio.lock > iommufd.lock > vfio_device.lock > an address space's;
- * iommufd_ioas.pins_lock > an address space's > iommufd.files_lock, a leaf; iommufd_viommu.leaf > a
- * queue's, which are leaves.
+ * iommufd_ioas.pins_lock > an address space's > iommufd.files_lock and uiommu_vfio.account_lock,
+ * leaves; iommufd_viommu.leaf > a queue's, which are leaves.
  */
 #ifndef ABI_IOMMUFD_H
 #define ABI_IOMMUFD_H
@@ -158,11 +158,12 @@ struct iommufd_pin {
 
 struct iommufd_ioas {
 	struct iommufd_object obj;
+	struct iommufd *iommufd;
 	struct uiommu_ioas *ioas;
 	struct iommufd_hwpt *hwpts; /* paging; lock */
 	_Atomic bool small_pages;   /* written under lock */
-	_Atomic unsigned
-		domains; /* there is somebody to translate for, so memory has to be there */
+	_Atomic unsigned domains; /* there is somebody to translate for, so memory has to be there;
+				     where it is counted, written under pins_lock */
 	pthread_mutex_t pins_lock;
 	struct iommufd_pin *pins;
 	struct iommufd_access *accesses; /* by software; pins_lock */
@@ -170,8 +171,9 @@ struct iommufd_ioas {
 
 struct iommufd_ioas *iommufd_ioas_create_locked(struct iommufd *iommufd);
 /* The address space of an object that has one, under constraints (NULL: none); and its end. */
-int iommufd_ioas_init(struct iommufd_ioas *ioas, const struct uiommu_ioas_options *options);
-void iommufd_ioas_fini(struct iommufd *iommufd, struct iommufd_ioas *ioas);
+int iommufd_ioas_init(struct iommufd *iommufd, struct iommufd_ioas *ioas,
+		      const struct uiommu_ioas_options *options);
+void iommufd_ioas_fini(struct iommufd_ioas *ioas);
 int iommufd_ioas_alloc(struct iommufd_call *call);
 int iommufd_ioas_allow_iovas(struct iommufd_call *call);
 int iommufd_ioas_iova_ranges(struct iommufd_call *call);
@@ -183,25 +185,46 @@ int iommufd_ioas_change_process(struct iommufd_call *call);
 int iommufd_ioas_option(struct iommufd_call *call);
 /* Map the program's memory: what MAP_DMA and IOAS_MAP have in common. *iova is where, and is
  * chosen unless @fixed. */
-int iommufd_map_user(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t vaddr,
-		     uint64_t length, int prot, bool fixed, uint64_t *iova);
+int iommufd_map_user(struct iommufd_ioas *ioas, uint64_t vaddr, uint64_t length, int prot,
+		     bool fixed, uint64_t *iova);
 /* Unmap whole areas in a range, in their order up to one that can't be. */
 int iommufd_unmap_range(struct iommufd *iommufd, struct iommufd_ioas *ioas,
 			struct uiommu_range range, uint64_t *bytes);
 int iommufd_unmap_all(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t *bytes);
 /* Cut the area that @iova lies inside of there; nothing if it begins there, or there is none. */
 int iommufd_cut(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t iova);
-/* Before the first domain: is the memory of all areas there? -EFAULT. */
-int iommufd_ioas_check_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas);
+/* One more domain translates for it; at the first the memory of all areas has to be there, and may
+ * be pinned: -EFAULT, -ENOMEM. One less. */
+int iommufd_ioas_add_domain(struct iommufd_ioas *ioas);
+void iommufd_ioas_drop_domain(struct iommufd_ioas *ioas);
 /* Is all of the range mapped, by whatever areas? */
 bool iommufd_ioas_covers(struct iommufd_ioas *ioas, struct uiommu_range range);
 /* One more, or one less, area shows the file that is at our address @addr; if it is one. */
 void iommufd_file_count(struct iommufd *iommufd, uint64_t addr, int change);
-/* An area has gone: for the engine's callbacks, whose context is the iommufd. */
+/* An area has gone: for the engine's callbacks, whose context is its struct iommufd_ioas. */
 void iommufd_area_removed(void *ctx, const struct uiommu_area *area);
 /* Keep a mapped range from being unmapped. -ENOENT: not all of it is mapped. */
 int iommufd_pin(struct iommufd_ioas *ioas, struct uiommu_range range, struct iommufd_pin *pin);
 void iommufd_unpin(struct iommufd_ioas *ioas, struct iommufd_pin *pin);
+
+/* ---- accounting: iommufd_account.c ---- */
+
+struct iommufd_memory;
+
+/* What is about to be mapped, for the area's tag: NULL if nothing is counted. -ENOMEM. */
+int iommufd_memory_create(struct iommufd *iommufd, uint64_t addr, uint64_t length,
+			  struct iommufd_memory **out);
+/* One more, or one less, area shows it. NULL is fine. */
+void iommufd_memory_get(struct iommufd *iommufd, struct iommufd_memory *memory);
+void iommufd_memory_put(struct iommufd *iommufd, struct iommufd_memory *memory);
+/* Its pages that the area shows are needed once more: -ENOMEM; or once less. Under the pins_lock of
+ * the area's address space. */
+int iommufd_memory_need(struct iommufd *iommufd, const struct uiommu_area *area);
+void iommufd_memory_unneed(struct iommufd *iommufd, const struct uiommu_area *area);
+/* The same for all areas in a range, once @check (or NULL) says 0 of each; all or nothing. */
+int iommufd_ioas_need(struct iommufd_ioas *ioas, struct uiommu_range range,
+		      int (*check)(struct iommufd *iommufd, const struct uiommu_area *area));
+void iommufd_ioas_unneed(struct iommufd_ioas *ioas, struct uiommu_range range);
 
 /* ---- devices: iommufd_device.c ---- */
 

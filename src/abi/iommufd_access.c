@@ -48,6 +48,7 @@ static void drop_items(struct iommufd_access *access, struct uiommu_range range)
 
 		if (range_overlaps(item->range, range)) {
 			*link = item->next;
+			iommufd_ioas_unneed(access->ioas, item->range);
 			uiommu_free(item, sizeof(*item));
 		} else {
 			link = &item->next;
@@ -285,6 +286,8 @@ static int hold_pages(struct iommufd_call *call, struct iommufd_access *access,
 			   .ctx = &check};
 	int ret = walk(&how, range);
 
+	if (!ret)
+		ret = iommufd_ioas_need(how.ioas, range, NULL);
 	if (!ret) {
 		item->range = range;
 		item->id = access->next_id++;
@@ -306,8 +309,10 @@ static bool let_go(struct iommufd_access *access, uint32_t id)
 		link = &(*link)->next;
 	item = *link;
 	found = item;
-	if (found)
+	if (found) {
 		*link = item->next;
+		iommufd_ioas_unneed(ioas, item->range);
+	}
 	pthread_mutex_unlock(&ioas->pins_lock);
 	uiommu_free(item, sizeof(*item));
 	return found;

@@ -200,7 +200,7 @@ static long map_dma(struct iommufd *iommufd, uint64_t arg)
 	if (!ioas)
 		return -ENODEV;
 	iova = map.iova;
-	ret = iommufd_map_user(iommufd, ioas, map.vaddr, map.size,
+	ret = iommufd_map_user(ioas, map.vaddr, map.size,
 			       (map.flags & VFIO_DMA_MAP_FLAG_READ ? UIOMMU_READ : 0) |
 				       (map.flags & VFIO_DMA_MAP_FLAG_WRITE ? UIOMMU_WRITE : 0),
 			       true, &iova);

@@ -42,7 +42,7 @@ static void destroy_paging(struct iommufd *iommufd, struct iommufd_object *objec
 	if (hwpt->faults)
 		iommufd_faults_unuse(hwpt);
 	uiommu_domain_destroy(hwpt->domain);
-	atomic_fetch_sub(&hwpt->ioas->domains, 1);
+	iommufd_ioas_drop_domain(hwpt->ioas);
 	hwpt->ioas->obj.users--;
 }
 
@@ -61,19 +61,19 @@ static int make_domain(struct iommufd *iommufd, struct iommufd_hwpt *hwpt,
 		.dirty = hwpt->tracks_dirty,
 		.snoop = iommufd->vfio->facts->coherent,
 	};
-	int ret = 0;
+	int ret;
 
 	if (!parent) {
 		options.aperture = tables->aperture;
 		options.page_sizes = tables->page_sizes;
 	}
 	/* From now on what is mapped asks for memory; so nothing slips in between. */
-	if (!atomic_fetch_add(&hwpt->ioas->domains, 1))
-		ret = iommufd_ioas_check_memory(iommufd, hwpt->ioas);
-	if (!ret)
-		ret = uiommu_domain_create(hw->unit, hwpt->ioas->ioas, &options, &hwpt->domain);
+	ret = iommufd_ioas_add_domain(hwpt->ioas);
 	if (ret)
-		atomic_fetch_sub(&hwpt->ioas->domains, 1);
+		return ret;
+	ret = uiommu_domain_create(hw->unit, hwpt->ioas->ioas, &options, &hwpt->domain);
+	if (ret)
+		iommufd_ioas_drop_domain(hwpt->ioas);
 	return ret;
 }
 

@@ -76,28 +76,33 @@ static bool is_file(struct iommufd *iommufd, uint64_t addr)
 
 void iommufd_area_removed(void *ctx, const struct uiommu_area *area)
 {
-	struct iommufd *iommufd = ctx;
-	uint64_t bytes = range_length(area->range);
+	struct iommufd_ioas *ioas = ctx;
+	struct iommufd *iommufd = ioas->iommufd;
 
-	vfio_count_removed(iommufd->vfio, bytes);
+	vfio_count_removed(iommufd->vfio, range_length(area->range));
 	iommufd_file_count(iommufd, area->addr, -1);
+	if (atomic_load(&ioas->domains))
+		iommufd_memory_unneed(iommufd, area);
+	iommufd_memory_put(iommufd, area->tag);
 }
 
-int iommufd_ioas_init(struct iommufd_ioas *ioas, const struct uiommu_ioas_options *options)
+int iommufd_ioas_init(struct iommufd *iommufd, struct iommufd_ioas *ioas,
+		      const struct uiommu_ioas_options *options)
 {
 	int ret = options ? uiommu_ioas_create_constrained(options, &ioas->ioas)
 			  : uiommu_ioas_create(&ioas->ioas);
 
+	ioas->iommufd = iommufd;
 	if (!ret)
 		pthread_mutex_init(&ioas->pins_lock, NULL);
 	return ret;
 }
 
-void iommufd_ioas_fini(struct iommufd *iommufd, struct iommufd_ioas *ioas)
+void iommufd_ioas_fini(struct iommufd_ioas *ioas)
 {
 	uint64_t bytes;
 
-	uiommu_ioas_unmap(ioas->ioas, UIOMMU_RANGE_ALL, &bytes, iommufd_area_removed, iommufd);
+	uiommu_ioas_unmap(ioas->ioas, UIOMMU_RANGE_ALL, &bytes, iommufd_area_removed, ioas);
 	uiommu_ioas_destroy(ioas->ioas);
 	pthread_mutex_destroy(&ioas->pins_lock);
 }
@@ -107,7 +112,7 @@ static void destroy_ioas(struct iommufd *iommufd, struct iommufd_object *object)
 	struct iommufd_ioas *ioas = (struct iommufd_ioas *)object;
 
 	if (ioas->ioas)
-		iommufd_ioas_fini(iommufd, ioas);
+		iommufd_ioas_fini(ioas);
 }
 
 struct iommufd_ioas *iommufd_ioas_create_locked(struct iommufd *iommufd)
@@ -115,7 +120,7 @@ struct iommufd_ioas *iommufd_ioas_create_locked(struct iommufd *iommufd)
 	struct iommufd_ioas *ioas =
 		iommufd_object_create_locked(iommufd, sizeof(*ioas), IOMMUFD_IOAS, destroy_ioas);
 
-	if (!ioas || !iommufd_ioas_init(ioas, NULL))
+	if (!ioas || !iommufd_ioas_init(iommufd, ioas, NULL))
 		return ioas;
 	iommufd_object_remove(iommufd, &ioas->obj);
 	return NULL;
@@ -310,6 +315,7 @@ struct map_memory {
 	uint64_t start; /* its alignment is this one's: an address, or a file's offset */
 	uint64_t length;
 	int prot;
+	bool uncounted; /* a dma-buf: its maker has the pages */
 };
 
 /* As type 1's, but a device's registers are no memory: they have no pages that could be pinned. */
@@ -324,69 +330,106 @@ static int check_pages(struct iommufd *iommufd, struct uiommu_range iova, uint64
 	return vfio_check_source(iommufd->vfio, iova, vaddr, bytes, prot);
 }
 
-/* Memory has to be there once somebody may translate to it. */
-static int check_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas,
-			const struct map_memory *memory, uint64_t iova)
+static int check_area(struct iommufd *iommufd, const struct uiommu_area *area)
 {
-	struct uiommu_range range = {iova, iova + (memory->length - 1)};
-
-	if (!atomic_load(&ioas->domains))
-		return 0;
-	return check_pages(iommufd, range, memory->addr, memory->length, memory->prot);
+	return check_pages(iommufd, area->range, area->addr, range_length(area->range), area->prot);
 }
 
-static int map_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas,
-		      const struct map_memory *memory, bool fixed, uint64_t *iova)
+/* Memory has to be there, and may have to be pinned, once somebody may translate to it. */
+static int need_memory(struct iommufd *iommufd, const struct uiommu_area *area)
+{
+	int ret = check_area(iommufd, area);
+
+	return ret ? ret : iommufd_memory_need(iommufd, area);
+}
+
+/* Map it to a range, or (@place) anywhere: then the range says no more than how long it is. */
+static int enter_area(struct iommufd_ioas *ioas, struct uiommu_area *area,
+		      const struct uiommu_place *place, uint64_t *iova)
+{
+	bool needed = atomic_load(&ioas->domains);
+	int ret = needed ? need_memory(ioas->iommufd, area) : 0;
+
+	/* A place is looked for first: where there is none, that is the error. */
+	if (ret && place) {
+		struct uiommu_range range;
+		int none =
+			uiommu_ioas_find_place(ioas->ioas, place, area->addr, area->prot, &range);
+
+		return none ? none : ret;
+	}
+	if (ret)
+		return ret;
+	if (place)
+		ret = uiommu_ioas_map_anywhere(ioas->ioas, place, area->addr, area->prot, area->tag,
+					       iova);
+	else
+		ret = uiommu_ioas_map(ioas->ioas, area->range, area->addr, area->prot, area->tag);
+	if (ret && needed)
+		iommufd_memory_unneed(ioas->iommufd, area);
+	return ret;
+}
+
+/* With what it is counted by, where that is: then nobody takes a domain away meanwhile. */
+static int count_and_enter(struct iommufd_ioas *ioas, const struct map_memory *memory,
+			   struct uiommu_area *area, const struct uiommu_place *place,
+			   uint64_t *iova)
+{
+	struct iommufd_memory *counted = NULL;
+	int ret;
+
+	if (!ioas->iommufd->vfio->memlock || memory->uncounted)
+		return enter_area(ioas, area, place, iova);
+	ret = iommufd_memory_create(ioas->iommufd, memory->addr, memory->length, &counted);
+	if (ret)
+		return ret;
+	area->tag = counted;
+	pthread_mutex_lock(&ioas->pins_lock);
+	ret = enter_area(ioas, area, place, iova);
+	pthread_mutex_unlock(&ioas->pins_lock);
+	if (ret)
+		iommufd_memory_put(ioas->iommufd, counted);
+	return ret;
+}
+
+static int map_memory(struct iommufd_ioas *ioas, const struct map_memory *memory, bool fixed,
+		      uint64_t *iova)
 {
 	struct uiommu_place place = {
 		.size = sizeof(place),
 		.length = memory->length,
 	};
 	uint64_t alignment = uiommu_ioas_alignment(ioas->ioas);
-	struct uiommu_range range;
-	int ret;
+	struct uiommu_area area = {.addr = memory->addr, .prot = memory->prot};
+	int ret = 0;
 
 	if (!memory->length || memory->length > UINT64_MAX - VFIO_PAGE)
 		return vfio_refuse(UIOMMU_RULE_EMPTY, -EINVAL, "length");
 	if (fixed)
-		ret = check_fixed(ioas, *iova, memory->length, &range);
+		ret = check_fixed(ioas, *iova, memory->length, &area.range);
 	else
-		ret = 0;
+		area.range = (struct uiommu_range){0, memory->length - 1};
 	if (!ret && ((memory->addr | memory->length) & (alignment - 1)))
 		ret = uiommu_refuse(UIOMMU_RULE_ALIGNMENT, -EINVAL, "memory or length",
 				    UIOMMU_RANGE_NONE, (struct uiommu_range){0, alignment - 1});
-	place.alignment =
-		memory->length >> 63 ? HUGE_PAGE : place_alignment(memory->start, memory->length);
-	if (!ret)
-		ret = check_memory(iommufd, ioas, memory, fixed ? *iova : 0);
-	/* A place is looked for first: where there is none, that is the error. */
-	if (ret == -EFAULT && !fixed) {
-		int none = uiommu_ioas_find_place(ioas->ioas, &place, memory->addr, memory->prot,
-						  &range);
-
-		ret = none ? none : ret;
-	}
 	if (ret)
 		return ret;
-	if (fixed) {
-		ret = uiommu_ioas_map(ioas->ioas, range, memory->addr, memory->prot, NULL);
-	} else {
-		ret = uiommu_ioas_map_anywhere(ioas->ioas, &place, memory->addr, memory->prot, NULL,
-					       iova);
-	}
+	place.alignment =
+		memory->length >> 63 ? HUGE_PAGE : place_alignment(memory->start, memory->length);
+	ret = count_and_enter(ioas, memory, &area, fixed ? NULL : &place, iova);
 	if (!ret)
-		vfio_count_map(iommufd->vfio, memory->length);
+		vfio_count_map(ioas->iommufd->vfio, memory->length);
 	return ret;
 }
 
-int iommufd_map_user(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64_t vaddr,
-		     uint64_t length, int prot, bool fixed, uint64_t *iova)
+int iommufd_map_user(struct iommufd_ioas *ioas, uint64_t vaddr, uint64_t length, int prot,
+		     bool fixed, uint64_t *iova)
 {
-	const struct map_memory memory = {vaddr, vaddr, length, prot};
+	const struct map_memory memory = {vaddr, vaddr, length, prot, false};
 
 	if (vaddr + length < vaddr)
 		return vfio_refuse(UIOMMU_RULE_WRAP, -EOVERFLOW, "user_va + length");
-	return map_memory(iommufd, ioas, &memory, fixed, iova);
+	return map_memory(ioas, &memory, fixed, iova);
 }
 
 int iommufd_ioas_map(struct iommufd_call *call)
@@ -402,8 +445,7 @@ int iommufd_ioas_map(struct iommufd_call *call)
 	ioas = get_ioas(call->iommufd, call->map.ioas_id);
 	if (!ioas)
 		return -ENOENT;
-	ret = iommufd_map_user(call->iommufd, ioas, call->map.user_va, call->map.length,
-			       prot_of(call->map.flags),
+	ret = iommufd_map_user(ioas, call->map.user_va, call->map.length, prot_of(call->map.flags),
 			       call->map.flags & IOMMU_IOAS_MAP_FIXED_IOVA, &call->map.iova);
 	iommufd_put(call->iommufd, &ioas->obj);
 	return ret ? ret : iommufd_respond(call);
@@ -428,9 +470,9 @@ static int map_file(struct iommufd_call *call, uint64_t offset, struct imap_entr
 	return ret;
 }
 
-/* Map the file for ourselves, and enter it with one area to come. *addr: where its first byte is.
- */
-static int enter_file(struct iommufd_call *call, uint64_t *addr)
+/* Map the file for ourselves, and enter it with one area to come. @memory gets to know where its
+ * first byte is. */
+static int enter_file(struct iommufd_call *call, struct map_memory *memory)
 {
 	uint64_t offset = call->map_file.start & ~(VFIO_PAGE - 1), last;
 	struct imap_entry entry = {.value = 1};
@@ -445,7 +487,8 @@ static int enter_file(struct iommufd_call *call, uint64_t *addr)
 	ret = map_file(call, offset, &entry);
 	if (ret)
 		return ret;
-	*addr = entry.range.first + (call->map_file.start - offset);
+	memory->addr = entry.range.first + (call->map_file.start - offset);
+	memory->uncounted = entry.tag;
 	entry.range.last += entry.range.first;
 	pthread_mutex_lock(&call->iommufd->files_lock);
 	ret = imap_insert(&call->iommufd->files, &entry, NULL);
@@ -470,10 +513,9 @@ int iommufd_ioas_map_file(struct iommufd_call *call)
 	ioas = get_ioas(call->iommufd, call->map_file.ioas_id);
 	if (!ioas)
 		return -ENOENT;
-	ret = enter_file(call, &memory.addr);
+	ret = enter_file(call, &memory);
 	if (!ret) {
-		ret = map_memory(call->iommufd, ioas, &memory,
-				 call->map_file.flags & IOMMU_IOAS_MAP_FIXED_IOVA,
+		ret = map_memory(ioas, &memory, call->map_file.flags & IOMMU_IOAS_MAP_FIXED_IOVA,
 				 &call->map_file.iova);
 		if (ret)
 			iommufd_file_count(call->iommufd, memory.addr, -1);
@@ -512,11 +554,33 @@ static int check_source(struct iommufd_ioas *source, uint64_t iova, uint64_t len
 
 static int copy_hold(void *ctx, const struct uiommu_op *op, const struct uiommu_area *area)
 {
-	struct iommufd *iommufd = ctx;
+	struct iommufd_ioas *target = ctx;
+	struct iommufd *iommufd = target->iommufd;
+	int ret = atomic_load(&target->domains) ? iommufd_memory_need(iommufd, area) : 0;
 
+	if (ret)
+		return ret;
+	iommufd_memory_get(iommufd, area->tag);
 	iommufd_file_count(iommufd, area->addr, 1);
 	vfio_count_areas(iommufd->vfio, 1, range_length(area->range));
 	return 0;
+}
+
+static int submit_copy(struct iommufd_ioas *target, struct uiommu_op *op)
+{
+	const struct uiommu_batch_options options = {.size = sizeof(options),
+						     .hold = copy_hold,
+						     .release = iommufd_area_removed,
+						     .ctx = target};
+	bool counted = target->iommufd->vfio->memlock;
+	int ret;
+
+	if (counted)
+		pthread_mutex_lock(&target->pins_lock);
+	ret = uiommu_batch_submit(op, 1, &options);
+	if (counted)
+		pthread_mutex_unlock(&target->pins_lock);
+	return ret;
 }
 
 /* Choose an IOVA as for the memory where the source begins. */
@@ -534,10 +598,6 @@ static int copy_areas(struct iommufd_call *call, struct iommufd_ioas *target,
 		.source = source->ioas,
 		.place = fixed ? NULL : &place,
 	};
-	struct uiommu_batch_options options = {.size = sizeof(options),
-					       .hold = copy_hold,
-					       .release = iommufd_area_removed,
-					       .ctx = call->iommufd};
 	struct uiommu_area area;
 	int ret;
 
@@ -550,7 +610,7 @@ static int copy_areas(struct iommufd_call *call, struct iommufd_ioas *target,
 				area.addr + (copy->src_iova - area.range.first), copy->length);
 	}
 	if (!ret)
-		ret = uiommu_batch_submit(&op, 1, &options);
+		ret = submit_copy(target, &op);
 	if (ret)
 		return ret;
 	vfio_count_call(call->vfio, copy->length);
@@ -658,18 +718,26 @@ int iommufd_ioas_change_process(struct iommufd_call *call)
 	return ret;
 }
 
-int iommufd_ioas_check_memory(struct iommufd *iommufd, struct iommufd_ioas *ioas)
+/* ---- domains ---- */
+
+int iommufd_ioas_add_domain(struct iommufd_ioas *ioas)
 {
-	struct uiommu_area area;
+	int ret = 0;
 
-	for (uint64_t at = 0; !uiommu_ioas_find(ioas->ioas, at, &area); at = area.range.last + 1) {
-		int ret = check_pages(iommufd, area.range, area.addr, range_length(area.range),
-				      area.prot);
+	pthread_mutex_lock(&ioas->pins_lock);
+	/* From now on what is mapped asks for memory; so nothing slips in between. */
+	if (!atomic_fetch_add(&ioas->domains, 1))
+		ret = iommufd_ioas_need(ioas, UIOMMU_RANGE_ALL, check_area);
+	if (ret)
+		atomic_fetch_sub(&ioas->domains, 1);
+	pthread_mutex_unlock(&ioas->pins_lock);
+	return ret;
+}
 
-		if (ret)
-			return ret;
-		if (area.range.last == UINT64_MAX)
-			break;
-	}
-	return 0;
+void iommufd_ioas_drop_domain(struct iommufd_ioas *ioas)
+{
+	pthread_mutex_lock(&ioas->pins_lock);
+	if (atomic_fetch_sub(&ioas->domains, 1) == 1)
+		iommufd_ioas_unneed(ioas, UIOMMU_RANGE_ALL);
+	pthread_mutex_unlock(&ioas->pins_lock);
 }

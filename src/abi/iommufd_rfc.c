@@ -44,7 +44,7 @@ static void destroy_ioasid(struct iommufd *iommufd, struct iommufd_object *objec
 	if (!ioasid->ioas.ioas)
 		return;
 	vfio_type1_fini(&ioasid->type1);
-	iommufd_ioas_fini(iommufd, &ioasid->ioas);
+	iommufd_ioas_fini(&ioasid->ioas);
 }
 
 /* lock held. NULL: there is none of that number. */
@@ -105,7 +105,7 @@ static int create_ioasid(struct iommufd *iommufd, const struct iommu_ioasid_allo
 					      destroy_ioasid);
 	if (!ioasid)
 		return -ENOMEM;
-	ret = iommufd_ioas_init(&ioasid->ioas, options);
+	ret = iommufd_ioas_init(iommufd, &ioasid->ioas, options);
 	if (ret) {
 		iommufd_object_remove(iommufd, &ioasid->ioas.obj);
 		return ret;

@@ -100,7 +100,7 @@ int iommufd_unmap_range(struct iommufd *iommufd, struct iommufd_ioas *ioas,
 	if (range_valid(range))
 		iommufd_access_unmapping(ioas, range);
 	ret = range_valid(range)
-		      ? uiommu_ioas_unmap(ioas->ioas, range, bytes, iommufd_area_removed, iommufd)
+		      ? uiommu_ioas_unmap(ioas->ioas, range, bytes, iommufd_area_removed, ioas)
 		      : 0;
 	pthread_mutex_unlock(&ioas->pins_lock);
 	if (*bytes)
@@ -131,6 +131,7 @@ static int cut_locked(struct iommufd *iommufd, struct iommufd_ioas *ioas, uint64
 	if (ret)
 		return ret == -ENOENT ? 0 : ret;
 	iommufd_file_count(iommufd, area.addr, 1);
+	iommufd_memory_get(iommufd, area.tag);
 	vfio_count_areas(iommufd->vfio, 1, 0);
 	return 0;
 }

@@ -132,6 +132,7 @@ UIOMMU_API int uiommu_vfio_create(struct uiommu_machine *machine,
 		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
 	}
 	pthread_mutex_init(&vfio->lock, NULL);
+	pthread_mutex_init(&vfio->account_lock, NULL);
 	vfio_waiter_init(vfio);
 	vfio_memory_init(&vfio->memory);
 	assign_bars(vfio);
@@ -153,6 +154,7 @@ UIOMMU_API void uiommu_vfio_destroy(struct uiommu_vfio *vfio)
 		uiommu_vfio_release(vfio->files);
 	vfio_waiter_fini(vfio);
 	vfio_memory_fini(&vfio->memory);
+	pthread_mutex_destroy(&vfio->account_lock);
 	pthread_mutex_destroy(&vfio->lock);
 	free_tables(vfio);
 	uiommu_free(vfio, sizeof(*vfio));

@@ -168,7 +168,7 @@ void vfio_count_removed(struct uiommu_vfio *vfio, uint64_t bytes)
 	atomic_fetch_sub_explicit(&vfio->counters.live_bytes, bytes, memory_order_relaxed);
 }
 
-int vfio_charge(struct uiommu_vfio *vfio, uint64_t pages)
+int vfio_charge_to(struct uiommu_vfio *vfio, _Atomic uint64_t *counter, uint64_t pages)
 {
 	struct rlimit rlimit;
 	uint64_t before, limit;
@@ -178,11 +178,16 @@ int vfio_charge(struct uiommu_vfio *vfio, uint64_t pages)
 	if (getrlimit(RLIMIT_MEMLOCK, &rlimit))
 		return vfio_refuse(UIOMMU_RULE_MEMLOCK, -ENOMEM, "RLIMIT_MEMLOCK is not known");
 	limit = rlimit.rlim_cur / VFIO_PAGE;
-	before = atomic_fetch_add_explicit(&vfio->locked_pages, pages, memory_order_relaxed);
+	before = atomic_fetch_add_explicit(counter, pages, memory_order_relaxed);
 	if (before <= limit && pages <= limit - before)
 		return 0;
-	vfio_uncharge(vfio, pages);
+	atomic_fetch_sub_explicit(counter, pages, memory_order_relaxed);
 	return vfio_refuse(UIOMMU_RULE_MEMLOCK, -ENOMEM, "ulimit -l");
+}
+
+int vfio_charge(struct uiommu_vfio *vfio, uint64_t pages)
+{
+	return vfio_charge_to(vfio, &vfio->locked_pages, pages);
 }
 
 void vfio_uncharge(struct uiommu_vfio *vfio, uint64_t pages)

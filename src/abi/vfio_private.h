@@ -186,6 +186,8 @@ struct uiommu_vfio {
 	struct vfio_device *devices;
 	size_t group_count, device_count;
 	_Atomic uint64_t locked_pages; /* of all containers, as mm->locked_vm */
+	_Atomic uint64_t user_pages;   /* of iommufds that count by user */
+	pthread_mutex_t account_lock;  /* a leaf: who needs which pages (iommufd_account.c) */
 	struct vfio_counters counters;
 	struct vfio_waiter waiter;
 	struct vfio_memory_list memory;
@@ -345,6 +347,8 @@ void vfio_count_call(struct uiommu_vfio *vfio, uint64_t bytes);
 void vfio_count_areas(struct uiommu_vfio *vfio, uint64_t areas, uint64_t bytes);
 /* Charge pages to RLIMIT_MEMLOCK, if that is asked for: -ENOMEM. */
 int vfio_charge(struct uiommu_vfio *vfio, uint64_t pages);
+/* To one of its counters. */
+int vfio_charge_to(struct uiommu_vfio *vfio, _Atomic uint64_t *counter, uint64_t pages);
 void vfio_uncharge(struct uiommu_vfio *vfio, uint64_t pages);
 /* Is the memory at [vaddr, vaddr + bytes) there, for a mapping at iova? -EFAULT. */
 int vfio_check_source(const struct uiommu_vfio *vfio, struct uiommu_range iova, uint64_t vaddr,

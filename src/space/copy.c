@@ -34,7 +34,7 @@ static int copy_piece(const struct uiommu_batch *batch, const struct uiommu_op *
 	*piece = (struct imap_entry){
 		.range = {iova, iova + (last - from)},
 		.value = area->value + (from - area->range.first),
-		.tag = op->tag,
+		.tag = op->tag ? op->tag : area->tag,
 		/* What is a register stays one. */
 		.info = (unsigned)op->prot | (area->info & UIOMMU_MMIO),
 	};

@@ -4,6 +4,7 @@
  * when it is tried again. */
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "iommufd_rig.h"
@@ -255,9 +256,10 @@ static const step_fn steps[] = {
 };
 
 /* Returns whether an allocation failed at all. */
-static bool live_with_failure(long nth)
+static bool live_with_failure(long nth, bool counted)
 {
-	static const struct rig_options options = {.platform = "arm-smmuv3,nesting=on,dirty=on"};
+	const struct rig_options options = {.platform = "arm-smmuv3,nesting=on,dirty=on",
+					    .memlock = counted};
 	long before = fail_live, bytes = fail_live_bytes, ret;
 	struct life l = {.file = memfd_create("test", 0), .event = eventfd(0, EFD_NONBLOCK)};
 	bool failed;
@@ -293,11 +295,19 @@ static bool live_with_failure(long nth)
 
 static void test_each_allocation(void **state)
 {
-	long nth = 0;
+	struct rlimit limit;
+	long nth = 0, counted = 0;
 
+	assert_int_equal(getrlimit(RLIMIT_MEMLOCK, &limit), 0);
 	uiommu_set_allocator(failing_alloc, failing_release);
-	while (live_with_failure(nth))
+	while (live_with_failure(nth, false))
 		nth++;
+	/* And with what counts the memory, if there may be as much as this takes. */
+	if (limit.rlim_cur >= 256 * PAGE) {
+		while (live_with_failure(counted, true))
+			counted++;
+		assert_true(counted > nth);
+	}
 	uiommu_set_allocator(NULL, NULL);
 	assert_true(nth > 50);
 	print_message("%ld allocations\n", nth);

@@ -220,7 +220,8 @@ static void test_copy(void **state)
 	struct rig rig;
 
 	setup(&rig);
-	assert_int_equal(uiommu_ioas_map(rig.ioas[1], pages(0, 4), 8 * PAGE, UIOMMU_READ, NULL), 0);
+	assert_int_equal(uiommu_ioas_map(rig.ioas[1], pages(0, 4), 8 * PAGE, UIOMMU_READ, &area),
+			 0);
 	assert_int_equal(
 		uiommu_ioas_copy(rig.ioas[2], pages(10, 2), rig.ioas[1], 1 * PAGE, RW, NULL),
 		-EPERM);
@@ -234,6 +235,9 @@ static void test_copy(void **state)
 	assert_int_equal(frame_at(rig.second, 11), 10);
 	assert_int_equal(frame_at(rig.domain[1], 4), 8);
 	assert_int_equal(frame_at(rig.domain[1], 0), -1);
+	/* Without a tag of its own a copy has its source's. */
+	assert_int_equal(uiommu_ioas_find(rig.ioas[1], 4 * PAGE, &area), 0);
+	assert_ptr_equal(area.tag, &area);
 	assert_int_equal(uiommu_ioas_find(rig.ioas[2], 0, &area), 0);
 	assert_ptr_equal(area.tag, &rig);
 	assert_int_equal(area.prot, UIOMMU_READ);
