@@ -50,13 +50,12 @@ struct uiommu_port_fast {
 	struct uiommu_port_entry *entries;
 	uint64_t mask; /**< number of entries - 1 */
 	/** What the entry does not know: walk, make it the entry, count a miss, and return the
-	 * address of @iova if all up to @last is in one leaf that is plain and permits what is
-	 * needed. */
+	 * address of @iova if that and all of the @more bytes after it (any number) are in one leaf
+	 * that is plain and permits what is needed. */
 	struct uiommu_port_found (*walk)(struct uiommu_port_fast *fast, uint64_t iova,
-					 uint64_t last, uint64_t need,
+					 uint64_t more, uint64_t need,
 					 struct uiommu_port_entry *entry);
 	const void *table;
-	uint64_t fence;			/**< sections need a fence: membarrier(2) is not there */
 	uint64_t hole_first, hole_span; /**< no leaf that lies in here is plain */
 	uint64_t misses;
 	/** Hits, in several places: an access need not wait for the counting of the one before. */
@@ -125,7 +124,7 @@ UIOMMU_PORT_INLINE bool uiommu_port_find(struct uiommu_port *port, uint64_t iova
 	}
 	if (iova - entry->first <= entry->span)
 		return false; /* known, but not enough */
-	found = fast->walk(fast, iova, iova + (len - 1), need, entry);
+	found = fast->walk(fast, iova, len - 1, need, entry);
 	*addr = found.addr;
 	return found.found;
 }

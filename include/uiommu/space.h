@@ -61,7 +61,7 @@ UIOMMU_API const char *uiommu_fault_reason_name(enum uiommu_fault_reason reason)
 struct uiommu_fault {
 	uiommu_rid rid;
 	uint32_t pasid; /**< UIOMMU_NO_PASID: it had none */
-	int access;	/**< UIOMMU_READ or UIOMMU_WRITE */
+	int access;	/**< UIOMMU_READ, UIOMMU_WRITE or both */
 	enum uiommu_fault_reason reason;
 	uint64_t iova;	/**< the first byte that could not be reached */
 	uint64_t data;	/**< for interrupts: the data */
@@ -826,7 +826,7 @@ UIOMMU_API int uiommu_domain_invalidate(struct uiommu_domain *domain, struct uio
 struct uiommu_page_request {
 	uiommu_rid rid;
 	uint32_t pasid;	 /**< UIOMMU_NO_PASID: the access has none */
-	int access;	 /**< UIOMMU_READ or UIOMMU_WRITE */
+	int access;	 /**< UIOMMU_READ, UIOMMU_WRITE or both */
 	uint64_t iova;	 /**< of the page of 4 KiB */
 	uint32_t group;	 /**< index of its page request group, 9 bits; each has one request */
 	uint64_t cookie; /**< for the answer; never used twice in a unit */

@@ -241,7 +241,7 @@ find_leaf(struct uiommu_port *port, struct uiommu_domain *first, struct uiommu_d
 	*stage1 = first;
 	if (!table_covers(table, iova))
 		return UIOMMU_FAULT_BEYOND;
-	if ((entry_prot(entry) & access) && iova - entry->first <= entry->span) {
+	if (!((uint64_t)access & entry->lacks) && iova - entry->first <= entry->span) {
 		uiommu_port_count_hit(port, iova);
 		*leaf = (struct table_leaf){{entry->first, entry->first + entry->span},
 					    entry->first + entry->delta,
@@ -315,7 +315,7 @@ translate_behind(struct uiommu_port *port, struct uiommu_stage1 *stage1,
 }
 
 static struct uiommu_port_found walk_otherwise(struct uiommu_port_fast *fast, uint64_t iova,
-					       uint64_t last, uint64_t need,
+					       uint64_t more, uint64_t need,
 					       struct uiommu_port_entry *entry)
 {
 	return (struct uiommu_port_found){0, 0};

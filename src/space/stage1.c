@@ -53,8 +53,9 @@ enum uiommu_fault_reason stage1_walk(struct uiommu_domain *first, struct uiommu_
 			      : domain_walk(first, iova, access, &one);
 	if (reason)
 		return reason;
-	if (!(one.prot & access))
-		return check_prot(one.prot, access);
+	reason = check_prot(one.prot, access);
+	if (reason)
+		return reason;
 	*stopped = false;
 	between = one.addr + (iova - one.range.first);
 	if (!table_covers(&second->table, between))

@@ -30,9 +30,9 @@ int guest_table_init(struct guest_table *table, const struct uiommu_guest_option
 static uint64_t flagged(const struct guest_tree *tree, uint64_t entry,
 			const struct guest_entry *means, int prot, int access)
 {
-	if (means->leaf && !(prot & access))
+	if (means->leaf && (access & ~prot))
 		return entry;
-	return entry | tree->accessed | (means->leaf && access == UIOMMU_WRITE ? tree->dirty : 0);
+	return entry | tree->accessed | (means->leaf && (access & UIOMMU_WRITE) ? tree->dirty : 0);
 }
 
 /* Read the entry at an address, and set the flags that the access calls for. *prot becomes what is

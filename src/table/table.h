@@ -89,7 +89,7 @@ struct table_ops {
 	/* The same for a port (uiommu/port_inline.h): kept short, so that a processor can have the
 	 * next one's loads under way while this one waits for memory. Absent: walk() is all. */
 	struct uiommu_port_found (*walk_for_port)(struct uiommu_port_fast *port, uint64_t iova,
-						  uint64_t last, uint64_t need,
+						  uint64_t more, uint64_t need,
 						  struct uiommu_port_entry *entry);
 	/* Have the entries for these IOVAs come to the cache: a hint, without an answer. */
 	void (*prefetch_walks)(const struct table *table, const uint64_t *iovas, size_t count);
@@ -153,12 +153,14 @@ static inline uint64_t table_page(const struct table *table)
 	return table->page_sizes & -table->page_sizes;
 }
 
-/* Does a leaf with this permission allow the access? */
+/* Does a leaf with this permission allow the access, which may read and write? */
 static inline enum uiommu_fault_reason check_prot(int prot, int access)
 {
-	if (prot & access)
+	int denied = access & ~prot;
+
+	if (!denied)
 		return UIOMMU_FAULT_NONE;
-	return access == UIOMMU_READ ? UIOMMU_FAULT_READ_DENIED : UIOMMU_FAULT_WRITE_DENIED;
+	return denied & UIOMMU_READ ? UIOMMU_FAULT_READ_DENIED : UIOMMU_FAULT_WRITE_DENIED;
 }
 
 /*

@@ -548,13 +548,13 @@ static const struct uiommu_port_found found_nothing = {0, 0};
 
 /* Give the port a leaf, if it is as simple as inline functions want it. */
 static inline __attribute__((always_inline)) struct uiommu_port_found
-give_port(struct uiommu_port_fast *port, uint64_t iova, uint64_t last, uint64_t need,
+give_port(struct uiommu_port_fast *port, uint64_t iova, uint64_t more, uint64_t need,
 	  struct uiommu_port_entry *entry, uint64_t leaf, unsigned shift, int prot)
 {
 	uint64_t mask = (UINT64_C(1) << shift) - 1, first = iova & ~mask, delta;
 	uint64_t lacks = ~((uint64_t)prot | UIOMMU_PORT_PLAIN);
 
-	if ((need & lacks) || (prot & UIOMMU_MMIO) || ((iova ^ last) & ~mask))
+	if ((need & lacks) || (prot & UIOMMU_MMIO) || more > (~iova & mask))
 		return found_nothing;
 	delta = (fmt_addr(leaf) & ~mask) - first;
 	*entry = (struct uiommu_port_entry){first, mask, delta, lacks};
@@ -564,7 +564,7 @@ give_port(struct uiommu_port_fast *port, uint64_t iova, uint64_t last, uint64_t 
 
 /* Any leaf, from anywhere: those that are large may reach beyond the aperture or into the hole. */
 static __attribute__((noinline)) struct uiommu_port_found
-walk_for_port_from_root(struct uiommu_port_fast *port, uint64_t iova, uint64_t last, uint64_t need,
+walk_for_port_from_root(struct uiommu_port_fast *port, uint64_t iova, uint64_t more, uint64_t need,
 			struct uiommu_port_entry *entry)
 {
 	const struct table *t = port->table;
@@ -582,13 +582,13 @@ walk_for_port_from_root(struct uiommu_port_fast *port, uint64_t iova, uint64_t l
 	range = (struct uiommu_range){iova & ~mask, iova | mask};
 	if (!range_contains(t->aperture, range) || range_overlaps(range, hole))
 		return found_nothing;
-	return give_port(port, iova, last, need, entry, found.entry, shift, found.prot);
+	return give_port(port, iova, more, need, entry, found.entry, shift, found.prot);
 }
 
 /* What nearly all walks need, with few instructions: a page that the directory leads to. Nothing is
  * mapped outside the aperture, so that need not be asked for. */
 static struct uiommu_port_found fmt_walk_for_port(struct uiommu_port_fast *port, uint64_t iova,
-						  uint64_t last, uint64_t need,
+						  uint64_t more, uint64_t need,
 						  struct uiommu_port_entry *entry)
 {
 	const struct table *t = port->table;
@@ -604,10 +604,10 @@ static struct uiommu_port_found fmt_walk_for_port(struct uiommu_port_fast *port,
 				     iova - port->hole_first <= port->hole_span,
 			     0))
 		goto other;
-	return give_port(port, iova, last, need, entry, leaf, FMT_PAGE_SHIFT,
+	return give_port(port, iova, more, need, entry, leaf, FMT_PAGE_SHIFT,
 			 fmt_prot(leaf) & fmt_table_prot(upper));
 other:
-	return walk_for_port_from_root(port, iova, last, need, entry);
+	return walk_for_port_from_root(port, iova, more, need, entry);
 }
 
 /* As far as the directory helps: the level 1 entry is read, the last one asked for. */

@@ -84,6 +84,14 @@ static int64_t one(struct rig *rig, uint64_t iova, uint64_t len, int access, uin
 	return ret;
 }
 
+static enum uiommu_fault_reason reason_of_last(struct rig *rig)
+{
+	struct uiommu_fault fault;
+
+	uiommu_port_last_fault(rig->port, &fault);
+	return fault.reason;
+}
+
 static enum uiommu_fault_reason reason(struct rig *rig, uint64_t iova)
 {
 	struct uiommu_fault fault;
@@ -284,6 +292,98 @@ static void test_ends(void **state)
 	rig_down(&rig);
 }
 
+/* Where a table translates one leaf: lengths that mean nothing, or wrap around to the leaf that
+ * they begin in, whether the IOTLB knows it or not. */
+static void check_length(struct rig *rig, uint64_t first, uint64_t size, uint64_t len)
+{
+	const uint64_t iova = first + 0x234;
+
+	for (unsigned known = 0; known < 2; known++) {
+		struct uiommu_translation t = {.iova = iova, .len = len};
+		struct uiommu_segment segment;
+		uint64_t addr;
+		size_t count = 1;
+
+		for (unsigned way = 0; way < 3; way++) {
+			map(rig, first, size, 4 * LARGE, RW);
+			/* The port looks at what has changed; elsewhere, or there. */
+			assert_int_equal(reason(rig, known ? first : 0x1000), UIOMMU_FAULT_NONE);
+			uiommu_port_enter(rig->port);
+			if (way == 0)
+				assert_int_equal(uiommu_port_translate_one(rig->port, iova, len,
+									   UIOMMU_READ, &addr),
+						 len ? -EFAULT : 0);
+			else if (way == 1)
+				assert_int_equal(uiommu_port_translate(rig->port, iova, len,
+								       UIOMMU_READ, &segment,
+								       &count),
+						 len ? -EFAULT : 0);
+			else
+				assert_int_equal(
+					uiommu_port_translate_many(rig->port, UIOMMU_READ, &t, 1),
+					!len);
+			uiommu_port_leave(rig->port);
+			unmap(rig, first, size);
+		}
+		assert_int_equal(count, 0);
+		assert_int_equal(t.covered, 0);
+	}
+}
+
+static void test_lengths(void **state)
+{
+	static const char *const formats[] = {"vtd-ss", "amd-v1", "arm-s1", "riscv"};
+	static const uint64_t lengths[] = {UINT64_MAX,
+					   UINT64_MAX - 1,
+					   UINT64_MAX - 0x233,
+					   UINT64_MAX - PAGE,
+					   INT64_MAX,
+					   (uint64_t)INT64_MAX + 1,
+					   LARGE,
+					   0};
+
+	for (size_t f = 0; f < sizeof(formats) / sizeof(formats[0]); f++) {
+		struct rig rig;
+
+		rig_up(&rig, formats[f], 48, NO_WINDOW, false);
+		map(&rig, 0x1000, PAGE, 0x10000, RW);
+		for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+			check_length(&rig, 3 * LARGE, PAGE, lengths[i]);
+			check_length(&rig, 3 * LARGE, LARGE, lengths[i]);
+		}
+		rig_down(&rig);
+	}
+}
+
+/* An access that reads and writes needs both, whatever way is taken and whatever is known. */
+static void test_both(void **state)
+{
+	const struct uiommu_range doorbell = range(0x9000, 0x10);
+	struct rig rig;
+	uint64_t addr;
+
+	/* With the window, the pages from 0x9000 on go the long way. */
+	rig_up(&rig, "vtd-ss", 48, doorbell, false);
+	map(&rig, 0x1000, PAGE, 0x10000, UIOMMU_READ);
+	map(&rig, 0x2000, PAGE, 0x20000, UIOMMU_WRITE);
+	map(&rig, 0x3000, PAGE, 0x30000, RW);
+	map(&rig, 0x9000, PAGE, 0x90000, UIOMMU_READ);
+	for (unsigned again = 0; again < 3; again++) {
+		assert_int_equal(one(&rig, 0x1000, 8, RW, &addr), -EFAULT);
+		assert_int_equal(reason_of_last(&rig), UIOMMU_FAULT_WRITE_DENIED);
+		assert_int_equal(one(&rig, 0x2000, 8, RW, &addr), -EFAULT);
+		assert_int_equal(reason_of_last(&rig), UIOMMU_FAULT_READ_DENIED);
+		assert_int_equal(one(&rig, 0x9100, 8, RW, &addr), -EFAULT);
+		assert_int_equal(reason_of_last(&rig), UIOMMU_FAULT_WRITE_DENIED);
+		assert_int_equal(one(&rig, 0x9100, 8, UIOMMU_READ, &addr), 8);
+		assert_int_equal(one(&rig, 0x3000, 8, RW, &addr), 8);
+		assert_int_equal(addr, 0x30000);
+		assert_int_equal(one(&rig, 0x1000, 8, UIOMMU_READ, &addr), 8);
+		assert_int_equal(one(&rig, 0x2000, 8, UIOMMU_WRITE, &addr), 8);
+	}
+	rig_down(&rig);
+}
+
 /* ---- what is counted ---- */
 
 static void expect_counts(struct rig *rig, uint64_t hits, uint64_t misses, uint64_t faults)
@@ -419,6 +519,8 @@ int main(void)
 		cmocka_unit_test(test_ways),
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_lengths),
+		cmocka_unit_test(test_both),
 		cmocka_unit_test(test_counts),
 		cmocka_unit_test(test_seen_at_once),
 		cmocka_unit_test(test_cut_off),
