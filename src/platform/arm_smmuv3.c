@@ -126,8 +126,11 @@ static void smmu_finish(struct uiommu_platform *platform)
 	platform_set_info(platform, IOMMU_HW_INFO_TYPE_ARM_SMMUV3, sizeof(platform->info.smmuv3));
 }
 
+static const char *const bases[] = {"stage", "msi", "place", NULL};
+
 const struct platform_kind platform_arm_smmuv3 = {
 	.name = "arm-smmuv3",
+	.bases = bases,
 	.options = "stage=1|2: of translation (1); msi=its|v2m: GICv3 ITS or GICv2m (its); "
 		   "place=kernel|program: who places doorbells (kernel)",
 	.facts = {.name = "arm-smmuv3",

@@ -180,6 +180,27 @@ static int refuse_width(const struct uiommu_platform *platform, char *why, size_
 	return -EINVAL;
 }
 
+/* A direct region is mapped as soon as a device is attached. Where programs choose what is
+ * translated, nothing is by then. */
+static int check_direct(const struct uiommu_platform *platform, char *why, size_t why_len)
+{
+	const struct uiommu_platform_facts *facts = &platform->facts;
+
+	if (!(facts->vfio_types & (UIOMMU_VFIO_PAMU | UIOMMU_VFIO_SPAPR)))
+		return 0;
+	for (size_t i = 0; i < facts->region_count; i++)
+		if (facts->regions[i].type == UIOMMU_RESV_DIRECT) {
+			snprintf(why, why_len,
+				 "platform %s: the direct region 0x%" PRIx64 "-0x%" PRIx64
+				 " can't be mapped before a program has chosen an aperture "
+				 "there; resv=reserved: keeps DMA away from it",
+				 platform->kind->name, facts->regions[i].range.first,
+				 facts->regions[i].range.last);
+			return -EINVAL;
+		}
+	return 0;
+}
+
 int platform_check(const struct uiommu_platform *platform, char *why, size_t why_len)
 {
 	const struct uiommu_platform_facts *facts = &platform->facts;
@@ -188,6 +209,9 @@ int platform_check(const struct uiommu_platform *platform, char *why, size_t why
 
 	if (!facts->format)
 		return 0;
+	ret = check_direct(platform, why, why_len);
+	if (ret)
+		return ret;
 	ret = try_table(facts, facts->width, all, 0);
 	if (ret == -EINVAL)
 		return refuse_width(platform, why, why_len);

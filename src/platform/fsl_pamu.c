@@ -98,8 +98,11 @@ static int pamu_option(struct uiommu_platform *platform, const char *key, const 
 	return word < 0 ? -EINVAL : 0;
 }
 
+static const char *const bases[] = {"banks", NULL};
+
 const struct platform_kind platform_fsl_pamu = {
 	.name = "fsl-pamu",
+	.bases = bases,
 	.options =
 		"banks=3|4: MSI banks (3); msi=implicit|explicit|mmap|rounded: how they get into "
 		"the aperture (implicit); type=2|7: number of VFIO_FSL_PAMU_IOMMU (2); "

@@ -202,7 +202,6 @@ static int option_page_sizes(struct uiommu_platform *platform, const char *value
 	return 0;
 }
 
-/* The options that every platform has. 1: it is none of them. */
 /* Tables that iommufd can have are of formats with dirty bits, all of them. */
 static int option_dirty(struct uiommu_platform *platform, const char *value, char *why,
 			size_t why_len)
@@ -269,11 +268,31 @@ static int option_nesting(struct uiommu_platform *platform, const char *value, c
 	return word < 0 ? -EINVAL : 0;
 }
 
+/* Without an IOMMU nothing is translated, and so nothing is reserved, however wide it is. */
+static int check_translated(const struct uiommu_platform *platform, const char *key, char *why,
+			    size_t why_len)
+{
+	static const char *const words[] = {"resv", "p2p", "pgsizes", "width", "aperture", NULL};
+
+	for (const char *const *word = words; *word && !platform->kind->facts.format; word++)
+		if (!strcmp(*word, key)) {
+			snprintf(
+				why, why_len,
+				"platform %s: '%s' says how an IOMMU translates, and there is none",
+				platform->kind->name, key);
+			return -EINVAL;
+		}
+	return 0;
+}
+
+/* The options that every platform has. 1: it is none of them. */
 static int common_option(struct uiommu_platform *platform, const char *key, const char *value,
 			 char *why, size_t why_len)
 {
 	struct uiommu_range range;
 
+	if (check_translated(platform, key, why, why_len))
+		return -EINVAL;
 	if (!strcmp(key, "name")) {
 		if (!*value || strlen(value) >= sizeof(platform->name) || strpbrk(value, " \t"))
 			return platform_bad_value(platform, key, value, "a short word", why,
@@ -312,9 +331,17 @@ static int take_option(struct uiommu_platform *platform, const char *key, const 
 				      : platform_unknown_option(platform, key, why, why_len);
 }
 
-/* Hand over the options one by one. */
-static int parse_options(struct uiommu_platform *platform, const char *options, char *why,
-			 size_t why_len)
+static bool is_base(const struct platform_kind *kind, const char *key)
+{
+	for (const char *const *base = kind->bases; base && *base; base++)
+		if (!strcmp(*base, key))
+			return true;
+	return false;
+}
+
+/* Hand over the options one by one: those that choose a base, or the others. */
+static int parse_options(struct uiommu_platform *platform, const char *options, bool bases,
+			 char *why, size_t why_len)
 {
 	while (*options) {
 		size_t len = strcspn(options + 1, ",");
@@ -336,6 +363,8 @@ static int parse_options(struct uiommu_platform *platform, const char *options, 
 			return -EINVAL;
 		}
 		*value++ = 0;
+		if (is_base(platform->kind, pair) != bases)
+			continue;
 		ret = take_option(platform, pair, value, why, why_len);
 		if (ret)
 			return ret;
@@ -458,7 +487,9 @@ UIOMMU_API int uiommu_platform_create(const char *spec, struct uiommu_platform *
 				     UIOMMU_RANGE_NONE);
 	}
 	set_facts(platform, kind);
-	ret = parse_options(platform, spec + name_len, why, why_len);
+	ret = parse_options(platform, spec + name_len, true, why, why_len);
+	if (!ret)
+		ret = parse_options(platform, spec + name_len, false, why, why_len);
 	if (!ret)
 		ret = platform_check(platform, why, why_len);
 	if (ret) {

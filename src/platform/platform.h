@@ -31,6 +31,9 @@ struct irq_controller {
 struct platform_kind {
 	const char *name;
 	const char *options; /* for people: "aw=39|48|57: address width (48)" */
+	/* Those of its options that choose what others refine or add to: they are taken first,
+	 * wherever they stand. NULL-terminated; may be NULL. */
+	const char *const *bases;
 	/* Defaults of the facts, before options. Regions and doorbells are copied. */
 	struct uiommu_platform_facts facts;
 	const struct irq_controller *controller;

@@ -114,8 +114,11 @@ static int spapr_option(struct uiommu_platform *platform, const char *key, const
 	return word < 0 ? -EINVAL : 0;
 }
 
+static const char *const bases[] = {"flavour", NULL};
+
 const struct platform_kind platform_ppc_spapr = {
 	.name = "ppc-spapr",
+	.bases = bases,
 	.options = "flavour=pseries|powernv: a guest or the machine itself (pseries); "
 		   "window32=FIRST-LAST: the default window; window64=START: of the dynamic one; "
 		   "windows=1|2: most at once (2)",

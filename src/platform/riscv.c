@@ -62,8 +62,11 @@ static int riscv_option(struct uiommu_platform *platform, const char *key, const
 	return word < 0 ? -EINVAL : 0;
 }
 
+static const char *const bases[] = {"mode", NULL};
+
 const struct platform_kind platform_riscv = {
 	.name = "riscv",
+	.bases = bases,
 	.options = "mode=sv39|sv48|sv57: of the tables (sv48)",
 	.facts = {.name = "riscv",
 		  .summary = "RISC-V server with an IOMMU and IMSIC doorbells",

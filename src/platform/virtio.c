@@ -63,8 +63,11 @@ static int virtio_option(struct uiommu_platform *platform, const char *key, cons
 				   why_len);
 }
 
+static const char *const bases[] = {"msi", NULL};
+
 const struct platform_kind platform_virtio = {
 	.name = "virtio",
+	.bases = bases,
 	.options = "msi=apic|its|v2m: a PC's interrupts, not remapped, or Arm's GICv3 ITS or "
 		   "GICv2m (apic)",
 	.facts = {.name = "virtio",

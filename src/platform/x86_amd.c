@@ -69,8 +69,11 @@ static void amd_finish(struct uiommu_platform *platform)
 	platform_set_info(platform, IOMMU_HW_INFO_TYPE_AMD, sizeof(platform->info.amd));
 }
 
+static const char *const bases[] = {"remap", NULL};
+
 const struct platform_kind platform_x86_amd = {
 	.name = "x86-amd",
+	.bases = bases,
 	.options = "remap=on|off: interrupt remapping (on)",
 	.facts = {.name = "x86-amd",
 		  .summary = "PC with AMD-Vi, with the HyperTransport hole",

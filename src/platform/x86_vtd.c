@@ -137,8 +137,11 @@ static void vtd_finish(struct uiommu_platform *platform)
 	platform_set_info(platform, IOMMU_HW_INFO_TYPE_INTEL_VTD, sizeof(platform->info.vtd));
 }
 
+static const char *const bases[] = {"aw", "mode", "remap", NULL};
+
 const struct platform_kind platform_x86_vtd = {
 	.name = "x86-vtd",
+	.bases = bases,
 	.options = "aw=39|48|57: address width (48); remap=on|off: interrupt remapping (on); "
 		   "snoop=on|off: snoop control (off); "
 		   "mode=legacy|scalable|first-stage: tables of the second stage, in scalable "

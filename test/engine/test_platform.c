@@ -347,6 +347,17 @@ static void test_custom_refused(void **state)
 		{"ppc-spapr,window32=0x0-0x17ffffff", "a power of two of pages"},
 		{"ppc-spapr,window64=0x80000000", "a number from 4294967296"},
 		{"ppc-spapr,windows=3", "a number from 1 to 2"},
+		{"none,resv=reserved:0x1000-0x1fff", "'resv' says how an IOMMU translates"},
+		{"none,rawio=yes,p2p=0x1000-0x1fff", "'p2p' says how an IOMMU translates"},
+		{"none,pgsizes=1000", "'pgsizes' says how an IOMMU translates"},
+		{"none,width=48", "'width' says how an IOMMU translates"},
+		{"none,aperture=0x0-0xfff", "'aperture' says how an IOMMU translates"},
+		{"fsl-pamu,resv=direct:0x1000-0x1fff", "direct region 0x1000-0x1fff can't be"},
+		{"ppc-spapr,resv=direct:0x1000-0x1fff,flavour=powernv",
+		 "direct region 0x1000-0x1fff can't be"},
+		/* What chooses a base comes first, so these are told alike. */
+		{"arm-smmuv3,msiwindow=0x0-0xfff,place=program", "no window in which"},
+		{"x86-vtd,width=41,aw=39", "no width of 41 bits"},
 	};
 	struct uiommu_platform *p;
 	char why[512];
@@ -359,6 +370,74 @@ static void test_custom_refused(void **state)
 	}
 }
 
+/* All that the facts say of what options change. */
+static void compare(const char *spec, const struct uiommu_platform_facts *a,
+		    const struct uiommu_platform_facts *b)
+{
+	bool same = a->width == b->width && a->page_sizes == b->page_sizes &&
+		    a->aperture.first == b->aperture.first &&
+		    a->aperture.last == b->aperture.last && !strcmp(a->format, b->format) &&
+		    a->isolated_msi == b->isolated_msi && a->fixed_msix == b->fixed_msix &&
+		    a->iommufd.nesting == b->iommufd.nesting && a->pamu.banks == b->pamu.banks &&
+		    a->pamu.windows == b->pamu.windows &&
+		    a->spapr.window32.last == b->spapr.window32.last &&
+		    a->spapr.window64 == b->spapr.window64 &&
+		    a->spapr.windows == b->spapr.windows && a->spapr.levels == b->spapr.levels &&
+		    a->region_count == b->region_count && a->doorbell_count == b->doorbell_count;
+
+	for (size_t i = 0; same && i < a->region_count; i++)
+		same = a->regions[i].range.first == b->regions[i].range.first &&
+		       a->regions[i].range.last == b->regions[i].range.last &&
+		       a->regions[i].type == b->regions[i].type;
+	for (size_t i = 0; same && i < a->doorbell_count; i++)
+		same = a->doorbells[i].range.first == b->doorbells[i].range.first &&
+		       a->doorbells[i].range.last == b->doorbells[i].range.last &&
+		       a->doorbells[i].vectors == b->doorbells[i].vectors &&
+		       !strcmp(a->doorbells[i].name, b->doorbells[i].name);
+	if (!same)
+		fail_msg("%s", spec);
+}
+
+/* An option that chooses a base keeps what stood before it: the order says nothing. */
+static void test_any_order(void **state)
+{
+	static const char *const rows[][3] = {
+		{"ppc-spapr", "flavour=powernv", "window32=0x0-0xfffffff"},
+		{"ppc-spapr", "flavour=powernv", "window64=0x100000000"},
+		{"ppc-spapr", "flavour=powernv", "windows=1"},
+		{"ppc-spapr", "flavour=powernv", "resv=reserved:0x1000-0x1fff"},
+		{"ppc-spapr", "flavour=powernv", "doorbell=mine@0x10000"},
+		{"fsl-pamu", "banks=4", "doorbell=mine@0x10000"},
+		{"fsl-pamu", "banks=4", "windows=8"},
+		{"virtio", "msi=v2m", "resv=reserved:0x1000-0x1fff"},
+		{"virtio", "msi=its", "doorbell=mine@0x10000/3"},
+		{"virtio", "msi=v2m", "width=39"},
+		{"arm-smmuv3", "msi=v2m", "doorbell=mine@0x10000"},
+		{"arm-smmuv3", "stage=2", "width=40"},
+		{"arm-smmuv3", "place=program", "resv=reserved:0x8000000-0x80fffff"},
+		{"x86-vtd", "remap=off", "doorbell=mine@0x10000000/8"},
+		{"x86-vtd", "aw=57", "width=39"},
+		{"x86-vtd", "mode=first-stage", "aperture=0x1000-0xfffff"},
+		{"x86-vtd", "mode=first-stage", "nesting=on"},
+		{"x86-amd", "remap=off", "doorbell=mine@0x10000000/8"},
+		{"riscv", "mode=sv57", "width=39"},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct uiommu_platform *p, *q;
+		char spec[128], other[128], why[256];
+
+		snprintf(spec, sizeof(spec), "%s,%s,%s", rows[i][0], rows[i][1], rows[i][2]);
+		snprintf(other, sizeof(other), "%s,%s,%s", rows[i][0], rows[i][2], rows[i][1]);
+		if (uiommu_platform_create(spec, &p, why, sizeof(why)) ||
+		    uiommu_platform_create(other, &q, why, sizeof(why)))
+			fail_msg("%s: %s", spec, why);
+		compare(other, uiommu_platform_facts(p), uiommu_platform_facts(q));
+		uiommu_platform_destroy(p);
+		uiommu_platform_destroy(q);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -366,6 +445,7 @@ int main(void)
 		cmocka_unit_test(test_plain_msi),  cmocka_unit_test(test_doorbell_at_zero),
 		cmocka_unit_test(test_exhaustion), cmocka_unit_test(test_free_waits),
 		cmocka_unit_test(test_custom),	   cmocka_unit_test(test_custom_refused),
+		cmocka_unit_test(test_any_order),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
