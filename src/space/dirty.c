@@ -10,6 +10,9 @@
  * the section in which it set the bit, or found it in its IOTLB, and a flush waits for sections; so
  * what is written before uiommu_domain_dirty_read() returns was told of by it or will be by the
  * next, and whoever copies the pages it told of afterwards has all of it.
+ * A port that looks sees to the ring before it sees whether tracking is on, and walks past it only
+ * if it was not: what it makes of such walks, an invalidation that it has yet to see takes away.
+ * test/model/dirty.pml has all orders.
  *
  * Locks: ioas->lock for all but domain_walk_tracked(), which runs inside sections. Nothing here
  * needs memory.

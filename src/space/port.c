@@ -347,9 +347,12 @@ enum uiommu_fault_reason port_look(struct uiommu_port *port, uint64_t changes)
 			       : UIOMMU_FAULT_NO_DOMAIN;
 	port->domain = domain;
 	port->stage1 = stage1 && stage1_holds(stage1, domain) ? stage1 : NULL;
-	choose_walk(port, domain);
 	if (iotlb_on(port) && (!port->stage1 || port->stage1->domain))
 		iotlb_catch_up(port, domain, port->stage1 ? port->stage1->domain : NULL);
+	/* After that: who has tracking begin puts it down before what takes away the IOTLB's
+	 * entries that were made without. The other way round the port could have seen to those
+	 * before it makes more of them. */
+	choose_walk(port, domain);
 	/* A wall, or one that lets doorbells pass, must be asked each time, before the IOTLB; and
 	 * inline functions don't fence. */
 	if ((port->stage1 && (!port->stage1->domain || port->stage1->pass_count)) ||
