@@ -390,9 +390,10 @@ UIOMMU_API int uiommu_ioas_place_doorbells(struct uiommu_ioas *ioas,
  * order: where the program has mapped it (an area with UIOMMU_MMIO), where it is already, in the
  * device's sw-msi region, where uiommu_ioas_place_doorbells() says. One doorbell has one IOVA for
  * all domains of the space, and keeps it while anybody uses it. 1: it is the system's, and wants
- * one uiommu_ioas_unmap_doorbell(); 0: it is the program's mapping. -ENODEV RULE_DOORBELL: no area
- * has it and nobody said where it may be placed; -ENOSPC RULE_DOORBELL: no room there; -EOPNOTSUPP,
- * -ENOMEM.
+ * one uiommu_ioas_unmap_doorbell(); 0: it is the program's mapping. Where the domains' smallest
+ * page is larger than 4096 bytes, the whole page around @addr is mapped (Linux:
+ * iommu_dma_get_msi_page()). -ENODEV RULE_DOORBELL: no area has it and nobody said where it may be
+ * placed; -ENOSPC RULE_DOORBELL: no room there; -EOPNOTSUPP, -ENOMEM.
  */
 UIOMMU_API int uiommu_ioas_map_doorbell(struct uiommu_ioas *ioas, uint64_t addr, const char *name,
 					uint64_t *iova);

@@ -11,7 +11,8 @@
  * one, until that region goes; placed elsewhere (the end of an aperture, a range the program gave),
  * its own place is reserved while it is there, in its own name, so no program can map over it and
  * every query reports it. What the program has mapped itself is an ordinary area and only found
- * here.
+ * here. What isn't a multiple of the I/O page that the domains have by then is rounded outwards, as
+ * nothing less can be translated; whatever overlaps what is so placed is refused.
  *
  * Lock: ioas->lock. Taking away cannot fail.
  */
@@ -27,13 +28,25 @@
 
 struct placed {
 	struct placed *next;
-	struct uiommu_range range; /* IOVAs */
+	struct uiommu_range range;  /* IOVAs, in whole pages of the domains */
+	struct uiommu_range wanted; /* of a direct region: what was to be placed */
 	uint64_t addr;
 	int prot; /* with UIOMMU_MMIO: a doorbell */
 	unsigned users;
 	bool own; /* its place is reserved by itself */
 	char name[UIOMMU_OWNER_MAX];
 };
+
+/* What is placed is made of pages of this size: all domains can translate them. */
+static uint64_t granule(const struct uiommu_ioas *ioas)
+{
+	uint64_t page = DOORBELL_PAGE;
+
+	for (const struct uiommu_domain *d = ioas->domains; d; d = d->next)
+		if (table_page(&d->table) > page)
+			page = table_page(&d->table);
+	return page;
+}
 
 /* Take a range out of the domains before stop (NULL: all); no device reaches it any more. */
 static void domains_unmap(struct uiommu_ioas *ioas, struct uiommu_range range,
@@ -70,7 +83,7 @@ static struct placed *find(struct uiommu_ioas *ioas, uint64_t addr)
 {
 	struct placed *d = ioas->placed;
 
-	while (d && !((d->prot & UIOMMU_MMIO) && d->addr == addr))
+	while (d && !((d->prot & UIOMMU_MMIO) && addr - d->addr <= d->range.last - d->range.first))
 		d = d->next;
 	return d;
 }
@@ -156,9 +169,10 @@ static void insert(struct uiommu_ioas *ioas, struct placed *it)
 }
 
 /* Reserve its place if need be, and enter it into all tables. */
-static int enter(struct uiommu_ioas *ioas, struct placed *it, struct uiommu_range slot)
+static int enter(struct uiommu_ioas *ioas, struct placed *it, struct uiommu_range slot,
+		 uint64_t size)
 {
-	struct uiommu_range page = {slot.first, slot.first + (DOORBELL_PAGE - 1)};
+	struct uiommu_range page = {slot.first, slot.first + (size - 1)};
 	int ret;
 
 	it->range = page;
@@ -175,33 +189,50 @@ static int enter(struct uiommu_ioas *ioas, struct placed *it, struct uiommu_rang
 	return ret == -ENOMEM ? refuse(ret, it->name, UIOMMU_RANGE_NONE) : ret;
 }
 
+/* Places for whole pages only; the range may have no such place then. */
+static void whole_steps(struct uiommu_doorbell_place *place, uint64_t page)
+{
+	uint64_t up = (page - (place->range.first & (page - 1))) & (page - 1);
+	uint64_t down = (place->range.last + 1) & (page - 1);
+
+	if (place->step < page)
+		place->step = page;
+	if (place->down && place->range.last - place->range.first >= down)
+		place->range.last -= down;
+	else if (!place->down && place->range.last - place->range.first >= up)
+		place->range.first += up;
+}
+
 static int place_new(struct uiommu_ioas *ioas, uint64_t addr, const char *name, uint64_t *iova)
 {
 	struct uiommu_doorbell_place place = ioas->place;
 	bool region = sw_msi_region(ioas, &place);
+	uint64_t page = granule(ioas);
 	struct uiommu_range slot;
 	struct placed *it;
 	int ret;
 
 	if (!range_valid(place.range) || !place.step)
 		return refuse(-ENODEV, name, UIOMMU_RANGE_NONE);
+	whole_steps(&place, page);
 	if (!find_place(ioas, &place, region, &slot))
 		return refuse(-ENOSPC, name, place.range);
 	it = uiommu_alloc(sizeof(*it));
 	if (!it)
 		return refuse(-ENOMEM, name, UIOMMU_RANGE_NONE);
-	it->addr = addr;
+	it->addr = addr & ~(page - 1);
 	it->prot = UIOMMU_WRITE | UIOMMU_MMIO;
 	it->users = 1;
+	it->wanted = UIOMMU_RANGE_NONE;
 	it->own = !region;
 	snprintf(it->name, sizeof(it->name), "%s", name);
-	ret = enter(ioas, it, slot);
+	ret = enter(ioas, it, slot, page);
 	if (ret) {
 		uiommu_free(it, sizeof(*it));
 		return ret;
 	}
 	insert(ioas, it);
-	*iova = it->range.first;
+	*iova = it->range.first + (addr - it->addr);
 	return 0;
 }
 
@@ -231,7 +262,7 @@ UIOMMU_API int uiommu_ioas_map_doorbell(struct uiommu_ioas *ioas, uint64_t addr,
 		ret = 0;
 	} else if (it) {
 		it->users++;
-		page = it->range.first;
+		page = it->range.first + (addr - it->addr);
 		ret = 1;
 	} else {
 		ret = place_new(ioas, addr, name, &page);
@@ -315,26 +346,30 @@ void placed_destroy(struct uiommu_ioas *ioas)
 int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
 		  const char *name)
 {
+	uint64_t page = granule(ioas);
+	struct uiommu_range range = {region->range.first & ~(page - 1),
+				     region->range.last | (page - 1)};
 	struct placed *it;
 	int ret;
 
 	for (it = ioas->placed; it; it = it->next) {
-		bool same = it->range.first == region->range.first &&
-			    it->range.last == region->range.last && it->prot == region->prot;
+		bool same = it->wanted.first == region->range.first &&
+			    it->wanted.last == region->range.last && it->prot == region->prot;
 
 		if (same)
 			it->users++;
 		if (same)
 			return 0;
-		if (range_overlaps(it->range, region->range))
-			return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EINVAL, it->name, region->range,
+		if (range_overlaps(it->range, range))
+			return uiommu_refuse(UIOMMU_RULE_OVERLAP, -EINVAL, it->name, range,
 					     it->range);
 	}
 	it = uiommu_alloc(sizeof(*it));
 	if (!it)
 		return refuse(-ENOMEM, name, UIOMMU_RANGE_NONE);
-	*it = (struct placed){.range = region->range,
-			      .addr = region->range.first,
+	*it = (struct placed){.range = range,
+			      .wanted = region->range,
+			      .addr = range.first,
 			      .prot = region->prot,
 			      .users = 1};
 	snprintf(it->name, sizeof(it->name), "%s", name ? name : "");
@@ -350,8 +385,8 @@ int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *reg
 void placed_direct_drop(struct uiommu_ioas *ioas, struct uiommu_range range)
 {
 	for (struct placed *it = ioas->placed; it; it = it->next)
-		if (!(it->prot & UIOMMU_MMIO) && it->range.first == range.first &&
-		    it->range.last == range.last) {
+		if (!(it->prot & UIOMMU_MMIO) && it->wanted.first == range.first &&
+		    it->wanted.last == range.last) {
 			if (!--it->users)
 				take_away(ioas, it);
 			return;

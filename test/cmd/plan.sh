@@ -72,6 +72,19 @@ planned 0 fsl-pamu,msi=rounded --ram 256M --msi 3 <<-END
 	  MSI       3 vectors, the first by writing 0x0 to 0x1c000140
 END
 
+# A doorbell takes a whole page of the table's, however large.
+planned 0 arm-smmuv3,pgsizes=20010000,msi=v2m,doorbell=x@0x8021000 --ram 16M@0x40000000 --msi 1 <<-END
+	arm-smmuv3: possible
+	  RAM       16M      0x40000000-0x40ffffff
+	  doorbell  x (0x8021000) at 0x8001000
+	  MSI       1 vector, the first by writing 0x50 to 0x8001040
+	  note      a device can raise another's interrupts here: programs need --allow-unsafe-interrupts
+END
+planned 0 x86-vtd,pgsizes=200000,resv=direct:0x101000-0x102fff --ram 16M@0x40000000 <<-END
+	x86-vtd: possible
+	  RAM       16M      0x40000000-0x40ffffff
+END
+
 # Without interrupts one window is enough; with one, two, three or four banks there are more.
 planned 0 fsl-pamu --ram 256M <<-END
 	fsl-pamu: possible
