@@ -24,6 +24,7 @@
 
 #include <uiommu/vfio.h>
 
+#include "util/imap.h"
 #include "util/refuse.h"
 
 #define VFIO_OFFSET_SHIFT 40
@@ -172,7 +173,7 @@ struct vfio_counters {
 /* Memory that the program has registered for mapping (vfio_spapr_memory.c). */
 struct vfio_memory_list {
 	pthread_mutex_t lock; /* a leaf */
-	struct vfio_memory *first;
+	struct imap pieces;   /* by address; the value is the struct vfio_memory */
 };
 
 struct uiommu_vfio {

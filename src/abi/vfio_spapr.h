@@ -18,12 +18,6 @@ struct spapr_window {
 	uint64_t table_pages; /* charged for its table */
 };
 
-/* Memory that this container has registered. */
-struct spapr_registration {
-	struct spapr_registration *next;
-	struct vfio_memory *memory;
-};
-
 /* All but the pointers: the container's lock. */
 struct vfio_spapr {
 	struct vfio_iommu iommu;
@@ -34,7 +28,7 @@ struct vfio_spapr {
 	unsigned groups;
 	uint64_t charged; /* pages, by ENABLE */
 	struct spapr_window windows[SPAPR_WINDOWS];
-	struct spapr_registration *registrations;
+	struct imap registered; /* pieces of the program's list that this container has */
 };
 
 /* ---- vfio_spapr.c ---- */

@@ -3,6 +3,9 @@
  * Memory registered for mapping (VFIO_IOMMU_SPAPR_REGISTER_MEMORY): owns the program's list of it,
  * which all its containers share, as in Linux (arch/powerpc/mm/book3s64/iommu_api.c).
  *
+ * A container knows by address which of the pieces it has. Every request takes time by the pieces
+ * that it is about, not by those that there are.
+ *
  * Invariants: pieces are disjoint; a piece stays while a container has it registered or something
  * of it is mapped. Only its last user's leaving frees it and gives back what was charged for it.
  * Lock: uiommu_vfio.memory.lock, a leaf: it is taken under an address space's lock, when areas go.
@@ -13,7 +16,6 @@
 #include "util/alloc.h"
 
 struct vfio_memory {
-	struct vfio_memory *next;
 	struct uiommu_range range;
 	unsigned used;	 /* containers that have it registered */
 	uint64_t mapped; /* bytes, in all windows of all containers */
@@ -22,11 +24,12 @@ struct vfio_memory {
 void vfio_memory_init(struct vfio_memory_list *list)
 {
 	pthread_mutex_init(&list->lock, NULL);
-	list->first = NULL;
+	list->pieces = (struct imap){0};
 }
 
 void vfio_memory_fini(struct vfio_memory_list *list)
 {
+	imap_clear(&list->pieces);
 	pthread_mutex_destroy(&list->lock);
 }
 
@@ -46,26 +49,32 @@ static uint64_t pages_of(const struct vfio_memory *memory)
 	return range_length(memory->range) / VFIO_PAGE;
 }
 
-/* Free the piece at *link if nobody needs it any more. True if it did. */
-static bool free_unused(struct uiommu_vfio *vfio, struct vfio_memory **link)
+/* Free the piece if nobody needs it any more. */
+static void free_unused(struct uiommu_vfio *vfio, struct vfio_memory *memory)
 {
-	struct vfio_memory *memory = *link;
-
 	if (memory->used || memory->mapped)
-		return false;
-	*link = memory->next;
+		return;
+	imap_erase(&vfio->memory.pieces, memory->range.first);
 	vfio_uncharge(vfio, pages_of(memory));
 	uiommu_free(memory, sizeof(*memory));
-	return true;
 }
 
-static struct vfio_memory *find_exact(const struct uiommu_vfio *vfio, struct uiommu_range range)
+/* The first piece that ends at or above the address, or NULL. */
+static struct vfio_memory *find_from(struct uiommu_vfio *vfio, uint64_t vaddr)
 {
-	struct vfio_memory *memory = vfio->memory.first;
+	struct imap_pos pos;
+	const struct imap_entry *entry = imap_find(&vfio->memory.pieces, vaddr, &pos);
 
-	while (memory && (memory->range.first != range.first || memory->range.last != range.last))
-		memory = memory->next;
-	return memory;
+	return entry ? (struct vfio_memory *)(uintptr_t)entry->value : NULL;
+}
+
+static struct vfio_memory *find_exact(struct uiommu_vfio *vfio, struct uiommu_range range)
+{
+	struct vfio_memory *memory = find_from(vfio, range.first);
+
+	return memory && memory->range.first == range.first && memory->range.last == range.last
+		       ? memory
+		       : NULL;
 }
 
 /* The largest page that the piece can be mapped with: what both its ends are aligned to. */
@@ -76,40 +85,58 @@ static unsigned largest_shift(const struct vfio_memory *memory)
 	return ends ? (unsigned)__builtin_ctzll(ends) : 63;
 }
 
+/* The next piece after this one that begins up to @last, or NULL. */
+static struct vfio_memory *find_next(struct uiommu_vfio *vfio, uint64_t after, uint64_t last)
+{
+	struct vfio_memory *memory = after < last ? find_from(vfio, after + 1) : NULL;
+
+	return memory && memory->range.first <= last ? memory : NULL;
+}
+
+static void count_mapped(struct uiommu_vfio *vfio, uint64_t vaddr, uint64_t bytes)
+{
+	uint64_t last = vaddr + (bytes - 1);
+
+	for (struct vfio_memory *memory = find_from(vfio, vaddr); memory;
+	     memory = find_next(vfio, memory->range.last, last))
+		memory->mapped += shared_bytes(memory->range, vaddr, bytes);
+}
+
 uint64_t spapr_memory_use(struct uiommu_vfio *vfio, uint64_t vaddr, uint64_t bytes,
 			  unsigned page_shift)
 {
 	uint64_t mask = (UINT64_C(1) << page_shift) - 1, done = 0;
-	struct vfio_memory *memory;
 
 	pthread_mutex_lock(&vfio->memory.lock);
-	for (memory = vfio->memory.first; memory && done < bytes;) {
+	while (done < bytes) {
 		uint64_t at = vaddr + done, piece;
+		const struct vfio_memory *memory = find_from(vfio, at);
 
-		if (!range_contains(memory->range, (struct uiommu_range){at, at + mask}) ||
-		    page_shift > largest_shift(memory)) {
-			memory = memory->next;
-			continue;
-		}
+		if (!memory || page_shift > largest_shift(memory) ||
+		    !range_contains(memory->range, (struct uiommu_range){at, at + mask}))
+			break;
 		piece = (memory->range.last - at + 1) & ~mask;
 		done += piece < bytes - done ? piece : bytes - done;
-		memory = vfio->memory.first;
 	}
-	for (memory = vfio->memory.first; memory && done == bytes; memory = memory->next)
-		memory->mapped += shared_bytes(memory->range, vaddr, bytes);
+	if (done == bytes)
+		count_mapped(vfio, vaddr, bytes);
 	pthread_mutex_unlock(&vfio->memory.lock);
 	return done;
 }
 
 void spapr_memory_unuse(struct uiommu_vfio *vfio, uint64_t vaddr, uint64_t bytes)
 {
-	struct vfio_memory **link = &vfio->memory.first;
+	uint64_t last = vaddr + (bytes - 1);
+	struct vfio_memory *memory;
 
 	pthread_mutex_lock(&vfio->memory.lock);
-	while (*link) {
-		(*link)->mapped -= shared_bytes((*link)->range, vaddr, bytes);
-		if (!free_unused(vfio, link))
-			link = &(*link)->next;
+	memory = find_from(vfio, vaddr);
+	while (memory) {
+		uint64_t end = memory->range.last;
+
+		memory->mapped -= shared_bytes(memory->range, vaddr, bytes);
+		free_unused(vfio, memory);
+		memory = find_next(vfio, end, last);
 	}
 	pthread_mutex_unlock(&vfio->memory.lock);
 }
@@ -136,7 +163,8 @@ static int copy_request(struct vfio_spapr *spapr, uint64_t arg,
 static int add_piece(struct uiommu_vfio *vfio, struct uiommu_range range, struct vfio_memory **out)
 {
 	uint64_t pages = range_length(range) / VFIO_PAGE;
-	struct vfio_memory *memory, *other;
+	struct vfio_memory *memory;
+	struct imap_entry entry = {.range = range}, other;
 	int ret = vfio_charge(vfio, pages);
 
 	if (ret)
@@ -148,53 +176,52 @@ static int add_piece(struct uiommu_vfio *vfio, struct uiommu_range range, struct
 	}
 	ret = vfio_check_source(vfio, UIOMMU_RANGE_NONE, range.first, range_length(range),
 				UIOMMU_READ | UIOMMU_WRITE);
-	for (other = vfio->memory.first; other && !ret; other = other->next)
-		if (range_overlaps(other->range, range))
-			ret = uiommu_refuse(UIOMMU_RULE_OVERLAP, -EINVAL,
-					    "memory that is registered already", range,
-					    other->range);
+	entry.value = (uintptr_t)memory;
+	if (!ret) {
+		ret = imap_insert(&vfio->memory.pieces, &entry, &other);
+		if (ret == -ENOMEM)
+			vfio_refuse(UIOMMU_RULE_NO_MEMORY, ret, NULL);
+	}
+	if (ret == -EEXIST)
+		ret = uiommu_refuse(UIOMMU_RULE_OVERLAP, -EINVAL,
+				    "memory that is registered already", range, other.range);
 	if (ret) {
 		uiommu_free(memory, sizeof(*memory));
 		vfio_uncharge(vfio, pages);
 		return ret;
 	}
-	*memory = (struct vfio_memory){.next = vfio->memory.first, .range = range};
-	vfio->memory.first = memory;
+	*memory = (struct vfio_memory){.range = range};
 	*out = memory;
 	return 0;
 }
 
-static struct spapr_registration **find_registration(struct vfio_spapr *spapr,
-						     const struct vfio_memory *memory)
+static bool is_registered(struct vfio_spapr *spapr, const struct vfio_memory *memory)
 {
-	struct spapr_registration **link = &spapr->registrations;
+	struct imap_pos pos;
+	const struct imap_entry *entry = imap_find(&spapr->registered, memory->range.first, &pos);
 
-	while (*link && (*link)->memory != memory)
-		link = &(*link)->next;
-	return link;
+	return entry && entry->range.first == memory->range.first;
 }
 
 static int add_registration(struct vfio_spapr *spapr, struct uiommu_range range)
 {
 	struct uiommu_vfio *vfio = spapr->iommu.vfio;
 	struct vfio_memory *memory = find_exact(vfio, range);
-	struct spapr_registration *registration;
+	const struct imap_entry entry = {.range = range};
 	int ret;
 
-	if (memory && *find_registration(spapr, memory))
+	if (memory && is_registered(spapr, memory))
 		return uiommu_refuse(UIOMMU_RULE_BUSY, -EBUSY, "registered already", range,
 				     UIOMMU_RANGE_NONE);
-	registration = uiommu_alloc(sizeof(*registration));
-	if (!registration)
-		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
 	ret = memory ? 0 : add_piece(vfio, range, &memory);
-	if (ret) {
-		uiommu_free(registration, sizeof(*registration));
+	if (ret)
 		return ret;
+	/* What a container has is disjoint, as all pieces are. */
+	if (imap_insert(&spapr->registered, &entry, NULL)) {
+		free_unused(vfio, memory);
+		return vfio_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, NULL);
 	}
 	memory->used++;
-	*registration = (struct spapr_registration){spapr->registrations, memory};
-	spapr->registrations = registration;
 	return 0;
 }
 
@@ -221,31 +248,23 @@ long spapr_register(struct vfio_spapr *spapr, uint64_t arg)
 	return ret;
 }
 
-/* memory.lock held. */
-static void drop(struct uiommu_vfio *vfio, struct spapr_registration **link)
+/* The container has it no more. memory.lock held. */
+static void drop(struct vfio_spapr *spapr, struct vfio_memory *memory)
 {
-	struct spapr_registration *gone = *link;
-	struct vfio_memory **memory = &vfio->memory.first;
-
-	*link = gone->next;
-	while (*memory != gone->memory)
-		memory = &(*memory)->next;
-	(*memory)->used--;
-	free_unused(vfio, memory);
-	uiommu_free(gone, sizeof(*gone));
+	imap_erase(&spapr->registered, memory->range.first);
+	memory->used--;
+	free_unused(spapr->iommu.vfio, memory);
 }
 
 /* What is still mapped stays usable for as long, and is no error: Linux from 5.0 on. */
 static int remove_registration(struct vfio_spapr *spapr, struct uiommu_range range)
 {
-	struct uiommu_vfio *vfio = spapr->iommu.vfio;
-	const struct vfio_memory *memory = find_exact(vfio, range);
-	struct spapr_registration **link = memory ? find_registration(spapr, memory) : NULL;
+	struct vfio_memory *memory = find_exact(spapr->iommu.vfio, range);
 
-	if (!link || !*link)
+	if (!memory || !is_registered(spapr, memory))
 		return uiommu_refuse(UIOMMU_RULE_NOT_MAPPED, -ENOENT,
 				     "exactly this was not registered", range, UIOMMU_RANGE_NONE);
-	drop(vfio, link);
+	drop(spapr, memory);
 	return 0;
 }
 
@@ -271,9 +290,11 @@ long spapr_unregister(struct vfio_spapr *spapr, uint64_t arg)
 void spapr_drop_registrations(struct vfio_spapr *spapr)
 {
 	struct uiommu_vfio *vfio = spapr->iommu.vfio;
+	const struct imap_entry *entry;
+	struct imap_pos pos;
 
 	pthread_mutex_lock(&vfio->memory.lock);
-	while (spapr->registrations)
-		drop(vfio, &spapr->registrations);
+	while ((entry = imap_find(&spapr->registered, 0, &pos)))
+		drop(spapr, find_exact(vfio, entry->range));
 	pthread_mutex_unlock(&vfio->memory.lock);
 }

@@ -253,7 +253,7 @@ static void test_any_arguments(void **state)
 		assert_int_equal(stats.live, 0);
 		assert_int_equal(stats.live_bytes, 0);
 		assert_int_equal(rig.vfio->locked_pages, 0);
-		assert_null(rig.vfio->memory.first);
+		assert_int_equal(rig.vfio->memory.pieces.count, 0);
 		rig_down(&rig);
 	}
 	for (size_t i = 0; i < REQUESTS; i++)
@@ -322,7 +322,7 @@ static void test_shared_memory(void **state)
 	}
 	for (unsigned i = 0; i < 2; i++)
 		session_close(&rig, &sharers[i].s);
-	assert_null(rig.vfio->memory.first);
+	assert_int_equal(rig.vfio->memory.pieces.count, 0);
 	assert_int_equal(rig.vfio->locked_pages, 0);
 	rig_down(&rig);
 }

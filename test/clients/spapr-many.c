@@ -2,7 +2,7 @@
 /*
  * spapr-many - the default window of a pseries machine full of mappings of 4 KiB, as a guest's
  * kernel makes them: filled, overwritten and emptied entry by entry and all at once, with the times
- * that takes.
+ * that takes; and as many pieces of memory registered, mapped and forgotten again.
  */
 #include "spapr.h"
 
@@ -49,6 +49,46 @@ static void unmap_one_by_one(int container, const char *what)
 	told(what, WINDOW / PAGE, since);
 }
 
+#define PIECES 100000
+
+/* Every other page is a piece of its own, so that none adjoins another. */
+static int each_piece(int container, uint8_t *memory, const char *what,
+		      int (*request)(int container, const void *vaddr, uint64_t size))
+{
+	double since = now();
+	int failed = 0;
+
+	/* An odd stride: in no order, and each once. */
+	for (uint64_t i = 0; i < PIECES; i++)
+		failed += request(container, memory + i * 7919 % PIECES * 2 * PAGE, PAGE) != 0;
+	told(what, PIECES, since);
+	return failed;
+}
+
+static void many_pieces(struct client *c, uint8_t *memory)
+{
+	uint8_t *last = memory + (PIECES - 1) * 2 * PAGE;
+
+	client_open(c, VFIO_SPAPR_TCE_v2_IOMMU);
+	CHECK_EQ(
+		each_piece(c->container, memory, "register 100000 pages, one a call", tce_register),
+		0);
+	CHECK_EQ(each_piece(c->container, memory, "register them again: refused", tce_register),
+		 PIECES);
+	CHECK_EQ(tce_register(c->container, memory, 3 * PAGE), -EINVAL);
+	CHECK_EQ(client_map(c->container, 0, last, PAGE, VFIO_DMA_MAP_FLAG_READ), 0);
+	CHECK_EQ(client_map(c->container, PAGE, last - PAGE, 2 * PAGE, VFIO_DMA_MAP_FLAG_READ),
+		 -EINVAL);
+	CHECK_EQ(each_piece(c->container, memory, "unregister them, one a call", tce_unregister),
+		 0);
+	CHECK_EQ(tce_unregister(c->container, last, PAGE), -ENOENT);
+	/* The one that is mapped stays, in the way of others, until it isn't. */
+	CHECK_EQ(tce_register(c->container, last - PAGE, 2 * PAGE), -EINVAL);
+	CHECK_EQ(client_unmap(c->container, 0, PAGE, 0), (int64_t)PAGE);
+	CHECK_EQ(tce_register(c->container, last - PAGE, 2 * PAGE), 0);
+	client_close(c);
+}
+
 int main(void)
 {
 	/* Memory that is only read costs nothing: it is all the same page of zeros. */
@@ -80,5 +120,6 @@ int main(void)
 	CHECK_EQ(client_map(c.container, 0, memory, WINDOW, VFIO_DMA_MAP_FLAG_READ), 0);
 	told("overwrite 262144 mappings in one call", 1, since);
 	client_close(&c);
+	many_pieces(&c, memory);
 	return client_done();
 }
