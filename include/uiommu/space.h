@@ -573,12 +573,11 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
 
 /**
  * Give a domain another shape: aperture, windows, width, page sizes; the format stays. Whoever is
- * attached stays attached. It must be disabled, and nobody may enable it meanwhile. Everything in
- * its IOAS is unmapped, with @each called as by uiommu_ioas_unmap() (may be NULL). -EBUSY: it is
- * enabled, the system has placed doorbells in its space, or that has allowed ranges or somebody's
- * places; -EINVAL,
- * -E2BIG and -ENOSPC: as uiommu_domain_create() says of @options; -ENOMEM. All of them leave
- * everything as it was.
+ * attached stays attached. It must be disabled and in no stage 1 that a requester ID has, and
+ * nobody may change that meanwhile. Everything in its IOAS is unmapped, with @each called as by
+ * uiommu_ioas_unmap() (may be NULL). -EBUSY: it is enabled, the system has placed doorbells in its
+ * space, or that has allowed ranges or somebody's places; -EINVAL, -E2BIG and -ENOSPC: as
+ * uiommu_domain_create() says of @options; -ENOMEM. All of them leave everything as it was.
  */
 UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
 				     const struct uiommu_domain_options *options,
@@ -622,8 +621,8 @@ UIOMMU_API void uiommu_domain_detach_pasid(struct uiommu_domain *domain, uiommu_
 					   uint32_t pasid);
 
 /** Let the requesters attached now and later reach the domain, those too that a violation has cut
- *  off; or none of them, and return when no DMA through it is under way. A new domain is enabled.
- *  Never fails. */
+ *  off; or none of them. Returns when no DMA is under way that began before, so not from a port's
+ * own thread inside an access section. A new domain is enabled. Never fails. */
 UIOMMU_API void uiommu_domain_enable(struct uiommu_domain *domain, bool enabled);
 
 /**

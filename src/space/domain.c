@@ -6,9 +6,10 @@
  *
  * What was taken away and not flushed yet is pending, whoever took it away: a flush serves them
  * all. Flushing, in this order: the entries are cleared (before the call); the range is put into
- * the ring; a barrier; wait for every port that may have read an entry before it was cleared; only
- * then do table pages become free again. A port that enters a section later sees both the cleared
- * entry and the ring's new head, so it drops what its IOTLB held.
+ * the ring; the unit counts up; a barrier; wait for every port that may have read an entry before it
+ * was cleared; only then do table pages become free again. A port that enters a section later sees
+ * the new count, and so both the cleared entry and the ring's new head: it drops what its IOTLB
+ * held.
  *
  * Locks: ioas->lock guards the table, unit->lock the attachments.
  */

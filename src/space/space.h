@@ -327,9 +327,11 @@ void slot_put(struct uiommu_unit *unit, struct slot *slot);
 /* A PASID is at most UIOMMU_PASID_MAX: 0, or -EINVAL. */
 int check_pasid(uint32_t pasid, const char *name);
 
-/* Wait until no port of the slot (NULL: of the domain) is inside an access section that it entered
- * before this call. A slot's ports are also those whose stage 1 it governs, a domain's also those
- * that have it as stage 1. unit->lock held. */
+/* Something was taken away: have ports look at what has changed, and wait until none of the slot's
+ * (NULL: of the domain's) is inside an access section that it entered before this call. Where there
+ * is no such port, the count stays: others hold nothing of it, and look when they come to be one. A
+ * slot's ports are also those whose stage 1 it governs, a domain's also those that have it as
+ * stage 1. unit->lock held. */
 void unit_wait(struct uiommu_unit *unit, const struct slot *slot,
 	       const struct uiommu_domain *domain);
 

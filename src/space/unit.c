@@ -554,9 +554,8 @@ UIOMMU_API void uiommu_domain_enable(struct uiommu_domain *domain, bool enabled)
 			open_if_attached(unit->buses[bus][i], domain);
 	for (const struct imap_entry *e = imap_find(&unit->pasids, 0, &pos); e; e = imap_next(&pos))
 		open_if_attached((struct slot *)(uintptr_t)e->value, domain);
-	unit_changed(unit); /* a stage 1 may hold again that its governor's absence disarmed */
-	if (!enabled)
-		unit_wait(unit, NULL, domain);
+	/* Enabled, too: a stage 1 may hold again that its governor's absence had disarmed. */
+	unit_wait(unit, NULL, domain);
 	pthread_mutex_unlock(&unit->lock);
 	if (!enabled)
 		page_requests_cancel(unit, NULL, domain);

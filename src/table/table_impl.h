@@ -562,7 +562,7 @@ give_port(struct uiommu_port_fast *port, uint64_t iova, uint64_t more, uint64_t 
 	return (struct uiommu_port_found){1, iova + delta};
 }
 
-/* Any leaf, from anywhere: those that are large may reach beyond the aperture or into the hole. */
+/* Any leaf, from anywhere: those that are large may reach into the hole. */
 static __attribute__((noinline)) struct uiommu_port_found
 walk_for_port_from_root(struct uiommu_port_fast *port, uint64_t iova, uint64_t more, uint64_t need,
 			struct uiommu_port_entry *entry)
@@ -580,7 +580,7 @@ walk_for_port_from_root(struct uiommu_port_fast *port, uint64_t iova, uint64_t m
 		return found_nothing;
 	mask = (UINT64_C(1) << shift) - 1;
 	range = (struct uiommu_range){iova & ~mask, iova | mask};
-	if (!range_contains(t->aperture, range) || range_overlaps(range, hole))
+	if (range_overlaps(range, hole))
 		return found_nothing;
 	return give_port(port, iova, more, need, entry, found.entry, shift, found.prot);
 }

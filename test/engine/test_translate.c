@@ -7,6 +7,8 @@
 #include "../check.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 
 #include <uiommu/space.h>
 
@@ -355,6 +357,35 @@ static void test_lengths(void **state)
 	}
 }
 
+/* IOVAs that differ from one that is mapped in bits that no level of the table looks at. */
+static void test_beyond(void **state)
+{
+	static const struct {
+		const char *name;
+		unsigned width;
+	} formats[] = {{"vtd-ss", 39}, {"vtd-ss", 48}, {"vtd-fs", 48}, {"amd-v1", 39},
+		       {"arm-s1", 39}, {"arm-s2", 44}, {"riscv", 39}};
+
+	for (size_t f = 0; f < sizeof(formats) / sizeof(formats[0]); f++) {
+		struct rig rig;
+
+		rig_up(&rig, formats[f].name, formats[f].width, NO_WINDOW, false);
+		map(&rig, 0x1000, PAGE, 0x10000, RW);
+		for (unsigned bit = formats[f].width; bit < 64; bit++) {
+			struct uiommu_translation t = {.iova = 0x1000 | UINT64_C(1) << bit,
+						       .len = 8};
+
+			assert_int_equal(reason(&rig, 0x1000), UIOMMU_FAULT_NONE);
+			assert_int_not_equal(reason(&rig, t.iova), UIOMMU_FAULT_NONE);
+			uiommu_port_enter(rig.port);
+			assert_int_equal(uiommu_port_translate_many(rig.port, UIOMMU_READ, &t, 1),
+					 0);
+			uiommu_port_leave(rig.port);
+		}
+		rig_down(&rig);
+	}
+}
+
 /* An access that reads and writes needs both, whatever way is taken and whatever is known. */
 static void test_both(void **state)
 {
@@ -479,6 +510,148 @@ static void test_cut_off(void **state)
 	rig_down(&rig);
 }
 
+/* A stage 1 that its governor's being cut off has disarmed holds again when that is over. */
+static void test_governed_again(void **state)
+{
+	enum { GOVERNOR = 9 };
+	struct uiommu_stage1_options so = {
+		.size = sizeof(so), .governed = true, .governor = GOVERNOR};
+	struct uiommu_stage1 *wall;
+	struct uiommu_port *other;
+	struct rig rig;
+
+	rig_up(&rig, "vtd-ss", 48, NO_WINDOW, true);
+	map(&rig, 0x1000, PAGE, 0x10000, RW);
+	assert_int_equal(uiommu_domain_attach(rig.domain, GOVERNOR, NULL, 0, "governor"), 0);
+	assert_int_equal(uiommu_port_create(rig.unit, GOVERNOR, &other), 0);
+	uiommu_port_set_master(other, true);
+	assert_int_equal(uiommu_stage1_create(rig.unit, &so, &wall), 0);
+	assert_int_equal(uiommu_unit_set_stage1(rig.unit, DEVICE, wall), 0);
+	assert_int_equal(reason(&rig, 0x1000), UIOMMU_FAULT_NO_DOMAIN);
+	assert_int_equal(uiommu_port_write(other, 0x7000, "x", 1), -EFAULT);
+	assert_int_equal(reason(&rig, 0x1000), UIOMMU_FAULT_NONE);
+	uiommu_domain_enable(rig.domain, true);
+	assert_int_equal(reason(&rig, 0x1000), UIOMMU_FAULT_NO_DOMAIN);
+	uiommu_domain_detach(rig.domain, GOVERNOR);
+	assert_int_equal(reason(&rig, 0x1000), UIOMMU_FAULT_NONE);
+	assert_int_equal(uiommu_domain_attach(rig.domain, GOVERNOR, NULL, 0, "governor"), 0);
+	assert_int_equal(reason(&rig, 0x1000), UIOMMU_FAULT_NO_DOMAIN);
+	assert_int_equal(uiommu_unit_set_stage1(rig.unit, DEVICE, NULL), 0);
+	uiommu_domain_detach(rig.domain, GOVERNOR);
+	uiommu_stage1_destroy(wall);
+	uiommu_port_destroy(other);
+	rig_down(&rig);
+}
+
+/* ---- who takes something away waits ---- */
+
+struct taking {
+	void (*take)(struct rig *rig);
+	void (*give)(struct rig *rig); /* as it was */
+	struct rig *rig;
+	_Atomic bool done;
+};
+
+static void take_mapping(struct rig *rig)
+{
+	unmap(rig, 0x1000, PAGE);
+}
+
+static void give_mapping(struct rig *rig)
+{
+	map(rig, 0x1000, PAGE, 0x10000, RW);
+}
+
+static void take_attachment(struct rig *rig)
+{
+	uiommu_domain_detach(rig->domain, DEVICE);
+}
+
+static void give_attachment(struct rig *rig)
+{
+	assert_int_equal(uiommu_domain_attach(rig->domain, DEVICE, NULL, 0, "device"), 0);
+}
+
+static void take_domain(struct rig *rig)
+{
+	uiommu_domain_enable(rig->domain, false);
+}
+
+static void give_domain(struct rig *rig)
+{
+	uiommu_domain_enable(rig->domain, true);
+}
+
+static void take_master(struct rig *rig)
+{
+	uiommu_port_set_master(rig->port, false);
+}
+
+static void give_master(struct rig *rig)
+{
+	uiommu_port_set_master(rig->port, true);
+}
+
+static void put_wall(struct rig *rig)
+{
+	assert_int_equal(uiommu_unit_set_stage1(rig->unit, DEVICE, uiommu_unit_wall(rig->unit)), 0);
+}
+
+static void drop_wall(struct rig *rig)
+{
+	assert_int_equal(uiommu_unit_set_stage1(rig->unit, DEVICE, NULL), 0);
+}
+
+static void *take_and_tell(void *arg)
+{
+	struct taking *taking = arg;
+
+	taking->take(taking->rig);
+	taking->done = true;
+	return NULL;
+}
+
+/* Inside a section: somebody takes it away, and is not done before the section is left. What was
+ * found in it holds until then, and a section that was entered afterwards keeps nobody waiting. */
+static void check_waits(struct taking *taking)
+{
+	const struct timespec pause = {.tv_nsec = 3000000};
+	struct uiommu_port *port = taking->rig->port;
+	pthread_t thread;
+	uint64_t addr;
+
+	uiommu_port_enter(port);
+	assert_int_equal(uiommu_port_translate_one(port, 0x1000, 8, UIOMMU_WRITE, &addr), 8);
+	assert_int_equal(pthread_create(&thread, NULL, take_and_tell, taking), 0);
+	/* Seen from inside, it has been taken away, and yet it is waited for. */
+	while (uiommu_port_translate_one(port, 0x1000, 8, UIOMMU_WRITE, &addr) == 8)
+		sched_yield();
+	clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+	assert_false(taking->done);
+	uiommu_port_leave(port);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	uiommu_port_enter(port);
+	assert_int_equal(uiommu_port_translate_one(port, 0x1000, 8, UIOMMU_WRITE, &addr), -EFAULT);
+	uiommu_port_leave(port);
+	taking->give(taking->rig);
+}
+
+static void test_waits(void **state)
+{
+	struct rig rig;
+	struct taking takings[] = {{take_mapping, give_mapping, &rig},
+				   {take_attachment, give_attachment, &rig},
+				   {take_domain, give_domain, &rig},
+				   {take_master, give_master, &rig},
+				   {put_wall, drop_wall, &rig}};
+
+	rig_up(&rig, "vtd-ss", 48, NO_WINDOW, false);
+	give_mapping(&rig);
+	for (size_t i = 0; i < sizeof(takings) / sizeof(takings[0]); i++)
+		check_waits(&takings[i]);
+	rig_down(&rig);
+}
+
 /* Requests with a PASID meet no window: what they have learnt must not lead past it. */
 static void test_pasid_and_window(void **state)
 {
@@ -492,7 +665,9 @@ static void test_pasid_and_window(void **state)
 	assert_int_equal(uiommu_port_set_pasid(rig.port, 5), 0);
 	assert_int_equal(reason(&rig, msi), UIOMMU_FAULT_NONE);
 	assert_int_equal(uiommu_port_set_pasid(rig.port, UIOMMU_NO_PASID), 0);
-	assert_int_equal(reason(&rig, msi), UIOMMU_FAULT_DOORBELL_READ);
+	/* Before the port has looked, and after. */
+	for (unsigned again = 0; again < 3; again++)
+		assert_int_equal(reason(&rig, msi), UIOMMU_FAULT_DOORBELL_READ);
 	assert_int_equal(reason(&rig, msi + 0x100000), UIOMMU_FAULT_NONE);
 	uiommu_domain_detach_pasid(rig.domain, DEVICE, 5);
 	rig_down(&rig);
@@ -516,15 +691,12 @@ static void test_doorbell_leaf(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ways),
-		cmocka_unit_test(test_large),
-		cmocka_unit_test(test_ends),
-		cmocka_unit_test(test_lengths),
-		cmocka_unit_test(test_both),
-		cmocka_unit_test(test_counts),
-		cmocka_unit_test(test_seen_at_once),
-		cmocka_unit_test(test_cut_off),
-		cmocka_unit_test(test_pasid_and_window),
+		cmocka_unit_test(test_ways),	      cmocka_unit_test(test_large),
+		cmocka_unit_test(test_ends),	      cmocka_unit_test(test_lengths),
+		cmocka_unit_test(test_beyond),	      cmocka_unit_test(test_both),
+		cmocka_unit_test(test_counts),	      cmocka_unit_test(test_seen_at_once),
+		cmocka_unit_test(test_cut_off),	      cmocka_unit_test(test_governed_again),
+		cmocka_unit_test(test_waits),	      cmocka_unit_test(test_pasid_and_window),
 		cmocka_unit_test(test_doorbell_leaf),
 	};
 
