@@ -158,6 +158,20 @@ static void check_small(struct rig *rig)
 			 4);
 	uiommu_port_leave(rig->port);
 	check_read(rig, all, 0, 1, &page3);
+	/* By one who has looked at what has changed, and walks. */
+	for (unsigned again = 0; again < 2; again++) {
+		const struct uiommu_range page2 = range(2 * PAGE, PAGE);
+		uint64_t addr;
+
+		uiommu_port_enter(rig->port);
+		assert_int_equal(uiommu_port_translate_one(rig->port, 0, 4, UIOMMU_READ, &addr), 4);
+		assert_int_equal(
+			uiommu_port_translate_one(rig->port, 2 * PAGE, 4, UIOMMU_WRITE, &addr), 4);
+		assert_int_equal(
+			uiommu_port_translate_one(rig->port, 3 * PAGE, 4, UIOMMU_READ, &addr), 4);
+		uiommu_port_leave(rig->port);
+		check_read(rig, all, 0, 1, &page2);
+	}
 }
 
 /* A large leaf is one, and stays dirty for those who have not been told of it. */

@@ -313,12 +313,56 @@ static void test_errno(void **state)
 	uiommu_ioas_destroy(ioas);
 }
 
+/* Without an IOTLB nothing is remembered by whoever translates for himself, and nothing counted. */
+static void test_no_iotlb(void **state)
+{
+	const struct uiommu_unit_options uo = {.size = sizeof(uo),
+					       .iotlb_entries = UIOMMU_IOTLB_OFF};
+	const struct uiommu_domain_options options = {
+		.size = sizeof(options), .format = "vtd-ss", .width = 48};
+	struct uiommu_unit_stats stats;
+	struct uiommu_domain *domain;
+	struct uiommu_ioas *ioas;
+	struct uiommu_unit *unit;
+	struct uiommu_port *port;
+	uint64_t addr;
+
+	assert_int_equal(uiommu_unit_create(&uo, &unit), 0);
+	assert_int_equal(uiommu_ioas_create(&ioas), 0);
+	assert_int_equal(uiommu_domain_create(unit, ioas, &options, &domain), 0);
+	assert_int_equal(uiommu_domain_attach(domain, 8, NULL, 0, "device"), 0);
+	assert_int_equal(uiommu_port_create(unit, 8, &port), 0);
+	uiommu_port_set_master(port, true);
+	for (uint64_t to = 0x100000; to < 0x400000; to += 0x100000) {
+		assert_int_equal(uiommu_ioas_map(ioas, R(0x1000, 0x4fff), to, UIOMMU_READ, NULL),
+				 0);
+		uiommu_port_enter(port);
+		for (uint64_t iova = 0x1000; iova < 0x5000; iova += 0x800) {
+			assert_int_equal(
+				uiommu_port_translate_one(port, iova, 8, UIOMMU_READ, &addr), 8);
+			assert_int_equal(addr, to + iova - 0x1000);
+		}
+		uiommu_port_leave(port);
+		assert_int_equal(uiommu_ioas_unmap(ioas, R(0x1000, 0x4fff), NULL, NULL, NULL), 0);
+	}
+	uiommu_port_stats(port, &stats);
+	assert_int_equal(stats.iotlb_hits, 0);
+	assert_int_equal(stats.iotlb_misses, 0);
+	assert_int_equal(stats.walks, 24);
+	uiommu_port_destroy(port);
+	uiommu_domain_detach(domain, 8);
+	uiommu_domain_destroy(domain);
+	uiommu_ioas_destroy(ioas);
+	uiommu_unit_destroy(unit);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_bad_options),	cmocka_unit_test(test_no_memory_is_told),
-		cmocka_unit_test(test_windows),		cmocka_unit_test(test_errno),
-		cmocka_unit_test(test_move_and_detach), cmocka_unit_test(test_move_area),
+		cmocka_unit_test(test_bad_options), cmocka_unit_test(test_no_memory_is_told),
+		cmocka_unit_test(test_windows),	    cmocka_unit_test(test_errno),
+		cmocka_unit_test(test_no_iotlb),    cmocka_unit_test(test_move_and_detach),
+		cmocka_unit_test(test_move_area),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

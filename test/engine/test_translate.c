@@ -543,6 +543,96 @@ static void test_governed_again(void **state)
 	rig_down(&rig);
 }
 
+/* ---- with a stage 1 in front ---- */
+
+struct inner {
+	struct uiommu_ioas *ioas;
+	struct uiommu_domain *domain;
+	struct uiommu_stage1 *stage1;
+};
+
+static void inner_up(struct rig *rig, struct inner *inner, const struct uiommu_range *pass)
+{
+	const struct uiommu_domain_options options = {
+		.size = sizeof(options), .format = "arm-s1", .width = 48};
+	struct uiommu_stage1_options so = {
+		.size = sizeof(so), .pass = pass, .pass_count = pass != NULL};
+
+	assert_int_equal(uiommu_ioas_create(&inner->ioas), 0);
+	assert_int_equal(uiommu_domain_create(rig->unit, inner->ioas, &options, &inner->domain), 0);
+	so.domain = inner->domain;
+	assert_int_equal(uiommu_stage1_create(rig->unit, &so, &inner->stage1), 0);
+	assert_int_equal(uiommu_unit_set_stage1(rig->unit, DEVICE, inner->stage1), 0);
+}
+
+static void inner_down(struct rig *rig, struct inner *inner)
+{
+	assert_int_equal(uiommu_unit_set_stage1(rig->unit, DEVICE, NULL), 0);
+	uiommu_stage1_destroy(inner->stage1);
+	uiommu_domain_destroy(inner->domain);
+	uiommu_ioas_destroy(inner->ioas);
+}
+
+/* Each page is another place in either stage and through both. */
+static void test_two_stages(void **state)
+{
+	enum { COUNT = 8 };
+	struct uiommu_translation t[COUNT];
+	struct inner inner;
+	struct rig rig;
+	uint64_t addr;
+
+	rig_up(&rig, "arm-s1", 48, NO_WINDOW, false);
+	map(&rig, PAGE, 2 * COUNT * PAGE, LARGE + PAGE, RW);
+	assert_int_equal(one(&rig, 2 * PAGE, 8, UIOMMU_READ, &addr), 8);
+	inner_up(&rig, &inner, NULL);
+	for (uint64_t i = 1; i <= COUNT; i++)
+		assert_int_equal(uiommu_ioas_map(inner.ioas, range(i * PAGE, PAGE),
+						 (2 * COUNT - i) * PAGE, RW, NULL),
+				 0);
+	for (unsigned again = 0; again < 3; again++)
+		for (uint64_t i = 1; i <= COUNT; i++) {
+			assert_int_equal(one(&rig, i * PAGE + 5, 8, UIOMMU_WRITE, &addr), 8);
+			assert_int_equal(addr, LARGE + (2 * COUNT - i) * PAGE + 5);
+			t[i - 1] = (struct uiommu_translation){.iova = i * PAGE, .len = 8};
+		}
+	uiommu_port_enter(rig.port);
+	assert_int_equal(uiommu_port_translate_many(rig.port, UIOMMU_READ, t, COUNT), COUNT);
+	uiommu_port_leave(rig.port);
+	for (uint64_t i = 1; i <= COUNT; i++)
+		assert_int_equal(t[i - 1].addr, LARGE + (2 * COUNT - i) * PAGE);
+	/* Mapped behind, but not in front. */
+	assert_int_equal(one(&rig, 12 * PAGE, 8, UIOMMU_READ, &addr), -EFAULT);
+	assert_int_equal(uiommu_ioas_unmap(inner.ioas, range(3 * PAGE, PAGE), NULL, NULL, NULL), 0);
+	assert_int_equal(one(&rig, 3 * PAGE, 8, UIOMMU_READ, &addr), -EFAULT);
+	assert_int_equal(one(&rig, 4 * PAGE, 8, UIOMMU_READ, &addr), 8);
+	unmap(&rig, PAGE, 2 * COUNT * PAGE);
+	assert_int_equal(one(&rig, 4 * PAGE, 8, UIOMMU_READ, &addr), -EFAULT);
+	inner_down(&rig, &inner);
+	rig_down(&rig);
+}
+
+/* A doorbell behind that passes comes before what the stage 1 translates there, whenever it comes.
+ */
+static void test_pass_comes(void **state)
+{
+	const struct uiommu_range pass = range(0x1000, PAGE);
+	struct inner inner;
+	struct rig rig;
+
+	rig_up(&rig, "arm-s1", 48, NO_WINDOW, false);
+	inner_up(&rig, &inner, &pass);
+	map(&rig, 0x5000, PAGE, 0x50000, RW);
+	assert_int_equal(uiommu_ioas_map(inner.ioas, pass, 0x5000, RW, NULL), 0);
+	for (unsigned again = 0; again < 3; again++)
+		assert_int_equal(reason(&rig, 0x1000), UIOMMU_FAULT_NONE);
+	map(&rig, 0x1000, PAGE, 0x8090000, UIOMMU_WRITE | UIOMMU_MMIO);
+	for (unsigned again = 0; again < 3; again++)
+		assert_int_equal(reason(&rig, 0x1000), UIOMMU_FAULT_DOORBELL_READ);
+	inner_down(&rig, &inner);
+	rig_down(&rig);
+}
+
 /* ---- who takes something away waits ---- */
 
 struct taking {
@@ -681,6 +771,9 @@ static void test_doorbell_leaf(void **state)
 
 	rig_up(&rig, "arm-s1", 48, NO_WINDOW, false);
 	map(&rig, 0x1000, PAGE, 0x10000, UIOMMU_WRITE | UIOMMU_READ | UIOMMU_MMIO);
+	map(&rig, 0x2000, PAGE, 0x20000, RW);
+	/* So that the port has looked, and walks. */
+	assert_int_equal(reason(&rig, 0x2000), UIOMMU_FAULT_NONE);
 	for (unsigned again = 0; again < 3; again++) {
 		assert_int_equal(one(&rig, 0x1000, 4, UIOMMU_WRITE, &addr), -EFAULT);
 		assert_int_equal(reason(&rig, 0x1000), UIOMMU_FAULT_DOORBELL_READ);
@@ -696,6 +789,7 @@ int main(void)
 		cmocka_unit_test(test_beyond),	      cmocka_unit_test(test_both),
 		cmocka_unit_test(test_counts),	      cmocka_unit_test(test_seen_at_once),
 		cmocka_unit_test(test_cut_off),	      cmocka_unit_test(test_governed_again),
+		cmocka_unit_test(test_two_stages),    cmocka_unit_test(test_pass_comes),
 		cmocka_unit_test(test_waits),	      cmocka_unit_test(test_pasid_and_window),
 		cmocka_unit_test(test_doorbell_leaf),
 	};
