@@ -21,6 +21,7 @@
 #include "space/space.h"
 #include "util/alloc.h"
 #include "util/range.h"
+#include "util/refuse.h"
 
 #define CONTEXTS_MOST UINT16_MAX
 
@@ -145,6 +146,36 @@ static int move_device(struct uiommu_xen_domain *domain, struct xen_device *devi
 	return 0;
 }
 
+/* Move all of a context's devices to context 0, or none. domain->lock held. */
+static int move_back(struct uiommu_xen_domain *domain, uint16_t number)
+{
+	struct xen_context *from = xen_context_get(domain, number);
+	unsigned count = from->devices, at = 0;
+	uiommu_rid *rids = count ? uiommu_alloc_array(count, sizeof(*rids)) : NULL;
+	int ret;
+
+	if (!count)
+		return 0;
+	if (!rids)
+		return uiommu_refuse(UIOMMU_RULE_NO_MEMORY, -ENOMEM, "Xen context",
+				     UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
+	for (struct xen_device *d = domain->devices; d; d = d->next)
+		if (d->context == number)
+			rids[at++] = d->rid;
+	ret = uiommu_domain_attach_all(domain->zero->domain, rids, count, UIOMMU_NO_PASID,
+				       domain->xen->regions, domain->xen->region_count,
+				       "devices of a context that is freed");
+	uiommu_free(rids, count * sizeof(*rids));
+	if (ret)
+		return ret;
+	for (struct xen_device *d = domain->devices; d; d = d->next)
+		if (d->context == number)
+			d->context = 0;
+	domain->zero->devices += count;
+	from->devices = 0;
+	return 0;
+}
+
 static long free_context(struct uiommu_xen_domain *domain, const struct uiommu_xen_free *free)
 {
 	struct xen_context *context;
@@ -160,9 +191,8 @@ static long free_context(struct uiommu_xen_domain *domain, const struct uiommu_x
 		ret = -ENOENT;
 	else if (context->devices && !(free->free_flags & UIOMMU_XEN_FREE_REATTACH_DEFAULT))
 		ret = -EBUSY;
-	for (struct xen_device *d = domain->devices; d && !ret; d = d->next)
-		if (d->context == free->ctx_no)
-			ret = move_device(domain, d, 0);
+	if (!ret)
+		ret = move_back(domain, free->ctx_no);
 	if (!ret) {
 		domain->contexts[free->ctx_no] = NULL;
 		xen_context_put(domain, context);

@@ -1127,6 +1127,49 @@ static void test_no_memory(void **state)
 	assert_true(failures > 3);
 }
 
+/* Freeing a context moves all its devices back or, where that fails, none. */
+static void test_free_fails(void **state)
+{
+	struct uiommu_xen_free gone = {.ctx_no = 1, .free_flags = UIOMMU_XEN_FREE_REATTACH_DEFAULT};
+	struct uiommu_xen_reattach move = {.ctx_no = 1, .dev = {0, 0, 0x10}};
+	struct uiommu_port *other;
+	unsigned failures = 0;
+	char byte = 0;
+	uint32_t n;
+	bool freed;
+
+	uiommu_set_allocator(failing_alloc, failing_release);
+	for (long nth = 0;; nth++, failures++) {
+		setup();
+		assert_int_equal(uiommu_xen_domain_assign(dom[0], 0x11, "disk"), 0);
+		assert_int_equal(uiommu_port_create(unit, 0x11, &other), 0);
+		uiommu_port_set_master(other, true);
+		one_context();
+		assert_int_equal(c_map(call, 1, 5, 9, 1, 3, 4096, &n), 0);
+		assert_int_equal(context(call, UIOMMU_XEN_REATTACH_DEVICE, &move), 0);
+		move.dev.devfn ^= 1;
+		assert_int_equal(context(call, UIOMMU_XEN_REATTACH_DEVICE, &move), 0);
+		move.dev.devfn ^= 1;
+		fail_countdown = nth;
+		freed = !context(call, UIOMMU_XEN_FREE_CONTEXT, &gone);
+		if (!freed)
+			assert_true(fail_countdown < 0);
+		fail_countdown = -1;
+		assert_int_equal(reaches(9, UIOMMU_READ), !freed);
+		assert_int_equal(!uiommu_port_read(other, 9 * PAGE, &byte, 1), !freed);
+		if (!freed)
+			assert_int_equal(context(call, UIOMMU_XEN_FREE_CONTEXT, &gone), 0);
+		assert_false(reaches(9, UIOMMU_READ));
+		uiommu_port_destroy(other);
+		teardown();
+		assert_int_equal(fail_live, 0);
+		if (freed)
+			break;
+	}
+	uiommu_set_allocator(NULL, NULL);
+	assert_true(failures > 2);
+}
+
 static void test_options(void **state)
 {
 	struct uiommu_xen_options o = {.size = sizeof(o) + 8};
@@ -1163,6 +1206,7 @@ int main(void)
 		cmocka_unit_test(test_server_statuses),
 		cmocka_unit_test(test_server_call),
 		cmocka_unit_test(test_server_foreign),
+		cmocka_unit_test(test_free_fails),
 		cmocka_unit_test(test_server_m2b),
 		cmocka_unit_test(test_server_continuations),
 		cmocka_unit_test(test_context_life),
