@@ -69,6 +69,7 @@ UIOMMU_API int uiommu_xen_create(const struct uiommu_xen_options *options, struc
 		       options->region_count * sizeof(*xen->regions));
 	}
 	pthread_mutex_init(&xen->lock, NULL);
+	pthread_cond_init(&xen->frame_free, NULL);
 	*out = xen;
 	return 0;
 }
@@ -79,6 +80,7 @@ UIOMMU_API void uiommu_xen_destroy(struct uiommu_xen *xen)
 		return;
 	imap_clear(&xen->m2b);
 	imap_clear(&xen->foreign);
+	pthread_cond_destroy(&xen->frame_free);
 	pthread_mutex_destroy(&xen->lock);
 	uiommu_free(xen->regions, xen->region_count * sizeof(*xen->regions));
 	uiommu_free(xen, sizeof(*xen));

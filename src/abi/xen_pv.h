@@ -24,6 +24,8 @@
 #define XEN_TAG_REF	2 /* it holds a reference to its frame */
 #define XEN_TAG_FOREIGN 4 /* its frame is another domain's */
 
+struct xen_frame_use;
+
 struct uiommu_xen {
 	struct uiommu_xen_hooks hooks; /* these are constant */
 	struct uiommu_unit *unit;
@@ -41,6 +43,8 @@ struct uiommu_xen {
 	 * them, and which are mapped or looked up for another domain (value: its number, info: 1 if
 	 * the reference is the mapping's, tag: that mapping's bus frame). */
 	struct imap m2b, foreign;
+	struct xen_frame_use *in_use; /* foreign frames that operations are about */
+	pthread_cond_t frame_free;
 	bool m2b_made;
 };
 

@@ -9,7 +9,11 @@
  * mapping remembers whether it holds a reference, so a flag given with an unmap can't drop one that
  * was never taken.
  *
- * Locks: xen->lock for the books; never held across a hook or an operation.
+ * Entering a foreign frame and mapping it are two steps, as are unmapping it and forgetting it. An
+ * operation has the frame in use meanwhile, and another about the same frame waits, so that no
+ * answer rests on a step that is undone. What is done with a frame in use waits for no other frame.
+ *
+ * Locks: xen->lock for the books and the frames in use; never held across a hook or an operation.
  */
 #include "abi/xen_pv.h"
 
@@ -61,6 +65,50 @@ static bool book_find(struct uiommu_xen *xen, struct imap *book, uint64_t mfn,
 		entry = NULL;
 	pthread_mutex_unlock(&xen->lock);
 	return entry;
+}
+
+/* A foreign frame that an operation is about; it lies on the operation's stack. */
+struct xen_frame_use {
+	struct xen_frame_use *next;
+	uint64_t mfn;
+};
+
+/* xen->lock held. */
+static bool frame_in_use(const struct uiommu_xen *xen, uint64_t mfn)
+{
+	const struct xen_frame_use *use = xen->in_use;
+
+	while (use && use->mfn != mfn)
+		use = use->next;
+	return use;
+}
+
+/* Have the frame in use, as soon as nobody else has. xen->lock held; waiting lets go of it. */
+static void frame_use_locked(struct uiommu_xen *xen, struct xen_frame_use *use, uint64_t mfn)
+{
+	while (frame_in_use(xen, mfn))
+		pthread_cond_wait(&xen->frame_free, &xen->lock);
+	*use = (struct xen_frame_use){xen->in_use, mfn};
+	xen->in_use = use;
+}
+
+static void frame_use(struct uiommu_xen *xen, struct xen_frame_use *use, uint64_t mfn)
+{
+	pthread_mutex_lock(&xen->lock);
+	frame_use_locked(xen, use, mfn);
+	pthread_mutex_unlock(&xen->lock);
+}
+
+static void frame_done(struct uiommu_xen *xen, const struct xen_frame_use *use)
+{
+	struct xen_frame_use **link = &xen->in_use;
+
+	pthread_mutex_lock(&xen->lock);
+	while (*link != use)
+		link = &(*link)->next;
+	*link = use->next;
+	pthread_cond_broadcast(&xen->frame_free);
+	pthread_mutex_unlock(&xen->lock);
 }
 
 /* The bus frame by which the hardware domain reaches a machine frame anyway; 0: by none. */
@@ -162,23 +210,39 @@ static int map(struct uiommu_xen_call *call, const struct uiommu_xen_server_op *
 	return ret;
 }
 
-static int unmap(struct uiommu_xen_call *call, const struct uiommu_xen_server_op *op)
+static int unmap_one(struct uiommu_xen_call *call, const struct uiommu_xen_server_op *op,
+		     uint64_t mfn, bool foreign)
 {
 	struct uiommu_xen *xen = call->domain->xen;
-	uint64_t bfn = op->u.unmap.bfn, mfn;
-	struct uiommu_area area;
-	int ret;
+	int ret = xen_unmap_page(call, call->domain->zero->ioas, op->u.unmap.bfn);
 
-	if (!lookup(call, bfn, &area, &mfn))
-		return -ENOENT;
-	ret = xen_unmap_page(call, call->domain->zero->ioas, bfn);
 	if (ret)
 		return ret == -ENOENT ? ret : -EIO;
 	if (op->flags & UIOMMU_XEN_SERVER_REMOVE_M2B)
 		book_remove(xen, &xen->m2b, mfn);
-	if (tag_of(&area) & XEN_TAG_FOREIGN)
+	if (foreign)
 		book_remove(xen, &xen->foreign, mfn);
 	return 0;
+}
+
+static int unmap(struct uiommu_xen_call *call, const struct uiommu_xen_server_op *op)
+{
+	struct uiommu_xen *xen = call->domain->xen;
+	uint64_t bfn = op->u.unmap.bfn, mfn, now;
+	struct xen_frame_use use;
+	struct uiommu_area area;
+	int ret = -ENOENT;
+
+	if (!lookup(call, bfn, &area, &mfn))
+		return -ENOENT;
+	if (!(tag_of(&area) & XEN_TAG_FOREIGN))
+		return unmap_one(call, op, mfn, false);
+	frame_use(xen, &use, mfn);
+	/* Whoever had the frame in use may have unmapped it. */
+	if (lookup(call, bfn, &area, &now) && now == mfn && (tag_of(&area) & XEN_TAG_FOREIGN))
+		ret = unmap_one(call, op, mfn, true);
+	frame_done(xen, &use);
+	return ret;
 }
 
 static int check_foreign(struct uiommu_xen_call *call, uint16_t domid)
@@ -196,28 +260,40 @@ static bool allocated(const struct uiommu_xen_hooks *hooks, uint64_t mfn)
 	return !hooks->frame_allocated || hooks->frame_allocated(hooks->ctx, mfn);
 }
 
-static int map_foreign(struct uiommu_xen_call *call, const struct uiommu_xen_server_op *op)
+/* What the book says of a frame in use. A mapping that is gone without it, as another processor has
+ * mapped the frame where this one was unmapping another, is forgotten. */
+static bool find_foreign(struct uiommu_xen_call *call, uint64_t mfn, struct imap_entry *entry)
+{
+	struct uiommu_xen *xen = call->domain->xen;
+	struct uiommu_area area;
+	uint64_t there;
+
+	if (!book_find(xen, &xen->foreign, mfn, entry))
+		return false;
+	if (!entry->info || (lookup(call, (uintptr_t)entry->tag, &area, &there) && there == mfn))
+		return true;
+	book_remove(xen, &xen->foreign, mfn);
+	return false;
+}
+
+/* Map a frame in use, with its reference. */
+static int map_used(struct uiommu_xen_call *call, const struct uiommu_xen_server_op *op,
+		    uint64_t mfn)
 {
 	struct uiommu_xen *xen = call->domain->xen;
 	const struct uiommu_xen_hooks *hooks = &xen->hooks;
-	uint16_t domid = op->u.map_foreign.domid;
-	uint64_t bfn = op->u.map_foreign.bfn, mfn;
+	uint64_t bfn = op->u.map_foreign.bfn;
 	struct imap_entry entry;
 	int ret;
 
-	if (xen->off)
-		return -EPERM;
-	ret = check_foreign(call, domid);
-	if (ret)
-		return ret;
-	if (hooks->get_frame(hooks->ctx, domid, op->u.map_foreign.gfn, &mfn))
-		return -ENXIO;
-	if (book_find(xen, &xen->foreign, mfn, &entry))
+	if (find_foreign(call, mfn, &entry))
 		ret = 1; /* is mapped: fine */
 	else if (!allocated(hooks, mfn))
 		ret = -EPERM;
-	else if (book_add(xen, &xen->foreign, mfn, domid, 1, bfn))
+	else if (book_add(xen, &xen->foreign, mfn, op->u.map_foreign.domid, 1, bfn))
 		ret = -EIO;
+	else
+		ret = 0;
 	if (ret) {
 		hooks->put_frame(hooks->ctx, mfn);
 		return ret > 0 ? 0 : ret;
@@ -229,11 +305,35 @@ static int map_foreign(struct uiommu_xen_call *call, const struct uiommu_xen_ser
 	return ret;
 }
 
+static int map_foreign(struct uiommu_xen_call *call, const struct uiommu_xen_server_op *op)
+{
+	struct uiommu_xen *xen = call->domain->xen;
+	const struct uiommu_xen_hooks *hooks = &xen->hooks;
+	uint16_t domid = op->u.map_foreign.domid;
+	struct xen_frame_use use;
+	uint64_t mfn;
+	int ret;
+
+	if (xen->off)
+		return -EPERM;
+	ret = check_foreign(call, domid);
+	if (ret)
+		return ret;
+	if (hooks->get_frame(hooks->ctx, domid, op->u.map_foreign.gfn, &mfn))
+		return -ENXIO;
+	frame_use(xen, &use, mfn);
+	ret = map_used(call, op, mfn);
+	frame_done(xen, &use);
+	return ret;
+}
+
 static int lookup_foreign(struct uiommu_xen_call *call, struct uiommu_xen_server_op *op)
 {
 	struct uiommu_xen *xen = call->domain->xen;
 	const struct uiommu_xen_hooks *hooks = &xen->hooks;
 	uint16_t domid = op->u.lookup_foreign.domid;
+	struct xen_frame_use use;
+	struct imap_entry entry;
 	uint64_t mfn, bfn;
 	int ret = check_foreign(call, domid);
 
@@ -242,12 +342,16 @@ static int lookup_foreign(struct uiommu_xen_call *call, struct uiommu_xen_server
 	if (hooks->get_frame(hooks->ctx, domid, op->u.lookup_foreign.gfn, &mfn))
 		return -ENXIO;
 	bfn = xen->off ? mfn : premapped(xen, mfn);
+	frame_use(xen, &use, mfn);
 	if (!allocated(hooks, mfn))
 		ret = -EPERM;
 	else if (!bfn && !xen->off)
 		ret = -ENOENT;
+	else if (find_foreign(call, mfn, &entry))
+		ret = -EEXIST;
 	else
 		ret = book_add(xen, &xen->foreign, mfn, domid, 0, 0);
+	frame_done(xen, &use);
 	if (ret) /* one reference will do for a frame that has been looked up before */
 		hooks->put_frame(hooks->ctx, mfn);
 	if (ret && ret != -EEXIST)
@@ -256,22 +360,18 @@ static int lookup_foreign(struct uiommu_xen_call *call, struct uiommu_xen_server
 	return 0;
 }
 
-static int unmap_foreign(struct uiommu_xen_call *call, const struct uiommu_xen_server_op *op)
+/* The frame is in use. */
+static int unmap_used(struct uiommu_xen_call *call, uint64_t bfn, uint64_t mfn)
 {
 	struct uiommu_xen *xen = call->domain->xen;
-	uint64_t bfn = op->u.unmap_foreign.bfn, mfn = bfn;
-	struct uiommu_area area = {0};
 	struct imap_entry entry;
-	int ret = 0;
+	int ret;
 
-	if (!xen->off && !lookup(call, bfn, &area, &mfn))
-		return -ENOENT;
 	if (!book_find(xen, &xen->foreign, mfn, &entry) ||
 	    (entry.info && (uintptr_t)entry.tag != bfn))
 		return -ENOENT;
 	if (!entry.info) {
-		if (!book_remove(xen, &xen->foreign, mfn))
-			return -ENOENT;
+		book_remove(xen, &xen->foreign, mfn);
 		/* Looked up: what is mapped there stays, and the reference is the book's. */
 		xen->hooks.put_frame(xen->hooks.ctx, mfn);
 		return 0;
@@ -282,6 +382,23 @@ static int unmap_foreign(struct uiommu_xen_call *call, const struct uiommu_xen_s
 		return ret == -ENOENT ? ret : -EIO;
 	book_remove(xen, &xen->foreign, mfn);
 	return 0;
+}
+
+static int unmap_foreign(struct uiommu_xen_call *call, const struct uiommu_xen_server_op *op)
+{
+	struct uiommu_xen *xen = call->domain->xen;
+	uint64_t bfn = op->u.unmap_foreign.bfn, mfn = bfn, now = bfn;
+	struct xen_frame_use use;
+	struct uiommu_area area;
+	int ret = -ENOENT;
+
+	if (!xen->off && !lookup(call, bfn, &area, &mfn))
+		return -ENOENT;
+	frame_use(xen, &use, mfn);
+	if (xen->off || (lookup(call, bfn, &area, &now) && now == mfn))
+		ret = unmap_used(call, bfn, mfn);
+	frame_done(xen, &use);
+	return ret;
 }
 
 void xen_server_relinquish(struct uiommu_xen *xen, uint16_t domid)
@@ -297,6 +414,7 @@ void xen_server_relinquish(struct uiommu_xen *xen, uint16_t domid)
 		imap_clear(&xen->m2b);
 	for (;;) {
 		const struct imap_entry *e = imap_find(&xen->foreign, at, &pos);
+		struct xen_frame_use use;
 		struct imap_entry entry;
 		struct uiommu_range page;
 
@@ -305,8 +423,13 @@ void xen_server_relinquish(struct uiommu_xen *xen, uint16_t domid)
 		if (!e)
 			break;
 		entry = *e;
-		imap_erase(&xen->foreign, entry.range.first);
 		at = entry.range.first;
+		if (frame_in_use(xen, at)) {
+			pthread_cond_wait(&xen->frame_free, &xen->lock);
+			continue;
+		}
+		frame_use_locked(xen, &use, at);
+		imap_erase(&xen->foreign, at);
 		pthread_mutex_unlock(&xen->lock);
 		page.first = (uint64_t)(uintptr_t)entry.tag << XEN_PAGE_SHIFT;
 		page.last = page.first + (XEN_PAGE_SIZE - 1);
@@ -314,6 +437,7 @@ void xen_server_relinquish(struct uiommu_xen *xen, uint16_t domid)
 			xen->hooks.put_frame(xen->hooks.ctx, entry.range.first);
 		else if (hardware)
 			xen_release_page(hardware, page);
+		frame_done(xen, &use);
 		pthread_mutex_lock(&xen->lock);
 	}
 	pthread_mutex_unlock(&xen->lock);

@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
 
 #include <uiommu/xen.h>
 
@@ -28,6 +30,9 @@ static struct {
 	struct rng rng;
 	unsigned every; /* 0: never; 1: whenever asked; n: one time in n */
 	unsigned legs;
+	/* Giving this frame back takes until another has got it, and a while. */
+	uint64_t slow;
+	_Atomic bool slowed, got;
 } hv;
 
 static struct uiommu_unit *unit;
@@ -77,6 +82,8 @@ static int get_frame(void *ctx, uint16_t domid, uint64_t gfn, uint64_t *mfn)
 	if (owner_of(*mfn) != domid)
 		return -EPERM;
 	hv.refs[*mfn]++;
+	if (hv.slowed && *mfn == hv.slow)
+		hv.got = true;
 	return 0;
 }
 
@@ -90,6 +97,12 @@ static uint64_t flushes(void)
 
 static void put_frame(void *ctx, uint64_t mfn)
 {
+	if (hv.slow && mfn == hv.slow && !hv.slowed) {
+		hv.slowed = true;
+		while (!hv.got)
+			sched_yield();
+		usleep(20000);
+	}
 	if (hv.refs[mfn]-- <= 0)
 		abort(); /* may not be the test's own thread */
 }
@@ -1038,6 +1051,38 @@ static void test_context_continuations(void **state)
 
 /* ---- two virtual processors ---- */
 
+static void *map_where_taken(void *arg)
+{
+	struct uiommu_xen_server_op op = {.subop = 4, .flags = SRW, .u.map_foreign = {1, 1, 1, 0}};
+	struct uiommu_xen_call *mine;
+
+	if (uiommu_xen_call_create(dom[0], &mine) ||
+	    uiommu_xen_server_op(mine, (uintptr_t)&op, 1) || op.status != -EPERM)
+		abort();
+	uiommu_xen_call_destroy(mine);
+	return NULL;
+}
+
+/* While one processor's mapping of a foreign frame is failing, another's doesn't count on it. */
+static void test_foreign_twice(void **state)
+{
+	pthread_t thread;
+
+	setup();
+	ROWS({2, SRW, 1, 7, 0, 0});
+	hv.slow = HVM_MFN + 1;
+	pthread_create(&thread, NULL, map_where_taken, NULL);
+	while (!hv.slowed)
+		sched_yield();
+	ROWS({4, SRW, 2, 1, 1, 0});
+	assert_int_equal(mfn_at(2), HVM_MFN + 1);
+	pthread_join(thread, NULL);
+	assert_int_equal(hv.refs[HVM_MFN + 1], 1);
+	ROWS({6, 0, 2, 0, 0, 0});
+	assert_int_equal(hv.refs[HVM_MFN + 1], 0);
+	teardown();
+}
+
 /* Map, unmap, look up, in the same bus frames and contexts, each call preempted all the time. */
 static void *processor(void *seed)
 {
@@ -1087,6 +1132,15 @@ static void test_two_processors(void **state)
 		pthread_create(&thread[i], NULL, processor, (void *)(uintptr_t)rng_next(&rng));
 	for (unsigned i = 0; i < 2; i++)
 		pthread_join(thread[i], NULL);
+	/* What is said to be mapped is. */
+	for (unsigned gfn = 0; gfn < 8; gfn++) {
+		bool there = false;
+
+		ROWS({4, SRW, 64 + gfn, gfn, 1, 0});
+		for (unsigned bfn = 0; bfn < 64 + 8; bfn++)
+			there |= mfn_at(bfn) == HVM_MFN + gfn;
+		assert_true(there);
+	}
 	teardown(); /* which finds every reference given back */
 }
 
@@ -1207,6 +1261,7 @@ int main(void)
 		cmocka_unit_test(test_server_call),
 		cmocka_unit_test(test_server_foreign),
 		cmocka_unit_test(test_free_fails),
+		cmocka_unit_test(test_foreign_twice),
 		cmocka_unit_test(test_server_m2b),
 		cmocka_unit_test(test_server_continuations),
 		cmocka_unit_test(test_context_life),
