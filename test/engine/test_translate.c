@@ -759,9 +759,10 @@ static void test_pasid_and_window(void **state)
 	assert_int_equal(reason(&rig, msi), UIOMMU_FAULT_NONE);
 	assert_int_equal(uiommu_port_set_pasid(rig.port, UIOMMU_NO_PASID), 0);
 	/* Before the port has looked, and after. */
-	for (unsigned again = 0; again < 3; again++)
+	for (unsigned again = 0; again < 2; again++) {
 		assert_int_equal(reason(&rig, msi), UIOMMU_FAULT_DOORBELL_READ);
-	assert_int_equal(reason(&rig, msi + 0x100000), UIOMMU_FAULT_NONE);
+		assert_int_equal(reason(&rig, msi + 0x100000), UIOMMU_FAULT_NONE);
+	}
 	uiommu_domain_detach_pasid(rig.domain, DEVICE, 5);
 	rig_down(&rig);
 }
