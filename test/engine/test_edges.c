@@ -198,9 +198,11 @@ static _Atomic bool mover_frees, detached, detached_early;
 static void watched_release(void *ptr, size_t size)
 {
 	if (is_mover) {
+		const struct timespec pause = {.tv_nsec = 1000000};
+
 		mover_frees = true;
-		for (unsigned i = 0; i < 20000 && !detached; i++)
-			sched_yield();
+		for (unsigned i = 0; i < 20 && !detached; i++)
+			clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 		detached_early = detached;
 	}
 	failing_release(ptr, size);
