@@ -20,6 +20,10 @@
 
 #define DEFAULT_CONTEXTS 1024
 
+/* As often may a call go from taking away to something else and back, before it flushes on the way:
+ * each time may keep a table, or one of every level, for the flush. Linux' calls have 64 pairs. */
+#define RUNS_MOST 1024
+
 static int refuse(int error, const char *what)
 {
 	return uiommu_refuse(error == -ENOMEM ? UIOMMU_RULE_NO_MEMORY : UIOMMU_RULE_ARGUMENT, error,
@@ -441,6 +445,13 @@ static int write_runs(struct uiommu_xen_call *call)
 	return ret;
 }
 
+/* Flush on the way, and go on: nothing is held for the flush any more. */
+static int flush_early(struct uiommu_xen_call *call)
+{
+	uiommu_batch_finish(call->batch);
+	return write_runs(call);
+}
+
 long xen_call_complete(struct uiommu_xen_call *call, long error)
 {
 	unsigned entry = call->entry;
@@ -516,7 +527,7 @@ long xen_array_run(struct uiommu_xen_call *call, const struct xen_array *array)
 	for (; call->done < call->count; first = false) {
 		if (!first && xen_call_preempted(call))
 			return UIOMMU_XEN_CONTINUE;
-		if (do_element(call, array))
+		if (do_element(call, array) || (call->run_count >= RUNS_MOST && flush_early(call)))
 			return xen_call_complete(call, -EFAULT);
 	}
 	return xen_call_complete(call, 0);

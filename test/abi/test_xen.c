@@ -697,6 +697,47 @@ static void test_server_continuations(void **state)
 	teardown();
 }
 
+/* However many pairs of unmap and map, a call holds little, and flushes as seldom as that allows.
+ */
+static void test_many_pairs(void **state)
+{
+	enum { N = 8192, MOST = 1024 };
+	struct uiommu_xen_server_op *ops = calloc(N, sizeof(*ops));
+	long before_bytes, most = 0;
+	uint64_t before;
+	long ret;
+
+	uiommu_set_allocator(failing_alloc, failing_release);
+	setup();
+	/* Each in a table of its own, which goes with it. */
+	for (unsigned i = 0; i < N; i++)
+		ops[i] = (struct uiommu_xen_server_op){
+			.subop = 2, .flags = SRW, .u.map = {((uint64_t)i << 9) + 256, i % 200}};
+	assert_int_equal(server(ops, N / 2), 0);
+	for (unsigned i = 0; i < N; i++)
+		ops[i] = (struct uiommu_xen_server_op){
+			.subop = i % 2 ? 2 : 3,
+			.flags = i % 2 ? SRW : 0,
+			.status = 99,
+			.u.map = {((uint64_t)(i / 2) << 9) + 256, i % 200}};
+	hv.every = 1;
+	before = flushes();
+	before_bytes = (long)fail_live_bytes;
+	while ((ret = uiommu_xen_server_op(call, (uintptr_t)ops, N)) == UIOMMU_XEN_CONTINUE)
+		if ((long)fail_live_bytes - before_bytes > most)
+			most = (long)fail_live_bytes - before_bytes;
+	assert_int_equal(ret, 0);
+	for (unsigned i = 0; i < N; i++)
+		assert_int_equal(ops[i].status, 0);
+	assert_int_equal(flushes() - before, N / 2 / MOST);
+	print_message("at most %ld bytes held\n", most);
+	assert_true(most < MOST * 8 * 1024);
+	teardown();
+	assert_int_equal(fail_live, 0);
+	uiommu_set_allocator(NULL, NULL);
+	free(ops);
+}
+
 /* ---- contexts ---- */
 
 static long context(struct uiommu_xen_call *by, int subop, void *arg)
@@ -1261,6 +1302,7 @@ int main(void)
 		cmocka_unit_test(test_server_call),
 		cmocka_unit_test(test_server_foreign),
 		cmocka_unit_test(test_free_fails),
+		cmocka_unit_test(test_many_pairs),
 		cmocka_unit_test(test_foreign_twice),
 		cmocka_unit_test(test_server_m2b),
 		cmocka_unit_test(test_server_continuations),
