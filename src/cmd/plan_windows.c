@@ -175,6 +175,29 @@ static bool try_less(const struct plan_request *request, const struct uiommu_pla
 	return false;
 }
 
+/* If there are more interrupts than the banks have, as many as they have; and the same windows with
+ * those asked for, to be told what is missing. */
+static bool try_fewer(const struct plan_request *request, const struct uiommu_platform_facts *facts,
+		      struct plan *plan)
+{
+	struct plan_layout *layout = plan_next(plan, "with fewer interrupts");
+	bool own = range_valid(request->geometry.aperture);
+	struct plan_request fewer = *request;
+
+	fewer.vectors = 0;
+	for (size_t i = 0; i < facts->doorbell_count; i++)
+		fewer.vectors += facts->doorbells[i].vectors;
+	if (fewer.vectors >= request->vectors ||
+	    !(own ? try_windows(&fewer, facts, request->geometry.aperture,
+				request->geometry.windows, layout)
+		  : try_apertures(&fewer, facts, request->geometry.windows, layout)))
+		return false;
+	layout->compromise = true;
+	plan->asked.geometry = layout->geometry;
+	plan_try(request, PLAN_AS_ASKED, request->vectors, &plan->asked);
+	return true;
+}
+
 void plan_pamu(const struct plan_request *request, const struct uiommu_platform_facts *facts,
 	       struct plan *plan)
 {
@@ -186,6 +209,10 @@ void plan_pamu(const struct plan_request *request, const struct uiommu_platform_
 		: try_apertures(request, facts, fixed, &plan->asked))
 		return;
 	try_plainly(request, facts, &plan->asked);
+	if (try_fewer(request, facts, plan)) {
+		plan->alternative_count++;
+		return;
+	}
 	if (own && fixed) {
 		layout = plan_next(plan, "with another number of windows");
 		plan->alternative_count +=

@@ -72,6 +72,19 @@ planned 0 fsl-pamu,msi=rounded --ram 256M --msi 3 <<-END
 	  MSI       3 vectors, the first by writing 0x0 to 0x1c000140
 END
 
+# More interrupts than the banks have: it is they that are short, not the aperture.
+planned 1 fsl-pamu --ram 256M --msi 769 <<-END
+	fsl-pamu: not possible as asked
+	nearest that can: with fewer interrupts
+	  aperture  512M     0x0-0x1fffffff, 8 windows of 64M
+	  RAM       256M     0x0-0xfffffff, windows 0-3
+	  doorbell  MSI bank 0 (0xffe044000) at 0x1c000000, window 7
+	  doorbell  MSI bank 1 (0xffe045000) at 0x18000000, window 6
+	  doorbell  MSI bank 2 (0xffe046000) at 0x14000000, window 5
+	  MSI       768 vectors, the first by writing 0x0 to 0x1c000140
+END
+says "(interrupt vectors)"
+
 # A doorbell takes a whole page of the table's, however large.
 planned 0 arm-smmuv3,pgsizes=20010000,msi=v2m,doorbell=x@0x8021000 --ram 16M@0x40000000 --msi 1 <<-END
 	arm-smmuv3: possible
