@@ -575,13 +575,15 @@ UIOMMU_API int uiommu_domain_create(struct uiommu_unit *unit, struct uiommu_ioas
  * Give a domain another shape: aperture, windows, width, page sizes; the format stays. Whoever is
  * attached stays attached. It must be disabled and in no stage 1 that a requester ID has, and
  * nobody may change that meanwhile. Everything in its IOAS is unmapped, with @each called as by
- * uiommu_ioas_unmap() (may be NULL). -EBUSY: it is enabled, the system has placed doorbells in its
+ * uiommu_ioas_unmap() (may be NULL), and doorbells are placed by @place from then on (NULL: as
+ * before). -EBUSY: it is enabled, the system has placed doorbells in its
  * space, or that has allowed ranges or somebody's places; -EINVAL, -E2BIG and -ENOSPC: as
  * uiommu_domain_create() says of @options; -ENOMEM. All of them leave everything as it was.
  */
 UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
 				     const struct uiommu_domain_options *options,
-				     uiommu_area_fn each, void *ctx);
+				     const struct uiommu_doorbell_place *place, uiommu_area_fn each,
+				     void *ctx);
 
 /** Destroy it; requester IDs attached to it must be detached first, and the stage 1 it is in
  *  destroyed. NULL is fine. */

@@ -46,25 +46,29 @@ struct uiommu_domain_options vfio_pamu_domain_options(const struct uiommu_vfio *
 
 /* ---- GEOMETRY ---- */
 
-/* Say where banks go from now on: nowhere while there are no windows. */
-static void place_banks(struct vfio_pamu *pamu)
+/* Where banks go in windows of this size, the last @ours of which are theirs alone; nowhere while
+ * there are no windows (0). */
+static struct uiommu_doorbell_place place_banks(const struct vfio_pamu *pamu,
+						struct uiommu_range aperture, uint64_t window,
+						unsigned ours)
 {
 	struct uiommu_doorbell_place place = {UIOMMU_RANGE_NONE, VFIO_PAGE, true};
 	enum uiommu_pamu_msi way = pamu->iommu.vfio->facts->pamu.msi;
 
-	if (pamu->window && (way == UIOMMU_PAMU_IMPLICIT || way == UIOMMU_PAMU_ROUNDED)) {
-		place.range = pamu->aperture;
-		place.step = pamu->window;
-		if (pamu->ours)
-			place.range.first = place.range.last - pamu->ours * pamu->window + 1;
+	if (window && (way == UIOMMU_PAMU_IMPLICIT || way == UIOMMU_PAMU_ROUNDED)) {
+		place.range = aperture;
+		place.step = window;
+		if (ours)
+			place.range.first = aperture.last - ours * window + 1;
 	}
-	uiommu_ioas_place_doorbells(pamu->iommu.ioas, &place);
+	return place;
 }
 
 static int set_geometry(struct vfio_pamu *pamu, struct uiommu_range geometry)
 {
 	uint64_t size = geometry.last - geometry.first + 1;
 	const struct uiommu_range reach = {0, (UINT64_C(1) << pamu->iommu.vfio->facts->width) - 1};
+	struct uiommu_doorbell_place nowhere;
 
 	if (!is_pow2(size) || size < VFIO_PAGE)
 		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
@@ -81,8 +85,9 @@ static int set_geometry(struct vfio_pamu *pamu, struct uiommu_range geometry)
 		return uiommu_refuse_reserved(-EINVAL, pamu->iommu.vfio->facts->name, geometry,
 					      reach, UIOMMU_RESV_APERTURE);
 	if (geometry.first != pamu->geometry.first || geometry.last != pamu->geometry.last) {
+		nowhere = place_banks(pamu, geometry, 0, 0);
 		pamu->window = 0;
-		place_banks(pamu);
+		uiommu_ioas_place_doorbells(pamu->iommu.ioas, &nowhere);
 	}
 	pamu->geometry = geometry;
 	pamu->geometry_set = true;
@@ -109,34 +114,36 @@ static int count_windows(const struct vfio_pamu *pamu, uint32_t asked, unsigned 
 	return 0;
 }
 
-/* Give the domain its shape. Banks that the program has mapped go. */
-static int shape(struct vfio_pamu *pamu, unsigned count)
+/* Give the domain its shape, and banks their place in it. Banks that the program has mapped go. If
+ * this is refused, interrupts that are set up meanwhile don't notice. */
+static int shape(struct vfio_pamu *pamu, unsigned count, const struct uiommu_doorbell_place *place)
 {
-	const struct uiommu_doorbell_place nowhere = {UIOMMU_RANGE_NONE, VFIO_PAGE, true};
 	struct uiommu_domain_options options =
 		vfio_pamu_domain_options(pamu->iommu.vfio, pamu->geometry, count);
 	size_t placed = 0;
-	int ret;
+	int ret = 0;
 
-	uiommu_ioas_place_doorbells(pamu->iommu.ioas, &nowhere);
 	if (uiommu_ioas_doorbells(pamu->iommu.ioas, NULL, &placed) || placed)
-		ret = vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY,
-				  "an interrupt uses an MSI bank in this aperture (SET_IRQS "
-				  "turns it off)");
-	else if (pamu->window && count == pamu->count)
-		ret = 0; /* as it is: another table need not be had */
-	else
-		ret = uiommu_domain_reshape(pamu->iommu.domain, &options, vfio_pamu_area_removed,
-					    pamu);
+		ret = -EBUSY;
+	else if (!pamu->window || count != pamu->count)
+		ret = uiommu_domain_reshape(pamu->iommu.domain, &options, place,
+					    vfio_pamu_area_removed, pamu);
+	/* else as it is: another table need not be had, and a bank that comes now may stay */
 	if (!ret)
 		vfio_pamu_unmap_all(pamu);
+	if (ret == -EBUSY)
+		return vfio_refuse(UIOMMU_RULE_BUSY, -EBUSY,
+				   "an interrupt uses an MSI bank in this aperture (SET_IRQS "
+				   "turns it off)");
 	/* The driver's word for a table that is used up. */
 	return ret == -ENOSPC ? -EINVAL : ret;
 }
 
 static int set_windows(struct vfio_pamu *pamu, uint32_t asked)
 {
-	unsigned count = 0;
+	struct uiommu_doorbell_place place;
+	unsigned count = 0, ours;
+	uint64_t window;
 	int ret = count_windows(pamu, asked, &count);
 
 	if (ret)
@@ -154,16 +161,18 @@ static int set_windows(struct vfio_pamu *pamu, uint32_t asked)
 		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL,
 				     "windows: less than 4096 bytes each", pamu->geometry,
 				     UIOMMU_RANGE_NONE);
-	ret = shape(pamu, count);
-	if (!ret) {
-		pamu->aperture = pamu->geometry;
-		pamu->count = count;
-		pamu->window = range_length(pamu->aperture) / count;
-		pamu->ours = rounds(pamu->iommu.vfio) ? pamu->iommu.vfio->facts->pamu.banks : 0;
-		pamu->stash_cpu = pamu->stash_cache = 0;
-	}
-	place_banks(pamu);
-	return ret;
+	window = range_length(pamu->geometry) / count;
+	ours = rounds(pamu->iommu.vfio) ? pamu->iommu.vfio->facts->pamu.banks : 0;
+	place = place_banks(pamu, pamu->geometry, window, ours);
+	ret = shape(pamu, count, &place);
+	if (ret)
+		return ret;
+	pamu->aperture = pamu->geometry;
+	pamu->count = count;
+	pamu->window = window;
+	pamu->ours = ours;
+	pamu->stash_cpu = pamu->stash_cache = 0;
+	return 0;
 }
 
 /* ---- PAMU_STASH ---- */

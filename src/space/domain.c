@@ -6,10 +6,10 @@
  *
  * What was taken away and not flushed yet is pending, whoever took it away: a flush serves them
  * all. Flushing, in this order: the entries are cleared (before the call); the range is put into
- * the ring; the unit counts up; a barrier; wait for every port that may have read an entry before it
- * was cleared; only then do table pages become free again. A port that enters a section later sees
- * the new count, and so both the cleared entry and the ring's new head: it drops what its IOTLB
- * held.
+ * the ring; the unit counts up; a barrier; wait for every port that may have read an entry before
+ * it was cleared; only then do table pages become free again. A port that enters a section later
+ * sees the new count, and so both the cleared entry and the ring's new head: it drops what its
+ * IOTLB held.
  *
  * Locks: ioas->lock guards the table, unit->lock the attachments.
  */
@@ -388,7 +388,8 @@ static int reshape_locked(struct uiommu_domain *domain, struct table *table, uin
 
 UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
 				     const struct uiommu_domain_options *options,
-				     uiommu_area_fn each, void *ctx)
+				     const struct uiommu_doorbell_place *place, uiommu_area_fn each,
+				     void *ctx)
 {
 	struct uiommu_domain_options known = {.size = sizeof(known)};
 	struct uiommu_ioas *ioas = domain->ioas;
@@ -396,6 +397,8 @@ UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
 	uint64_t uid;
 	int ret = take_options(&known, options);
 
+	if (!ret && place)
+		ret = placed_check(place);
 	if (!ret && strcmp(known.format, domain->table.ops->name))
 		ret = uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "another table format",
 				    UIOMMU_RANGE_NONE, UIOMMU_RANGE_NONE);
@@ -410,6 +413,8 @@ UIOMMU_API int uiommu_domain_reshape(struct uiommu_domain *domain,
 	if (!ret) {
 		pthread_mutex_lock(&ioas->lock);
 		ret = reshape_locked(domain, &table, uid, each, ctx);
+		if (!ret && place)
+			ioas->place = *place;
 		pthread_mutex_unlock(&ioas->lock);
 	}
 	/* The one that is not in use. */

@@ -236,12 +236,21 @@ static int place_new(struct uiommu_ioas *ioas, uint64_t addr, const char *name, 
 	return 0;
 }
 
-UIOMMU_API int uiommu_ioas_place_doorbells(struct uiommu_ioas *ioas,
-					   const struct uiommu_doorbell_place *place)
+int placed_check(const struct uiommu_doorbell_place *place)
 {
 	if (range_valid(place->range) && (!is_pow2(place->step) || place->step < DOORBELL_PAGE))
 		return uiommu_refuse(UIOMMU_RULE_ARGUMENT, -EINVAL, "step of doorbells",
 				     place->range, UIOMMU_RANGE_NONE);
+	return 0;
+}
+
+UIOMMU_API int uiommu_ioas_place_doorbells(struct uiommu_ioas *ioas,
+					   const struct uiommu_doorbell_place *place)
+{
+	int ret = placed_check(place);
+
+	if (ret)
+		return ret;
 	pthread_mutex_lock(&ioas->lock);
 	ioas->place = *place;
 	pthread_mutex_unlock(&ioas->lock);

@@ -99,6 +99,8 @@ void placed_sweep(struct uiommu_ioas *ioas);
 /* Does a doorbell in the range have users? *used: its place. */
 bool placed_in_use(const struct uiommu_ioas *ioas, struct uiommu_range range,
 		   struct uiommu_range *used);
+/* Can doorbells be placed so? */
+int placed_check(const struct uiommu_doorbell_place *place);
 /* Identity map a direct region for one more device, and for one less. */
 int placed_direct(struct uiommu_ioas *ioas, const struct uiommu_resv_region *region,
 		  const char *name);

@@ -758,7 +758,7 @@ static void test_create(void **state)
 	assert_int_equal(uiommu_domain_attach(guest, 5, NULL, 0, "test"), -EINVAL);
 	assert_int_equal(uiommu_domain_lookup(guest, PAGE, &addr, &prot), -ENOENT);
 	assert_int_equal(uiommu_domain_page_sizes(guest), 0);
-	assert_int_equal(uiommu_domain_reshape(guest, &shape, NULL, NULL), -EINVAL);
+	assert_int_equal(uiommu_domain_reshape(guest, &shape, NULL, NULL, NULL), -EINVAL);
 	assert_int_equal(uiommu_domain_window_create(guest, &window), -EOPNOTSUPP);
 	assert_int_equal(uiommu_domain_window_remove(guest, 0), -EOPNOTSUPP);
 	assert_int_equal(uiommu_domain_window_find(guest, 0, &window), -ENOENT);

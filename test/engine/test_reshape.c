@@ -93,7 +93,7 @@ static void test_reshape(void **state)
 	assert_int_equal(read_byte(&rig, 0), 1);
 	assert_int_equal(read_byte(&rig, 3 * PAGE), 2);
 	uiommu_domain_enable(rig.domain, false);
-	assert_int_equal(uiommu_domain_reshape(rig.domain, &other, count_area, &gone), 0);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &other, NULL, count_area, &gone), 0);
 	assert_int_equal(gone, 2);
 	assert_int_equal(uiommu_ioas_ranges(rig.ioas, ranges, &count), 0);
 	assert_int_equal(count, 1);
@@ -110,7 +110,7 @@ static void test_reshape(void **state)
 	/* And back. */
 	other = pamu(0, 16 * PAGE - 1, 1);
 	uiommu_domain_enable(rig.domain, false);
-	assert_int_equal(uiommu_domain_reshape(rig.domain, &other, NULL, NULL), 0);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &other, NULL, NULL, NULL), 0);
 	uiommu_domain_enable(rig.domain, true);
 	assert_int_equal(map(&rig, 0, 0), 0);
 	assert_int_equal(read_byte(&rig, 0), 1);
@@ -129,28 +129,58 @@ static void test_refused(void **state)
 	rig_up(&rig);
 	memset(rig.memory, 1, PAGE);
 	assert_int_equal(map(&rig, 0, 0), 0);
-	assert_int_equal(uiommu_domain_reshape(rig.domain, &good, NULL, NULL), -EBUSY);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &good, NULL, NULL, NULL), -EBUSY);
 	uiommu_domain_enable(rig.domain, false);
 	bad.format = "vtd-ss";
-	assert_int_equal(uiommu_domain_reshape(rig.domain, &bad, NULL, NULL), -EINVAL);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &bad, NULL, NULL, NULL), -EINVAL);
 	bad = pamu(0, 16 * PAGE - 1, 3);
-	assert_int_equal(uiommu_domain_reshape(rig.domain, &bad, NULL, NULL), -EINVAL);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &bad, NULL, NULL, NULL), -EINVAL);
 	bad = pamu(0, 16 * PAGE - 1, 32);
-	assert_int_equal(uiommu_domain_reshape(rig.domain, &bad, NULL, NULL), -EINVAL);
-	assert_int_equal(uiommu_domain_reshape(rig.domain, NULL, NULL, NULL), -EINVAL);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &bad, NULL, NULL, NULL), -EINVAL);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, NULL, NULL, NULL, NULL), -EINVAL);
 	/* A doorbell of the system's, or a promise. */
 	assert_int_equal(uiommu_ioas_place_doorbells(rig.ioas, &place), 0);
 	assert_int_equal(uiommu_ioas_map_doorbell(rig.ioas, 0x8090000, "bell", &iova), 1);
-	assert_int_equal(uiommu_domain_reshape(rig.domain, &good, NULL, NULL), -EBUSY);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &good, NULL, NULL, NULL), -EBUSY);
 	uiommu_ioas_unmap_doorbell(rig.ioas, 0x8090000);
 	assert_int_equal(uiommu_ioas_allow(rig.ioas, &all, 1), 0);
-	assert_int_equal(uiommu_domain_reshape(rig.domain, &good, NULL, NULL), -EBUSY);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &good, NULL, NULL, NULL), -EBUSY);
 	assert_int_equal(uiommu_ioas_allow(rig.ioas, NULL, 0), 0);
 	/* All that changed nothing. */
 	uiommu_domain_enable(rig.domain, true);
 	assert_int_equal(read_byte(&rig, 0), 1);
 	uiommu_domain_enable(rig.domain, false);
-	assert_int_equal(uiommu_domain_reshape(rig.domain, &good, NULL, NULL), 0);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &good, NULL, NULL, NULL), 0);
+	rig_down(&rig);
+}
+
+/* Where doorbells go changes with the shape, or not at all. */
+static void test_doorbells(void **state)
+{
+	const struct uiommu_doorbell_place old = {{0, 16 * PAGE - 1}, PAGE, true},
+					   odd = {{0, 16 * PAGE - 1}, 3 * PAGE, true},
+					   next = {{0, 32 * PAGE - 1}, 4 * PAGE, true};
+	struct uiommu_domain_options good = pamu(0, 32 * PAGE - 1, 8), bad = good;
+	uint64_t iova;
+	struct rig rig;
+
+	rig_up(&rig);
+	uiommu_domain_enable(rig.domain, false);
+	assert_int_equal(uiommu_ioas_place_doorbells(rig.ioas, &old), 0);
+	bad.windows = 3;
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &bad, &next, NULL, NULL), -EINVAL);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &good, &odd, NULL, NULL), -EINVAL);
+	assert_int_equal(uiommu_ioas_map_doorbell(rig.ioas, 0x8090000, "bell", &iova), 1);
+	assert_int_equal(iova, 15 * PAGE);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &good, &next, NULL, NULL), -EBUSY);
+	uiommu_ioas_unmap_doorbell(rig.ioas, 0x8090000);
+	assert_int_equal(uiommu_ioas_map_doorbell(rig.ioas, 0x8090000, "bell", &iova), 1);
+	assert_int_equal(iova, 15 * PAGE);
+	uiommu_ioas_unmap_doorbell(rig.ioas, 0x8090000);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &good, &next, NULL, NULL), 0);
+	assert_int_equal(uiommu_ioas_map_doorbell(rig.ioas, 0x8090000, "bell", &iova), 1);
+	assert_int_equal(iova, 28 * PAGE);
+	uiommu_ioas_unmap_doorbell(rig.ioas, 0x8090000);
 	rig_down(&rig);
 }
 
@@ -173,7 +203,7 @@ static void test_exhausted(void **state)
 		assert_int_equal(uiommu_domain_create(rig.unit, spaces[i], &most, &others[i]), 0);
 	}
 	uiommu_domain_enable(rig.domain, false);
-	assert_int_equal(uiommu_domain_reshape(rig.domain, &most, NULL, NULL), -ENOSPC);
+	assert_int_equal(uiommu_domain_reshape(rig.domain, &most, NULL, NULL, NULL), -ENOSPC);
 	uiommu_domain_enable(rig.domain, true);
 	assert_int_equal(read_byte(&rig, 0), 1);
 	for (unsigned i = 0; i < 7; i++) {
@@ -185,7 +215,7 @@ static void test_exhausted(void **state)
 		int ret;
 
 		fail_countdown = nth;
-		ret = uiommu_domain_reshape(rig.domain, &most, NULL, NULL);
+		ret = uiommu_domain_reshape(rig.domain, &most, NULL, NULL, NULL);
 		fail_countdown = -1;
 		if (!ret) {
 			assert_true(nth > 0);
@@ -206,6 +236,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reshape),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_doorbells),
 		cmocka_unit_test(test_exhausted),
 	};
 
