@@ -92,8 +92,9 @@ UIOMMU_API void uiommu_port_leave(struct uiommu_port *port);
 /**
  * Inside a section: translate [iova, iova + len) for @access (UIOMMU_READ, UIOMMU_WRITE or both:
  * then all of it must permit both) into at most *@count segments, merged where they adjoin. *@count
- * is set to the number of segments. Returns the bytes covered (less than
- * @len if the segments did not suffice), or -EFAULT with a fault recorded; a doorbell is no memory.
+ * is set to the number of segments. Returns the bytes covered (less than @len if the segments did
+ * not suffice), or -EFAULT with a fault recorded; a doorbell is no memory. Takes time by the leaves
+ * that lie in the range, all in the section: who has @len from somebody else bounds it.
  */
 UIOMMU_API int64_t uiommu_port_translate(struct uiommu_port *port, uint64_t iova, uint64_t len,
 					 int access, struct uiommu_segment *segments,

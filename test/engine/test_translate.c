@@ -272,6 +272,37 @@ static void test_large(void **state)
 	rig_down(&rig);
 }
 
+/* A run of entries is one leaf (AMD: its size stands in the address; Arm: contiguous entries). */
+static void test_runs(void **state)
+{
+	static const struct {
+		const char *format;
+		uint64_t size;
+	} rows[] = {{"amd-v1", 0x8000}, {"amd-v1", 0x400000}, {"arm-s1", 0x10000}};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const uint64_t size = rows[i].size, to = UINT64_C(1) << 32;
+		struct uiommu_unit_stats stats;
+		struct rig rig;
+		uint64_t addr;
+
+		rig_up(&rig, rows[i].format, 48, NO_WINDOW, false);
+		map(&rig, 4 * size, size, to, RW);
+		for (uint64_t at = 0; at < size; at += PAGE) {
+			assert_int_equal(one(&rig, 4 * size + at + 8, 8, UIOMMU_WRITE, &addr), 8);
+			assert_int_equal(addr, to + at + 8);
+		}
+		/* All of it at once is one look-up, of what the first page has. */
+		assert_int_equal(one(&rig, 4 * size, size, UIOMMU_READ, &addr), size);
+		assert_int_equal(addr, to);
+		uiommu_port_stats(rig.port, &stats);
+		assert_int_equal(stats.iotlb_hits, 1);
+		assert_int_equal(stats.iotlb_misses, size / PAGE);
+		assert_int_equal(one(&rig, 4 * size, size + 1, UIOMMU_READ, &addr), -EFAULT);
+		rig_down(&rig);
+	}
+}
+
 /* Where all is translated as it is: lengths that mean nothing, and the ends of all addresses. */
 static void test_ends(void **state)
 {
@@ -788,13 +819,21 @@ static void test_doorbell_leaf(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ways),	      cmocka_unit_test(test_large),
-		cmocka_unit_test(test_ends),	      cmocka_unit_test(test_lengths),
-		cmocka_unit_test(test_beyond),	      cmocka_unit_test(test_both),
-		cmocka_unit_test(test_counts),	      cmocka_unit_test(test_seen_at_once),
-		cmocka_unit_test(test_cut_off),	      cmocka_unit_test(test_governed_again),
-		cmocka_unit_test(test_two_stages),    cmocka_unit_test(test_pass_comes),
-		cmocka_unit_test(test_waits),	      cmocka_unit_test(test_pasid_and_window),
+		cmocka_unit_test(test_ways),
+		cmocka_unit_test(test_large),
+		cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_lengths),
+		cmocka_unit_test(test_beyond),
+		cmocka_unit_test(test_both),
+		cmocka_unit_test(test_counts),
+		cmocka_unit_test(test_seen_at_once),
+		cmocka_unit_test(test_cut_off),
+		cmocka_unit_test(test_governed_again),
+		cmocka_unit_test(test_two_stages),
+		cmocka_unit_test(test_pass_comes),
+		cmocka_unit_test(test_waits),
+		cmocka_unit_test(test_pasid_and_window),
 		cmocka_unit_test(test_doorbell_leaf),
 	};
 
