@@ -608,6 +608,7 @@ static void test_two_stages(void **state)
 {
 	enum { COUNT = 8 };
 	struct uiommu_translation t[COUNT];
+	struct uiommu_fault fault;
 	struct inner inner;
 	struct rig rig;
 	uint64_t addr;
@@ -631,6 +632,22 @@ static void test_two_stages(void **state)
 	uiommu_port_leave(rig.port);
 	for (uint64_t i = 1; i <= COUNT; i++)
 		assert_int_equal(t[i - 1].addr, LARGE + (2 * COUNT - i) * PAGE);
+	/* Both permissions are needed of both stages. */
+	map(&rig, 40 * PAGE, PAGE, 0x70000, UIOMMU_READ);
+	assert_int_equal(uiommu_ioas_map(inner.ioas, range(20 * PAGE, PAGE), 40 * PAGE, RW, NULL),
+			 0);
+	assert_int_equal(
+		uiommu_ioas_map(inner.ioas, range(21 * PAGE, PAGE), 2 * PAGE, UIOMMU_READ, NULL),
+		0);
+	for (uint64_t at = 20 * PAGE; at <= 21 * PAGE; at += PAGE) {
+		assert_int_equal(one(&rig, at, 8, RW, &addr), -EFAULT);
+		uiommu_port_last_fault(rig.port, &fault);
+		assert_int_equal(fault.reason, UIOMMU_FAULT_WRITE_DENIED);
+		assert_int_equal(fault.stage1, at == 21 * PAGE);
+		assert_int_equal(one(&rig, at, 8, UIOMMU_READ, &addr), 8);
+		assert_int_equal(one(&rig, at, 8, RW, &addr), -EFAULT);
+	}
+	unmap(&rig, 40 * PAGE, PAGE);
 	/* Mapped behind, but not in front. */
 	assert_int_equal(one(&rig, 12 * PAGE, 8, UIOMMU_READ, &addr), -EFAULT);
 	assert_int_equal(uiommu_ioas_unmap(inner.ioas, range(3 * PAGE, PAGE), NULL, NULL, NULL), 0);
