@@ -467,7 +467,8 @@ static bool append(struct imap_leaf *to, const struct imap_leaf *from)
 	return true;
 }
 
-/* The run that a packed leaf and one more entry, which is not before them, would make. */
+/* The run that a packed leaf and one more entry, which is not before them, would make. Its stride
+ * is that of the first two, so one entry alone makes none. */
 static bool run_start(struct imap_leaf *run, const struct imap_leaf *leaf,
 		      const struct imap_entry *entry)
 {
@@ -475,6 +476,8 @@ static bool run_start(struct imap_leaf *run, const struct imap_leaf *leaf,
 	struct imap_entry a, b;
 	uint64_t slots;
 
+	if (leaf->n < 2)
+		return false;
 	leaf_get(leaf, leaf->begin, &a);
 	leaf_get(leaf, leaf_above(leaf, leaf->begin), &b);
 	run->kind = LEAF_RUN;
