@@ -34,6 +34,7 @@ int main(void)
 	struct uiommu_port *port;
 	struct uiommu_unit *unit;
 	struct uiommu_fault fault;
+	uint64_t addr;
 
 	must(uiommu_unit_create(NULL, &unit));
 	must(uiommu_ioas_create(&ioas));
@@ -46,6 +47,12 @@ int main(void)
 	uiommu_port_set_master(port, true);
 	must(uiommu_port_write(port, 0x10000, "hello", 6));
 	printf("the device wrote: %s\n", buffer);
+
+	/* Or where the bytes are, to use them in place. */
+	uiommu_port_enter(port);
+	if (uiommu_port_translate_one(port, 0x10000, 6, UIOMMU_READ, &addr) == 6)
+		printf("and finds in place: %s\n", (const char *)(uintptr_t)addr);
+	uiommu_port_leave(port);
 
 	/* Once this has returned no device reaches the buffer. */
 	must(uiommu_ioas_unmap(ioas, iova, NULL, NULL, NULL));
