@@ -34,14 +34,26 @@ static void axes(FILE *out)
 			LEFT, y_of(pow(10, i)), WIDE, LEFT - 6, y_of(pow(10, i)) + 4, pow(10, i));
 }
 
+/* Is this a work whose name begins so and then says no more than how many are live? */
+static bool of_curve(const struct work *w, const char *begin)
+{
+	const char *comma;
+
+	if (strncmp(w->name, begin, strlen(begin)) || !w->live)
+		return false;
+	comma = strchr(w->name + strlen(begin), ',');
+	return comma && !strchr(comma + 1, ',');
+}
+
 int plot_write(const char *file)
 {
 	static const struct {
 		const char *begin, *colour;
 	} curves[] = {
-		{"ours: map + unmap, random hole,", "#c33"},
+		{"ours: map + unmap, random hole", "#c33"},
 		{"ours: random hole, batches", "#36c"},
-		{"ours: translate, random,", "#393"},
+		{"ours: translate, random", "#393"},
+		{"ours: translate, random, 64 in a call", "#3c3"},
 		{"limit: plain table, random hole", "#96c"},
 		{"limit: plain table, find", "#69c"},
 		{"peer: GTree, random hole", "#999"},
@@ -71,7 +83,7 @@ int plot_write(const char *file)
 		for (size_t i = 0; i < work_count; i++) {
 			const struct work *w = &works[i];
 
-			if (strncmp(w->name, curves[c].begin, strlen(curves[c].begin)) || !w->live)
+			if (!of_curve(w, curves[c].begin))
 				continue;
 			fprintf(out, any ? " %.1f,%.1f" : "<polyline points='%.1f,%.1f",
 				x_of((double)w->live), y_of(work_median(w)));
