@@ -40,8 +40,6 @@ struct uiommu_port_found {
 	uint64_t addr;
 };
 
-#define UIOMMU_PORT_COUNTS 8
-
 /** How a port begins. Of the port's thread, but that others read section and the counts. */
 struct uiommu_port_fast {
 	uint64_t section;	 /**< 0: outside; else *changes at the time of entering */
@@ -57,9 +55,7 @@ struct uiommu_port_fast {
 					 struct uiommu_port_entry *entry);
 	const void *table;
 	uint64_t hole_first, hole_span; /**< no leaf that lies in here is plain */
-	uint64_t misses;
-	/** Hits, in several places: an access need not wait for the counting of the one before. */
-	__attribute__((aligned(64))) uint64_t hits[UIOMMU_PORT_COUNTS];
+	uint64_t hits, misses;
 };
 
 #define UIOMMU_PORT_INLINE extern inline __attribute__((gnu_inline, always_inline))
@@ -95,13 +91,6 @@ UIOMMU_PORT_INLINE void uiommu_port_count(uint64_t *count)
 #endif
 }
 
-UIOMMU_PORT_INLINE void uiommu_port_count_hit(struct uiommu_port *port, uint64_t iova)
-{
-	struct uiommu_port_fast *fast = (struct uiommu_port_fast *)port;
-
-	uiommu_port_count(&fast->hits[(iova >> 6 ^ iova >> 12) % UIOMMU_PORT_COUNTS]);
-}
-
 /** Is all of it in memory that one leaf translates and that permits the access? Then its address,
  * from the IOTLB or the tables, and the hit or miss is counted. */
 UIOMMU_PORT_INLINE bool uiommu_port_find(struct uiommu_port *port, uint64_t iova, uint64_t len,
@@ -118,7 +107,7 @@ UIOMMU_PORT_INLINE bool uiommu_port_find(struct uiommu_port *port, uint64_t iova
 	if (__builtin_expect(!__builtin_add_overflow(iova - entry->first, len - 1, &end) &&
 				     end <= entry->span && !(entry->lacks & need),
 			     1)) {
-		uiommu_port_count_hit(port, iova);
+		uiommu_port_count(&fast->hits);
 		*addr = iova + entry->delta;
 		return true;
 	}

@@ -242,7 +242,7 @@ find_leaf(struct uiommu_port *port, struct uiommu_domain *first, struct uiommu_d
 	if (!table_covers(table, iova))
 		return UIOMMU_FAULT_BEYOND;
 	if (!((uint64_t)access & entry->lacks) && iova - entry->first <= entry->span) {
-		uiommu_port_count_hit(port, iova);
+		uiommu_port_count(&port->fast.hits);
 		*leaf = (struct table_leaf){{entry->first, entry->first + entry->span},
 					    entry->first + entry->delta,
 					    entry_prot(entry)};
@@ -805,8 +805,7 @@ void port_counters_add(struct uiommu_port *port, struct uiommu_unit_stats *sum)
 	sum->bytes_read += counter_get(&c->bytes_read);
 	sum->bytes_written += counter_get(&c->bytes_written);
 	sum->doorbells += counter_get(&c->doorbells);
-	for (unsigned i = 0; i < UIOMMU_PORT_COUNTS; i++)
-		sum->iotlb_hits += __atomic_load_n(&port->fast.hits[i], __ATOMIC_RELAXED);
+	sum->iotlb_hits += __atomic_load_n(&port->fast.hits, __ATOMIC_RELAXED);
 	sum->iotlb_misses += misses;
 	sum->walks += counter_get(&c->walks) + misses;
 	sum->entries_flushed += counter_get(&c->entries_flushed);
